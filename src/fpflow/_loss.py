@@ -1,0 +1,168 @@
+"""Denoising score matching, the times it is taken at, and the Fokker--Planck penalty."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from ._process import AbstractProcess, log_noise_ratio, time_at_log_noise_ratio
+from ._residual import log_fp_residual
+from ._types import DataLaw, PRNGKey, Scalar, ScoreModel, Time
+
+
+def _strata(key: PRNGKey, n: int) -> Float[Array, " n"]:
+    """One uniform draw from each of `n` equal parts of the unit interval."""
+    return (jnp.arange(n) + jr.uniform(key, (n,))) / n
+
+
+class UniformTime(eqx.Module):
+    r"""Times uniform on $[t_0 + \epsilon, t_1]$, stratified.
+
+    **Arguments:**
+
+    - `offset`: $\epsilon$, which keeps $1/\sigma(t)$ finite.
+    """
+
+    offset: float = 1e-5
+
+    def sample(self, process: AbstractProcess, key: PRNGKey, n: int):
+        """Times and weights, shapes `(n,)`: the mean of `weight * h(t)` estimates that of h."""
+        low = process.t0 + self.offset
+        return low + (process.t1 - low) * _strata(key, n), jnp.ones(n)
+
+
+class BetaTime(eqx.Module):
+    r"""Times $t_0 + (t_1 - t_0)\,\mathrm{Beta}(1, b) + \epsilon$, with no weight to undo it.
+
+    The density $b(1 - t/T)^{b-1}/T$ favours small times; the published code has $b = 2$.
+    """
+
+    b: float = 2.0
+    offset: float = 1e-5
+
+    def sample(self, process: AbstractProcess, key: PRNGKey, n: int):
+        """Times and weights one, shapes `(n,)`."""
+        fraction = 1 - (1 - _strata(key, n)) ** (1 / self.b)
+        return process.t0 + (process.t1 - process.t0) * fraction + self.offset, jnp.ones(n)
+
+
+class NoiseRatioTime(eqx.Module):
+    r"""Times with density proportional to $g^2/\sigma^2$, drawn in closed form and stratified.
+
+    $\ell(t) = \log\sigma^2/a^2$ has derivative $g^2/\sigma^2$ for every linear process, so the
+    draw is uniform in $\ell$; for $g = 1$ the density is $\propto 1/\sigma^2$. With likelihood
+    weighting the loss becomes $\propto E\|\sigma s + z\|^2$, whose variance is bounded.
+
+    **Arguments:**
+
+    - `offset`: times start at $t_0$ + `offset`.
+    """
+
+    offset: float = 1e-5
+
+    def sample(self, process: AbstractProcess, key: PRNGKey, n: int):
+        """Times and weights, shapes `(n,)`: the mean of `weight * h(t)` estimates that of h."""
+        low = log_noise_ratio(process, jnp.asarray(process.t0 + self.offset))
+        high = log_noise_ratio(process, jnp.asarray(process.t1))
+        ratio = low + (high - low) * _strata(key, n)
+        t = jax.vmap(lambda ratio: time_at_log_noise_ratio(process, ratio))(ratio)
+        std = jax.vmap(lambda t: process.transition(t, jnp.zeros(1))[1])(t)
+        g = jax.vmap(process.diffusion)(t)
+        return t, (high - low) / (process.t1 - process.t0) * (std / g) ** 2
+
+
+class NoisedBatch(NamedTuple):
+    r"""Data points $x_0$ moved to times $t$: $x_t = \text{mean} + \sigma z$."""
+
+    t: Float[Array, " n"]
+    weight: Float[Array, " n"]
+    std: Float[Array, " n"]
+    noise: Float[Array, "n dim"]
+    x: Float[Array, "n dim"]
+
+
+def noised_batch(times, process: AbstractProcess, data: DataLaw, n: int, key: PRNGKey):
+    """`n` data points, each at its own time, with the noise that moved it there."""
+    key_data, key_time, key_noise = jr.split(key, 3)
+    x0 = data.sample(key_data, n)
+    t, weight = times.sample(process, key_time, n)
+    mean, std = jax.vmap(process.transition)(t, x0)
+    noise = jr.normal(key_noise, x0.shape, x0.dtype)
+    return NoisedBatch(t, weight, std, noise, mean + std[:, None] * noise)
+
+
+def likelihood_weighting(process: AbstractProcess, t: Time) -> Scalar:
+    r"""$\lambda = g^2$: the weight for which the loss bounds the Kullback--Leibler divergence."""
+    return process.diffusion(t) ** 2
+
+
+class DenoisingScoreMatching(eqx.Module):
+    r"""$L = c\,E\,\lambda(t)\,\|s(t, x_t) - \nabla\log p(x_t \mid x_0)\|^2$, mean over time.
+
+    **Arguments:**
+
+    - `times`: where in time it is taken: `NoiseRatioTime()`, `UniformTime()` or `BetaTime()`.
+    - `weighting`: $\lambda$, a function `(process, t)`.
+    - `factor`: $c$; one half makes $L$ the loss of the published code in dimension two.
+    """
+
+    times: UniformTime | BetaTime | NoiseRatioTime = NoiseRatioTime()
+    weighting: Callable[[AbstractProcess, Time], Scalar] = likelihood_weighting
+    factor: float = 0.5
+
+    def __call__(self, model: ScoreModel, process: AbstractProcess, batch: NoisedBatch) -> Scalar:
+        """The loss on one batch, shape `()`."""
+        score = jax.vmap(model.score)(batch.t, batch.x)
+        square = jnp.sum((batch.std[:, None] * score + batch.noise) ** 2, axis=1)
+        weight = batch.weight * jax.vmap(lambda t: self.weighting(process, t))(batch.t)
+        return self.factor * jnp.mean(weight / batch.std**2 * square)
+
+
+class UniformPenalty(eqx.Module):
+    r"""$\tilde R = E\,r^2$ over $t \sim U(t_0, t_1)$ and $x \sim U(\Omega)$, as in the paper.
+
+    **Arguments:**
+
+    - `num_points`: collocation points drawn at each step.
+    - `low`, `high`: $\Omega = [\text{low}, \text{high}]^d$.
+    """
+
+    num_points: int = 5000
+    low: float = -3.5
+    high: float = 3.5
+
+    def __call__(self, model, process: AbstractProcess, batch: NoisedBatch, key: PRNGKey) -> Scalar:
+        """The penalty at fresh points, shape `()`."""
+        key_time, key_place = jr.split(key)
+        t = process.t0 + (process.t1 - process.t0) * _strata(key_time, self.num_points)
+        shape = (self.num_points, batch.x.shape[1])
+        x = jr.uniform(key_place, shape, batch.x.dtype, self.low, self.high)
+        r = jax.vmap(lambda t, x: log_fp_residual(model, process, t, x))(t, x)
+        return jnp.mean(r**2)
+
+
+class MarginalPenalty(eqx.Module):
+    r"""$E\,r^2$ over $t \sim U(t_0, t_1)$ and $x \sim p_t$: the residual where the samplers go.
+
+    The points are the noised data of the batch, with its times and weights, so that small times
+    are well sampled.
+
+    **Arguments:**
+
+    - `num_points`: how many points of the batch are used.
+    """
+
+    num_points: int = 1024
+
+    def __call__(self, model, process: AbstractProcess, batch: NoisedBatch, key: PRNGKey) -> Scalar:
+        """The penalty at points of the batch, shape `()`."""
+        del key
+        # Times are stratified in order, so a stride keeps them spread.
+        stride = max(batch.t.shape[0] // self.num_points, 1)
+        t, x, weight = batch.t[::stride], batch.x[::stride], batch.weight[::stride]
+        r = jax.vmap(lambda t, x: log_fp_residual(model, process, t, x))(t, x)
+        return jnp.mean(weight * r**2)

@@ -1,0 +1,2 @@
+from .potential import PotentialMLP as PotentialMLP
+from .score import ScoreMLP as ScoreMLP

@@ -1,0 +1,73 @@
+"""The square of cells on which densities are compared, and a density given on it."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    r"""Square cells of width $h$ centred on a grid of `nodes` $\times$ `nodes` points.
+
+    The nodes run from `low` to `high` in both directions, ends included, so that
+    $h = (\text{high} - \text{low}) / (\text{nodes} - 1)$ and the cells reach $h/2$ beyond the
+    outermost nodes. The default is the grid of the paper.
+
+    **Arguments:**
+
+    - `low`, `high`: the outermost nodes, in units of $x$.
+    - `nodes`: how many nodes a side has, at least 2.
+
+    **Raises:** `ValueError` when the window is empty.
+    """
+
+    low: float = -3.5
+    high: float = 3.5
+    nodes: int = 64
+
+    def __post_init__(self):
+        if not (np.isfinite(self.low) and np.isfinite(self.high) and self.high > self.low):
+            raise ValueError(f"`high` must be above `low` = {self.low}, got {self.high}.")
+        if self.nodes != int(self.nodes) or self.nodes < 2:
+            raise ValueError(f"`nodes` must be a whole number of at least 2, got {self.nodes}.")
+
+    @property
+    def cell_width(self) -> float:
+        """The width $h$ of a cell."""
+        return (self.high - self.low) / (self.nodes - 1)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape of a mass on this window."""
+        return (self.nodes, self.nodes)
+
+    def centres(self) -> np.ndarray:
+        """The nodes along one axis, shape `(nodes,)`."""
+        return np.linspace(self.low, self.high, self.nodes)
+
+    def edges(self, refine: int = 1) -> np.ndarray:
+        """The cell edges along one axis, each cell cut in `refine`, `(nodes * refine + 1,)`."""
+        half = self.cell_width / 2
+        return np.linspace(self.low - half, self.high + half, self.nodes * refine + 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class GridDensity:
+    r"""A law as probabilities of the cells of a window.
+
+    **Attributes:**
+
+    - `mass`: probabilities of the cells given that $x$ lies in the window, shape `(nodes, nodes)`,
+      indexed `[x1, x2]`; they sum to one.
+    - `outside`: the probability beyond the window.
+    - `error`: the estimated total variation between `mass` and the truth; what it is estimated
+      from is said by the function that made the density.
+    - `coarse`: the mass by the same method at half the resolution, where there is one.
+    - `window`: the window itself.
+    """
+
+    mass: np.ndarray
+    outside: float
+    error: float
+    window: Window
+    coarse: np.ndarray | None = None
