@@ -21,3 +21,8 @@ from ._train import TrainResult as TrainResult
 from ._train import train as train
 from ._window import GridDensity as GridDensity
 from ._window import Window as Window
+from ._grid import grid_density_ode as grid_density_ode
+from ._grid import grid_density_sde as grid_density_sde
+from ._metrics import Sinkhorn as Sinkhorn
+from ._metrics import W2Result as W2Result
+from ._metrics import w2_grid as w2_grid

@@ -1,0 +1,95 @@
+r"""The law of the probability-flow ODE on a grid: corners of cells carried to the prior.
+
+The flow maps the cell $C$ at $t_0$ to an image $\Phi(C)$ at $t_1$, and $P(x_{t_0} \in C) =
+\int_{\Phi(C)} \pi$. Neighbours share their corners, so no mass is lost or counted twice and no
+divergence is needed. Image cells are cut into two triangles with signed areas: where a step of the
+integrator folds the grid, the folds cancel.
+"""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._dynamics import flow_velocity
+from .._process import AbstractProcess
+from .._types import ScoreModel
+from .._window import GridDensity, Window
+from .evaluate import check_grid, graded_times, model_dtype, on_points
+from .sde import density_of
+
+
+@eqx.filter_jit
+def _carry(model, process, dtype, corners, times):
+    """The corners at $t_1$, having started at $t_0$, shape `(n, 2)`."""
+
+    def velocity(t, x, _):
+        t_model = t.astype(dtype)
+        return on_points(lambda x: flow_velocity(model, process, t_model, x), x, dtype)
+
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(velocity),
+        diffrax.Tsit5(),
+        times[0],
+        times[-1],
+        None,
+        corners,
+        stepsize_controller=diffrax.StepTo(times),
+        max_steps=len(times),
+    )
+    return solution.ys[-1]  # pyright: ignore
+
+
+def _mass_in_window(model, process, window, refine, num_steps):
+    edges = window.edges(refine)
+    corners = np.stack(np.meshgrid(edges, edges, indexing="ij"), -1).reshape(-1, 2)
+    times = graded_times(process.t0, process.t1, num_steps)[::-1].copy()
+    with jax.enable_x64(True):
+        carried = _carry(model, process, model_dtype(model), jnp.asarray(corners), jnp.asarray(times))
+        grid = carried.reshape(len(edges), len(edges), 2)
+        prior = jax.vmap(jax.vmap(process.prior.log_prob))
+
+        def triangle(a, b, c):
+            u, v = b - a, c - a
+            area = (u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]) / 2
+            return area * sum(jnp.exp(prior((p + q) / 2)) for p, q in ((a, b), (b, c), (c, a))) / 3
+
+        a, b, c, d = grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]
+        cells = np.asarray(triangle(a, b, c) + triangle(a, c, d))
+    return cells.reshape(window.nodes, refine, window.nodes, refine).sum((1, 3))
+
+
+def grid_density_ode(
+    model: ScoreModel,
+    process: AbstractProcess,
+    window: Window | None = None,
+    *,
+    refine: int = 2,
+    num_steps: int = 40,
+) -> GridDensity:
+    r"""The law of the exact probability-flow ODE at $t_0$ as probabilities of cells.
+
+    Integrates $dx/dt = f - \tfrac12 g^2 s$ from the corners of every cell at $t_0$ to $t_1$ by
+    Tsit5 and the prior over the images of the cells.
+
+    **Arguments:**
+
+    - `model`: has `score(t, x)`.
+    - `process`: gives $f$, $g$ and the prior.
+    - `window`: the cells of the result, `Window()` by default.
+    - `refine`: each cell is cut into `refine` x `refine` for the computation.
+    - `num_steps`: time steps, cubically graded towards $t_0$; six score evaluations each.
+
+    **Returns:** a `GridDensity`. `coarse` is the same computation with half the steps and, where
+    `refine` is even, cells twice as wide; `error` is the total variation between the two divided
+    by three, which estimates the error of `mass` for a method of second order.
+
+    **Raises:** `ValueError` for bad arguments; `FloatingPointError` if the score is not finite
+    along the flow.
+    """
+    window = Window() if window is None else window
+    check_grid(model, process, window, refine=refine, num_steps=num_steps)
+    fine = _mass_in_window(model, process, window, refine, num_steps)
+    coarse = _mass_in_window(model, process, window, max(refine // 2, 1), max(num_steps // 2, 1))
+    return density_of(fine, coarse, window)

@@ -1,0 +1,203 @@
+r"""The law of the reverse SDE on a grid: its Fokker--Planck equation by finite volumes.
+
+In reverse time the density $q$ obeys $\partial_\tau q = -\nabla\cdot(v q) + D\Delta q$ with
+$v = g^2 s - f$ and $D = g^2/2$. Between neighbouring centres at distance $d$ the flux is that of
+Scharfetter and Gummel,
+
+$$J = \frac Dd\,\bigl(B(-w)\,q_i - B(w)\,q_{i+1}\bigr), \qquad w = \frac1D\int v\cdot dl, \qquad
+B(w) = \frac{w}{e^w - 1},$$
+
+which keeps mass exactly and the stationary law exactly. For a potential the integral of $s$ is a
+difference of values; for a bare score it is taken by a two-point Gauss rule.
+"""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .._process import AbstractProcess
+from .._types import PotentialModel, ScoreModel
+from .._window import GridDensity, Window
+from .evaluate import check_grid, graded_times, model_dtype, on_points
+
+_GAMMA = 2 - 2**0.5
+
+
+def _bernoulli(w: Array) -> Array:
+    """$w / (e^w - 1)$, by its series where the quotient loses digits."""
+    small = jnp.abs(w) < 1e-4
+    return jnp.where(small, 1 - w / 2 + w**2 / 12, w / jnp.expm1(jnp.where(small, 1.0, w)))
+
+
+def thomas(lower: Array, diagonal: Array, upper: Array, rhs: Array) -> Array:
+    """Tridiagonal systems along the first axis, one a column, without pivoting.
+
+    Six times faster than `lax.linalg.tridiagonal_solve` on a CPU, because each of its few
+    operations runs over a whole row of systems; diagonal dominance makes pivoting needless.
+    """
+
+    def down(carry, row):
+        c, d = carry
+        a, b, u, f = row
+        scale = 1 / (b - a * c)
+        new = (u * scale, (f - a * d) * scale)
+        return new, new
+
+    def up(x, row):
+        c, d = row
+        x = d - c * x
+        return x, x
+
+    zero = jnp.zeros_like(rhs[0])
+    _, rows = jax.lax.scan(down, (zero, zero), (lower, diagonal, upper, rhs))
+    return jax.lax.scan(up, zero, rows, reverse=True)[1]
+
+
+def _sweep(q: Array, edge: Array, diffusivity: Array, width: float, dt: Array) -> Array:
+    r"""One TR-BDF2 step of the flux along the first axis: second order, damps stiff modes, and
+    keeps the sum of every column."""
+    w = edge / diffusivity
+    rate = diffusivity / width**2
+    out, back = rate * _bernoulli(-w), rate * _bernoulli(w)
+    zero = jnp.zeros_like(q[:1])
+    lower = jnp.concatenate([zero, out])
+    upper = jnp.concatenate([back, zero])
+    loss = jnp.concatenate([out, zero]) + jnp.concatenate([zero, back])
+
+    flux = out * q[:-1] - back * q[1:]
+    change = jnp.concatenate([zero, flux]) - jnp.concatenate([flux, zero])
+    half = _GAMMA / 2 * dt
+    solve = functools.partial(thomas, -half * lower, 1 + half * loss, -half * upper)
+    middle = solve(q + half * change)
+    weight = 1 / (_GAMMA * (2 - _GAMMA))
+    return solve(weight * middle - (weight - 1) * q)
+
+
+def _edges_of(model, process, dtype, t, centres, points):
+    """The integrals of $v$ between neighbouring centres along either axis, $(n-1, n)$ twice; the
+    second is transposed."""
+    n, width = len(centres), centres[1] - centres[0]
+    g2 = process.diffusion(t) ** 2
+    t_model = t.astype(dtype)
+
+    def along(axis: int) -> Float[Array, "..."]:
+        shift = jnp.zeros(2, centres.dtype).at[axis].set(width)
+
+        def drift(fraction):
+            move = points.reshape(n, n, 2) + fraction * shift
+            f = jax.vmap(jax.vmap(process.drift, (None, 0)), (None, 0))(t, move)[..., axis]
+            return jnp.moveaxis(f, axis, 0)[:-1]
+
+        def score(fraction):
+            s = on_points(lambda x: model.score(t_model, x)[axis], points + fraction * shift, dtype)
+            return jnp.moveaxis(s.reshape(n, n), axis, 0)[:-1]
+
+        if isinstance(model, PotentialModel):
+            u = jnp.moveaxis(potential, axis, 0)
+            rise = u[1:] - u[:-1]
+        else:
+            gauss = (0.5 - 0.5 / 3**0.5, 0.5 + 0.5 / 3**0.5)
+            rise = width / 2 * sum(score(fraction) for fraction in gauss)
+        return g2 * rise - width * drift(0.5)
+
+    if isinstance(model, PotentialModel):
+        potential = on_points(lambda x: model.potential(t_model, x), points, dtype).reshape(n, n)
+    return along(0), along(1)
+
+
+@eqx.filter_jit
+def _solve(model, process, dtype, centres, times):
+    n, width = len(centres), centres[1] - centres[0]
+    points = jnp.stack(jnp.meshgrid(centres, centres, indexing="ij"), -1).reshape(-1, 2)
+    q = jnp.exp(jax.vmap(process.prior.log_prob)(points)).reshape(n, n)
+
+    def step(q, pair):
+        t, dt = pair.mean(), pair[0] - pair[1]
+        first, second = _edges_of(model, process, dtype, t, centres, points)
+        diffusivity = process.diffusion(t) ** 2 / 2
+        q = _sweep(q, first, diffusivity, width, dt / 2)
+        q = _sweep(q.T, second, diffusivity, width, dt).T
+        return _sweep(q, first, diffusivity, width, dt / 2), None
+
+    pairs = jnp.stack([times[:-1], times[1:]], axis=1)
+    return jax.lax.scan(step, q / q.sum(), pairs)[0]
+
+
+def _mass_in_window(model, process, window, refine, num_steps, margin):
+    pad = int(np.ceil(margin / window.cell_width))
+    nodes = window.nodes + 2 * pad
+    half = window.cell_width / (2 * refine)
+    reach = (pad + 0.5) * window.cell_width
+    centres = np.linspace(window.low - reach + half, window.high + reach - half, nodes * refine)
+    times = graded_times(process.t0, process.t1, num_steps)
+    # Float64 within this block only: small steps would drown in the round-off of float32.
+    with jax.enable_x64(True):
+        q = np.asarray(
+            _solve(model, process, model_dtype(model), jnp.asarray(centres), jnp.asarray(times))
+        )
+    cells = q.reshape(nodes, refine, nodes, refine).sum((1, 3))
+    return cells[pad : pad + window.nodes, pad : pad + window.nodes]
+
+
+def grid_density_sde(
+    model: ScoreModel,
+    process: AbstractProcess,
+    window: Window | None = None,
+    *,
+    refine: int = 2,
+    num_steps: int = 200,
+    margin: float = 1.5,
+) -> GridDensity:
+    r"""The law of the exact reverse SDE at $t_0$ as probabilities of cells, free of sampling noise.
+
+    Solves $\partial_\tau q + \nabla\cdot((g^2 s - f) q) = \tfrac12 g^2\Delta q$ from the prior by
+    Scharfetter--Gummel fluxes and Strang-split implicit steps, second order in cells and in time.
+
+    **Arguments:**
+
+    - `model`: has `score(t, x)`; where it has `potential(t, x)` too, that is used instead.
+    - `process`: gives $f$, $g$ and the prior.
+    - `window`: the cells of the result, `Window()` by default.
+    - `refine`: each cell is cut into `refine` x `refine` for the computation.
+    - `num_steps`: time steps, cubically graded towards $t_0$.
+    - `margin`: width computed beyond the window on each side, in units of $x$; nothing leaves
+      through its far end.
+
+    **Returns:** a `GridDensity`. `coarse` is the same computation with half the steps and, where
+    `refine` is even, cells twice as wide; `error` is the total variation between the two divided
+    by three, which estimates the error of `mass` for a method of second order.
+
+    **Raises:** `ValueError` for bad arguments; `FloatingPointError` if the score is not finite
+    somewhere on the grid.
+
+    ??? cite "Reference"
+        Scharfetter and Gummel, IEEE Trans. Electron Devices 16 (1969) 64; Chang and Cooper,
+        J. Comput. Phys. 6 (1970) 1.
+    """
+    window = Window() if window is None else window
+    check_grid(model, process, window, refine=refine, num_steps=num_steps)
+    if not margin >= 0:
+        raise ValueError(f"`margin` must not be negative, got {margin}.")
+    fine = _mass_in_window(model, process, window, refine, num_steps, margin)
+    coarse = _mass_in_window(
+        model, process, window, max(refine // 2, 1), max(num_steps // 2, 1), margin
+    )
+    return density_of(fine, coarse, window)
+
+
+def density_of(fine: np.ndarray, coarse: np.ndarray, window: Window) -> GridDensity:
+    """Two resolutions of one law as a density with its error."""
+    if not (np.isfinite(fine).all() and np.isfinite(coarse).all()):
+        raise FloatingPointError(
+            "the density is not finite: `model.score` returned NaN or Inf on the grid."
+        )
+    outside = float(1 - fine.sum())
+    # Round-off and folds leave negative masses of the size of the error, never more.
+    fine, coarse = np.maximum(fine, 0), np.maximum(coarse, 0)
+    fine, coarse = fine / fine.sum(), coarse / coarse.sum()
+    error = float(np.abs(fine - coarse).sum() / 2 / 3)
+    return GridDensity(fine, outside, error, window, coarse)

@@ -1,0 +1,136 @@
+"""The exact Wasserstein distance on a window: network simplex on short arcs, certified by duality."""
+
+import warnings
+
+import numpy as np
+import ot
+import scipy.sparse as sps
+from jax.typing import ArrayLike
+from scipy.spatial import cKDTree
+
+from .._window import GridDensity, Window
+from .result import W2Result, centre_costs, check_mass
+from .sinkhorn import Sinkhorn
+
+
+# Masses below the simplex's own round-off take part in the certificate, not in the plan.
+_NEGLIGIBLE = 1e-15
+
+
+def _short_arcs(p: np.ndarray, q: np.ndarray, window: Window, radius: float) -> sps.coo_matrix:
+    """Squared distances of the arcs within `radius` between the cells that carry mass.
+
+    A cell far from all mass on the other side gets longer arcs, half a radius beyond the nearest.
+    """
+    centres = np.stack(np.meshgrid(*[window.centres()] * 2, indexing="ij"), -1).reshape(-1, 2)
+    sources, targets = centres[p.ravel() > 0], centres[q.ravel() > 0]
+    near = cKDTree(sources).sparse_distance_matrix(
+        cKDTree(targets), radius * (1 + 1e-9), output_type="coo_matrix"
+    )
+    pairs = [np.stack([near.row, near.col]).astype(int)]
+    pairs += [_long_arcs(sources, targets[_solid(q)], targets, radius)]
+    pairs += [_long_arcs(targets, sources[_solid(p)], sources, radius)[::-1]]
+    # As one number a pair, because `np.unique` of columns is ten times slower.
+    flat = np.concatenate([row * len(targets) + column for row, column in pairs])
+    row, column = np.divmod(np.unique(flat), len(targets))
+    cost = ((sources[row] - targets[column]) ** 2).sum(1)
+    return sps.coo_matrix((cost, (row, column)), shape=(len(sources), len(targets)))
+
+
+def _solid(mass: np.ndarray) -> np.ndarray:
+    """Which of the cells that carry mass carry enough of it to receive what comes from afar."""
+    mass = mass[mass > 0]
+    return mass >= 1e-3 * mass.mean()
+
+
+def _long_arcs(cells: np.ndarray, solid: np.ndarray, others: np.ndarray, radius: float):
+    """Pairs (cell, other) for the cells further than half a radius from all solid mass."""
+    distance, _ = cKDTree(solid).query(cells)
+    far = np.flatnonzero(distance > radius / 2)
+    reached = cKDTree(others).query_ball_point(cells[far], distance[far] + radius / 2)
+    counts = [len(ball) for ball in reached]
+    column = np.concatenate([np.asarray(ball, int) for ball in reached] or [np.empty(0, int)])
+    return np.stack([np.repeat(far, counts), column])
+
+
+def conjugate(potential: np.ndarray, window: Window) -> np.ndarray:
+    r"""$\min_i (\|x_i - y_j\|^2 - u_i)$ over all centres, one axis after the other, exactly."""
+    costs = centre_costs(window)
+    along_first = np.min(costs[:, :, None] - potential[:, None, :], axis=0)
+    return np.min(along_first[:, None, :] + costs[None], axis=2)
+
+
+def w2_grid(
+    a: ArrayLike | GridDensity,
+    b: ArrayLike | GridDensity,
+    window: Window | None = None,
+    *,
+    method: Sinkhorn | None = None,
+    radius: float = 1.0,
+) -> W2Result:
+    r"""$W_2^2$ between two masses on a window, each cell's mass on its centre.
+
+    The network simplex runs on arcs no longer than `radius`; the optimal dual of that smaller
+    problem, made feasible for all arcs by a conjugate, certifies the value from below. The radius
+    doubles until the arcs can carry the mass and the certificate meets the value.
+
+    **Arguments:**
+
+    - `a`, `b`: masses of shape `(nodes, nodes)` that sum to one, or `GridDensity` objects.
+    - `window`: the window of both; that of `a` or `b` where they carry one, else `Window()`.
+    - `method`: `None` for the exact value, `Sinkhorn()` for a bracket by ott-jax.
+    - `radius`: the first arc length tried, in units of $x$.
+
+    **Returns:** a `W2Result` in units of $x^2$; for the exact method `upper` equals `value` and
+    `lower` meets it to round-off.
+
+    **Raises:** `ValueError` for masses that are NaN, negative, not normalised or of another shape.
+
+    ??? cite "Reference"
+        Bonneel et al., *Displacement interpolation using Lagrangian mass transport*, ACM Trans.
+        Graph. 30 (2011), as in POT: Flamary et al., JMLR 22 (2021) 78.
+    """
+    window = window or getattr(a, "window", None) or getattr(b, "window", None) or Window()
+    p, q = check_mass("a", a, window), check_mass("b", b, window)
+    if method is not None:
+        return method.solve(p, q, window)
+    if not radius > 0:
+        raise ValueError(f"`radius` must be positive, got {radius}.")
+    reach = 2**0.5 * (window.high - window.low)
+    radius = max(radius, window.cell_width)
+    while True:
+        result = _solve(p, q, window, radius)
+        if radius >= reach or (result is not None and _is_tight(result)):
+            break
+        radius *= 2
+    if result is None:
+        raise RuntimeError("the network simplex found no plan; try `method=Sinkhorn()`.")
+    return result
+
+
+def _is_tight(result: W2Result) -> bool:
+    # The simplex works to 1e-12 on costs and masses of order one.
+    return result.value - result.lower <= 1e-9 * (1 + result.value)
+
+
+def _solve(p: np.ndarray, q: np.ndarray, window: Window, radius: float) -> W2Result | None:
+    a, b = (np.where(mass > _NEGLIGIBLE, mass, 0) for mass in (p, q))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "infeasible" is answered by a larger radius
+        value, log = ot.emd2(
+            a[a > 0] / a.sum(), b[b > 0] / b.sum(), _short_arcs(a, b, window, radius),
+            numItermax=10**7, log=True,
+        )  # fmt: skip
+    if log.get("warning"):
+        return None
+    u, v = np.full(window.shape, -np.inf), np.full(window.shape, -np.inf)
+    u[a > 0], v[b > 0] = log["u"], log["v"]
+    lower = max(_dual_value(p, q, u, window), _dual_value(q, p, v, window))
+    return W2Result(float(value), min(lower, float(value)), float(value))
+
+
+def _dual_value(p: np.ndarray, q: np.ndarray, u: np.ndarray, window: Window) -> float:
+    """The dual objective of a potential on the side of `p`, made feasible for every arc."""
+    v = np.where(q > 0, conjugate(u, window), -np.inf)
+    u = conjugate(v, window)
+    return float((u * p).sum() + (v[q > 0] * q[q > 0]).sum())

@@ -1,0 +1,47 @@
+"""What every way of computing a Wasserstein distance returns."""
+
+import dataclasses
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from .._window import GridDensity, Window
+
+
+@dataclasses.dataclass(frozen=True)
+class W2Result:
+    r"""A squared Wasserstein distance $W_2^2$ with what is certain about it.
+
+    **Attributes:**
+
+    - `value`: the cost of a plan that moves one mass onto the other, in units of $x^2$.
+    - `lower`: the value of a feasible dual: the true distance is not below it.
+    - `upper`: the cost of a feasible plan: the true distance is not above it.
+
+    All three treat the mass of a cell as sitting on its centre.
+    """
+
+    value: float
+    lower: float
+    upper: float
+
+
+def check_mass(name: str, mass: ArrayLike | GridDensity, window: Window) -> np.ndarray:
+    """A mass as a float64 array, refused where it is no probability on `window`."""
+    array = np.asarray(mass.mass if isinstance(mass, GridDensity) else mass, np.float64)
+    if array.shape != window.shape:
+        raise ValueError(f"`{name}` must have the window's shape {window.shape}, got {array.shape}.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"`{name}` holds NaN or Inf in {(~np.isfinite(array)).sum()} cells.")
+    if array.min() < 0:
+        raise ValueError(f"`{name}` holds negative masses, the lowest is {array.min():.3g}.")
+    # Masses kept in float32 sum to one within 4096 round-offs of 6e-8 in the worst case.
+    if abs(array.sum() - 1) > 1e-5:
+        raise ValueError(f"`{name}` must sum to 1, got {array.sum():.8g}; divide it by its sum.")
+    return array / array.sum()
+
+
+def centre_costs(window: Window) -> np.ndarray:
+    """Squared distances along one axis between centres, shape `(nodes, nodes)`."""
+    x = window.centres()
+    return (x[:, None] - x) ** 2
