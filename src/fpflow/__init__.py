@@ -1,10 +1,27 @@
+"""Differential equations for diffusion models: both sampling laws, their densities, and the gap."""
+
 from . import datasets as datasets
+from . import paper as paper
+from . import plot as plot
+from ._calculus import PotentialJet as PotentialJet
+from ._calculus import curl as curl
+from ._calculus import divergence as divergence
+from ._calculus import laplacian as laplacian
+from ._calculus import potential_jet as potential_jet
+from ._grid import grid_density_ode as grid_density_ode
+from ._grid import grid_density_sde as grid_density_sde
 from ._loss import BetaTime as BetaTime
 from ._loss import DenoisingScoreMatching as DenoisingScoreMatching
+from ._loss import ExcessLoss as ExcessLoss
 from ._loss import MarginalPenalty as MarginalPenalty
 from ._loss import NoiseRatioTime as NoiseRatioTime
 from ._loss import UniformPenalty as UniformPenalty
 from ._loss import UniformTime as UniformTime
+from ._loss import excess_loss as excess_loss
+from ._loss import likelihood_weighting as likelihood_weighting
+from ._metrics import Sinkhorn as Sinkhorn
+from ._metrics import W2Result as W2Result
+from ._metrics import w2_grid as w2_grid
 from ._model import PotentialMLP as PotentialMLP
 from ._model import ScoreMLP as ScoreMLP
 from ._process import AbstractProcess as AbstractProcess
@@ -13,6 +30,9 @@ from ._process import OrnsteinUhlenbeck as OrnsteinUhlenbeck
 from ._residual import ResidualNorm as ResidualNorm
 from ._residual import log_fp_residual as log_fp_residual
 from ._residual import residual_norm as residual_norm
+from ._sample import sample_histogram as sample_histogram
+from ._sample import sample_ode as sample_ode
+from ._sample import sample_sde as sample_sde
 from ._train import Cosine as Cosine
 from ._train import History as History
 from ._train import Staged as Staged
@@ -21,8 +41,3 @@ from ._train import TrainResult as TrainResult
 from ._train import train as train
 from ._window import GridDensity as GridDensity
 from ._window import Window as Window
-from ._grid import grid_density_ode as grid_density_ode
-from ._grid import grid_density_sde as grid_density_sde
-from ._metrics import Sinkhorn as Sinkhorn
-from ._metrics import W2Result as W2Result
-from ._metrics import w2_grid as w2_grid

@@ -37,6 +37,22 @@ def laplacian(function: Callable[[Point], Scalar], x: Point) -> Scalar:
     return divergence(jax.grad(function), x)
 
 
+def curl(field: Callable[[Point], Point], x: Point) -> Scalar:
+    r"""The curl $\partial_1 v_2 - \partial_2 v_1$ of a field in the plane; zero for a gradient.
+
+    **Arguments:**
+
+    - `field`: a function of one point, shape `(2,)` to `(2,)`.
+    - `x`: one point, shape `(2,)`.
+
+    **Returns:** the curl, shape `()`.
+    """
+    if x.shape != (2,):
+        raise ValueError(f"`x` must be one point of the plane, shape (2,), got {x.shape}.")
+    jacobian = jax.jacfwd(field)(x)
+    return jacobian[1, 0] - jacobian[0, 1]
+
+
 class PotentialJet(NamedTuple):
     r"""What the Fokker--Planck residual needs of $u$ at one point."""
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from tqdm import tqdm
 
 from ._loss import DenoisingScoreMatching, MarginalPenalty, UniformPenalty, noised_batch
+from ._model import check_counts, check_has_score, check_score
 from ._process import AbstractProcess
 from ._types import DataLaw, PotentialModel, PRNGKey, ScoreModel
 from .datasets import as_data
@@ -287,15 +288,12 @@ def train(
 
 
 def _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_decay, chunk):
-    for name, value in (("num_steps", num_steps), ("batch_size", batch_size), ("chunk", chunk)):
-        if value != int(value) or value < 1:
-            raise ValueError(f"`{name}` must be a whole number of at least 1, got {value}.")
+    check_counts(num_steps=num_steps, batch_size=batch_size, chunk=chunk)
     if not (fp_weight >= 0 and math.isfinite(fp_weight)):
         raise ValueError(f"`fp_weight` must be finite and not negative, got {fp_weight}.")
     if not 0 <= ema_decay < 1:
         raise ValueError(f"`ema_decay` must lie in [0, 1), got {ema_decay}.")
-    if not hasattr(model, "score"):
-        raise ValueError(f"`model` must have a method `score(t, x)`, got {type(model).__name__}.")
+    check_has_score(model)
     if not jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)):
         raise ValueError(f"`model` has no arrays to train, got {type(model).__name__}.")
     if fp_weight > 0 and not isinstance(model, PotentialModel):
@@ -304,11 +302,4 @@ def _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_
             f"{type(model).__name__}; use `PotentialMLP`, or `fp_weight=0`."
         )
     x = eqx.filter_eval_shape(data.sample, jr.key(0), 1)
-    try:
-        shape = eqx.filter_eval_shape(model.score, jnp.zeros(()), jnp.zeros(x.shape[1:])).shape
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`model` does not take points of `data`, shape {x.shape[1:]}: {error}"
-        ) from error
-    if shape != x.shape[1:]:
-        raise ValueError(f"`model.score` must return shape {x.shape[1:]}, got {shape}.")
+    check_score(model, process, dim=x.shape[1])

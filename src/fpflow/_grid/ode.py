@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._dynamics import flow_velocity
+from .._dynamics import flow_velocity, graded_times
+from .._model import model_dtype
 from .._process import AbstractProcess
 from .._types import ScoreModel
 from .._window import GridDensity, Window
-from .evaluate import check_grid, graded_times, model_dtype, on_points
+from .evaluate import check_grid, on_points
 from .sde import density_of
 
 

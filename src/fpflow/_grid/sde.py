@@ -19,10 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._model import model_dtype
 from .._process import AbstractProcess
 from .._types import PotentialModel, ScoreModel
 from .._window import GridDensity, Window
-from .evaluate import check_grid, graded_times, model_dtype, on_points
+from .._dynamics import graded_times
+from .evaluate import check_grid, on_points
 
 _GAMMA = 2 - 2**0.5
 

@@ -1,0 +1,268 @@
+"""The paper's three tables and figures from networks trained on the spot.
+
+    python scripts/reproduce.py --preset quick
+
+Numbers are saved as they come, one pair of files a model; tables and figures are drawn from the saved
+numbers alone, so `--resume` computes nothing twice and an interruption loses one model at most.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+import time
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from reproduce_figures import draw_figures
+from reproduce_tables import write_tables
+
+import fpflow
+from fpflow import paper
+
+PROCESS = fpflow.OrnsteinUhlenbeck()
+WINDOW = fpflow.Window()
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Train, measure, tabulate and draw the experiment of arXiv 2311.15996.",
+        epilog="presets: " + "; ".join(f"{p.name} = {p.meaning}" for p in paper.PRESETS.values()),
+    )
+    parser.add_argument("--preset", choices=paper.PRESETS, default="quick")
+    parser.add_argument(
+        "--scale", type=float, default=1.0,
+        help="shrink batches, collocation points and steps by this factor in (0, 1] (default 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dataset", nargs="+", choices=paper.DATASETS, help="default: those of the preset"
+    )
+    parser.add_argument(
+        "--fp-weight", nargs="+", type=float, metavar="W",
+        help="weights w_R of the Fokker-Planck residual (default: those of the preset)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of networks and noise (default 0)")
+    parser.add_argument(
+        "--out", type=pathlib.Path, help="folder of the results (default results/<preset>)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="keep the models that --out already holds with the same settings",
+    )  # fmt: skip
+    arguments = parser.parse_args(argv)
+    if not 0 < arguments.scale <= 1:
+        parser.error(f"--scale must lie in (0, 1], got {arguments.scale}")
+    if any(not (w >= 0 and np.isfinite(w)) for w in arguments.fp_weight or ()):
+        parser.error(f"--fp-weight must be finite and not negative, got {arguments.fp_weight}")
+    return arguments
+
+
+def write_atomically(path: pathlib.Path, write) -> None:
+    """Writes beside the target and renames, so that no file is ever half-written."""
+    partial = path.with_name("." + path.name)
+    with open(partial, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def save(run: pathlib.Path, numbers: dict, arrays: dict) -> None:
+    """The arrays first: a run counts as done once its numbers are there."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "numbers.json").unlink(missing_ok=True)
+    write_atomically(run / "arrays.npz", lambda f: np.savez(f, **arrays))
+    text = json.dumps(numbers, indent=1).encode()
+    write_atomically(run / "numbers.json", lambda f: f.write(text))
+
+
+def is_done(run: pathlib.Path, settings: dict) -> bool:
+    """Whether a run of these very settings is saved."""
+    numbers = run / "numbers.json"
+    return numbers.exists() and json.loads(numbers.read_text())["settings"] == settings
+
+
+def layers_of(model) -> dict:
+    network = model.network
+    pairs = enumerate(zip(network.weights, network.biases, strict=True))
+    return {f"{kind}{k}": a for k, pair in pairs for kind, a in zip("wb", pair, strict=True)}
+
+
+def load_layers(run: pathlib.Path) -> list:
+    with np.load(run / "arrays.npz") as arrays:
+        count = sum(name[0] == "w" and name[1:].isdigit() for name in arrays)
+        return [(arrays[f"w{k}"], arrays[f"b{k}"]) for k in range(count)]
+
+
+def distances(laws: dict) -> dict:
+    """The three W2^2, each with its bracket and the amount that half the resolution moves it."""
+    result = {}
+    for name in paper.COMPARISONS:
+        a, b = (laws[side] for side in name.split("-"))
+        fine = fpflow.w2_grid(a, b)
+        coarse = fpflow.w2_grid(
+            *(side.mass if side.coarse is None else side.coarse for side in (a, b)), WINDOW
+        )
+        result[name] = {
+            "value": fine.value,
+            "lower": fine.lower,
+            "upper": fine.upper,
+            "floor": abs(fine.value - coarse.value),
+        }
+    return result
+
+
+def measure(model, law, preset, key) -> tuple[dict, dict]:
+    """Every number of a trained model, and the masses they come from."""
+    key_residual, key_loss, key_ode, key_sde = jr.split(key, 4)
+    start = time.perf_counter()
+    laws = {
+        "SDE": fpflow.grid_density_sde(model, PROCESS, WINDOW),
+        "ODE": fpflow.grid_density_ode(model, PROCESS, WINDOW),
+        "data": law.cell_probabilities(WINDOW),
+    }
+    middle = time.perf_counter()
+    numbers = {
+        "w2": distances(laws),
+        "outside": {name: density.outside for name, density in laws.items()},
+        "density_error": {name: density.error for name, density in laws.items()},
+        "residual": fpflow.residual_norm(model, PROCESS, key=key_residual)._asdict(),
+        "excess_loss": fpflow.excess_loss(model, PROCESS, law, key=key_loss)._asdict(),
+    }
+    arrays = {"ode": laws["ODE"].mass, "sde": laws["SDE"].mass}
+    if preset.num_samples:
+        grid, n = paper.step_grid(), preset.num_samples
+        euler = {"step_grid": grid, "solver": diffrax.Euler(), "num_samples": n, "window": WINDOW}
+        ode = fpflow.sample_histogram(model, PROCESS, law="ode", key=key_ode, **euler)
+        sde = fpflow.sample_histogram(
+            model, PROCESS, law="sde", last_step_noise=False, key=key_sde, **euler
+        )
+        numbers["sampled"] = distances({"ODE": ode, "SDE": sde, "data": laws["data"]})
+        arrays |= {"ode_sampled": ode.mass, "sde_sampled": sde.mass}
+    numbers["seconds_densities"] = middle - start
+    numbers["seconds_measuring"] = time.perf_counter() - start
+    return numbers, arrays
+
+
+def run_model(run, dataset, fp_weight, preset, settings, seed, plain_run, say) -> None:
+    """Trains and measures one network and saves what came of it."""
+    law = paper.DATASETS[dataset]()
+    key = jr.fold_in(jr.key(seed), list(paper.DATASETS).index(dataset))
+    key_model, key_train, key_measure = jr.split(key, 3)
+    key_train = jr.fold_in(key_train, round(1000 * fp_weight))
+    beta = preset.betas[dataset]
+    if fp_weight and preset.warm_start:
+        model = fpflow.PotentialMLP.from_layers(load_layers(plain_run), beta=beta)
+    else:
+        model = fpflow.PotentialMLP(
+            2, width=preset.width, depth=preset.depth, beta=beta, key=key_model
+        )
+    start = time.perf_counter()
+    result = train(model, law, preset, fp_weight, key_train)
+    seconds = time.perf_counter() - start
+    numbers, arrays = measure(result.model, law, preset, key_measure)
+    numbers = {
+        "dataset": dataset,
+        "fp_weight": fp_weight,
+        "seed": seed,
+        "parameters": sum(a.size for a in jax.tree.leaves(eqx.filter(model, eqx.is_array))),
+        "seconds_training": seconds,
+        **numbers,
+        "settings": settings,
+    }
+    history = {f"history_{k}": v for k, v in vars(result.history).items()}
+    save(run, numbers, layers_of(result.model) | arrays | history)
+    w2 = ", ".join(f"{name} {numbers['w2'][name]['value']:.5f}" for name in paper.COMPARISONS)
+    say(f"  trained {seconds:.0f} s, measured {numbers['seconds_measuring']:.0f} s: W2^2 {w2}")
+
+
+def train(model, law, preset, fp_weight, key):
+    stage = preset.regularised if fp_weight else preset.plain
+    return fpflow.train(
+        model, PROCESS, law, fp_weight=fp_weight, loss=stage.loss, penalty=stage.penalty,
+        num_steps=stage.num_steps, batch_size=stage.batch_size, schedule=stage.schedule,
+        ema_decay=stage.ema_decay, key=key,
+    )  # fmt: skip
+
+
+def run_curl(run, potential_run, preset, settings, seed, say) -> None:
+    """The curl of a score network on circles at t0, beside that of the potential network."""
+    law, dataset = paper.DATASETS["circles"](), "circles"
+    key_model, key_train = jr.split(jr.fold_in(jr.key(seed), 100))
+    model = fpflow.ScoreMLP(
+        2, width=preset.width, depth=preset.depth, beta=preset.betas[dataset], key=key_model
+    )
+    stage = preset.plain
+    result = fpflow.train(
+        model, PROCESS, law, loss=stage.loss, num_steps=preset.curl_steps, batch_size=stage.batch_size,
+        schedule=stage.schedule, ema_decay=stage.ema_decay, key=key_train,
+    )  # fmt: skip
+    potential = fpflow.PotentialMLP.from_layers(
+        load_layers(potential_run), beta=preset.betas[dataset]
+    )
+    axis = jnp.asarray(WINDOW.centres(), jnp.float32)
+    nodes = jnp.stack(jnp.meshgrid(axis, axis, indexing="ij"), -1)
+
+    def curl_of(model):
+        at_t0 = jax.vmap(jax.vmap(lambda x: fpflow.curl(lambda y: model.score(PROCESS.t0, y), x)))
+        return np.asarray(at_t0(nodes))
+
+    arrays = {"score": curl_of(result.model), "potential": curl_of(potential)}
+    density = law.cell_probabilities(WINDOW).mass
+    rms = {k: float(np.sqrt((density * v**2).sum())) for k, v in arrays.items()}
+    save(run, {"rms_curl": rms, "settings": settings}, layers_of(result.model) | arrays)
+    say(f"  root mean square curl under the data: {rms}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    preset = paper.PRESETS[arguments.preset].scaled(arguments.scale)
+    out = arguments.out or pathlib.Path("results") / arguments.preset
+    chosen = arguments.dataset or list(preset.datasets)
+    weights = sorted(set(arguments.fp_weight or preset.fp_weights))
+    if preset.warm_start and weights[0] > 0:
+        weights = [0.0, *weights]  # what the regularised networks start from
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    settings = {**preset.as_dict(), "seed": arguments.seed}
+    del settings["datasets"], settings["fp_weights"]  # which runs, not how they run
+    jobs = [(dataset, weight) for dataset in chosen for weight in weights]
+    say(f"{preset.name}: {preset.meaning}; {len(jobs)} models into {out}")
+
+    def run_of(name: str) -> pathlib.Path:
+        return out / "runs" / f"{name}-seed{arguments.seed}"
+
+    start = time.perf_counter()
+    for count, (dataset, weight) in enumerate(jobs, 1):
+        say(f"[{count}/{len(jobs)}] {dataset}, w_R = {weight:g}")
+        run, plain = run_of(f"{dataset}-w{weight:g}"), run_of(f"{dataset}-w0")
+        if arguments.resume and is_done(run, settings):
+            say("  already there")
+            continue
+        run_model(run, dataset, weight, preset, settings, arguments.seed, plain, say)
+    if preset.curl_steps and ("circles", 0.0) in jobs:
+        say("curl of a score network, circles")
+        if arguments.resume and is_done(run_of("curl"), settings):
+            say("  already there")
+        else:
+            run_curl(
+                run_of("curl"), run_of("circles-w0"), preset, settings, arguments.seed, say
+            )
+    say(f"computed in {time.perf_counter() - start:.0f} s; now tables and figures")
+    runs = [run_of(f"{dataset}-w{weight:g}") for dataset, weight in jobs]
+    say(write_tables(out, runs))
+    for figure in draw_figures(out, runs, run_of("curl")):
+        say(f"figure {figure}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

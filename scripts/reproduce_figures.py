@@ -1,0 +1,167 @@
+"""The paper's figures from saved numbers alone."""
+
+import pathlib
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from reproduce_tables import load_numbers
+from scipy.stats import spearmanr
+
+import fpflow
+from fpflow import paper
+
+WINDOW = fpflow.Window()
+
+
+def draw_figures(out: pathlib.Path, runs: list[pathlib.Path], curl_run: pathlib.Path) -> list:
+    """Draws every figure that the saved numbers allow into `out/figures`; returns the files."""
+    folder = out / "figures"
+    folder.mkdir(exist_ok=True)
+    table = load_numbers(runs)
+    where = {
+        (numbers["dataset"], numbers["fp_weight"]): run
+        for run, numbers in zip(
+            runs, (n for by_weight in table.values() for n in by_weight.values()), strict=True
+        )
+    }
+    drawn = []
+
+    def keep(figure, name: str) -> None:
+        figure.savefig(folder / f"{name}.png", dpi=150)
+        plt.close(figure)
+        drawn.append(folder / f"{name}.png")
+
+    keep(_data_laws(list(table)), "data")
+    for dataset, by_weight in table.items():
+        arrays = {w: np.load(where[dataset, w] / "arrays.npz") for w in by_weight}
+        keep(_densities(dataset, by_weight, arrays), f"densities-{dataset}")
+        keep(_losses(dataset, arrays), f"losses-{dataset}")
+    if len(where) > 1:
+        keep(_gap(table), "gap-against-residual")
+        keep(_excess(table), "excess-loss-against-residual")
+    if (curl_run / "numbers.json").exists():
+        keep(_curl(curl_run), "curl-circles")
+    return drawn
+
+
+def _data_mass(dataset: str) -> np.ndarray:
+    return paper.DATASETS[dataset]().cell_probabilities(WINDOW).mass
+
+
+def _data_laws(names: list[str]):
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(4.2 * len(names), 3.6), layout="constrained", squeeze=False
+    )
+    for ax, name in zip(axes[0], names, strict=True):
+        fpflow.plot.density(_data_mass(name), WINDOW, ax=ax, title=name)
+    return figure
+
+
+def _densities(dataset: str, by_weight: dict, arrays: dict):
+    """Rows SDE and ODE, a column a weight, the data beside them, one colour scale for all."""
+    data, weights = _data_mass(dataset), sorted(by_weight)
+    vmax = data.max() / WINDOW.cell_width**2
+    columns = len(weights) + 1
+    figure, axes = plt.subplots(
+        2, columns, figsize=(2.7 * columns + 0.8, 5.6), layout="constrained",
+        sharex=True, sharey=True,
+    )  # fmt: skip
+    for row, (law, name) in enumerate((("sde", "SDE"), ("ode", "ODE"))):
+        for column, weight in enumerate(weights):
+            w2 = by_weight[weight]["w2"]
+            gap = f"gap {1e3 * w2['ODE-SDE']['value']:.2f}, " if row == 0 else ""
+            fpflow.plot.density(
+                arrays[weight][law], WINDOW, ax=axes[row, column], vmax=vmax, colorbar=False
+            )
+            axes[row, column].set_title(
+                f"{name}, $w_R$ = {weight:g}\n{gap}to data {1e3 * w2[f'{name}-data']['value']:.2f}",
+                fontsize="medium",
+            )
+    fpflow.plot.density(data, WINDOW, ax=axes[0, -1], vmax=vmax, colorbar=False)
+    axes[0, -1].set_title("data\n", fontsize="medium")
+    axes[1, -1].axis("off")
+    for ax in axes.flat:
+        ax.label_outer()
+    axes[0, -1].xaxis.set_tick_params(labelbottom=True)
+    axes[0, -1].set_xlabel("$x_1$")
+    figure.colorbar(axes[0, 0].images[0], ax=axes, label="density", shrink=0.7, extend="max")
+    figure.suptitle(f"{dataset}: both laws, distances are $W_2^2\\times10^3$")
+    return figure
+
+
+def _losses(dataset: str, arrays: dict):
+    def histories(part: str) -> dict:
+        return {
+            f"$w_R$ = {w:g}": fpflow.History(
+                *(a[f"history_{name}"] for name in ("step", "dsm", "residual", "seconds"))
+            )
+            for w, a in sorted(arrays.items())
+        }
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    fpflow.plot.loss_curves(histories("dsm"), part="dsm", ax=axes[0])
+    fpflow.plot.loss_curves(histories("residual"), part="residual", ax=axes[1])
+    if not axes[1].lines:
+        axes[1].axis("off")
+    figure.suptitle(f"{dataset}: loss during training")
+    return figure
+
+
+def _series(table: dict, value, error) -> tuple[dict, dict, dict, dict]:
+    parts = ({}, {}, {}, {})
+    for dataset, by_weight in table.items():
+        runs = [by_weight[w] for w in sorted(by_weight)]
+        parts[0][dataset] = [run["residual"]["value"] for run in runs]
+        parts[1][dataset] = [value(run, runs[0]) for run in runs]
+        parts[2][dataset] = [f"{w:g}" for w in sorted(by_weight)]
+        parts[3][dataset] = [error(run) for run in runs]
+    return parts
+
+
+def _gap(table: dict):
+    gap = "ODE-SDE"
+    residual, values, labels, floors = _series(
+        table, lambda run, _: run["w2"][gap]["value"], lambda run: run["w2"][gap]["floor"]
+    )
+    figure, ax = plt.subplots(figsize=(6, 4.4), layout="constrained")
+    fpflow.plot.against_residual(
+        residual, values, labels, errors=floors, ylabel="gap: $W_2^2$(ODE, SDE)", ax=ax
+    )
+    x, y = (np.concatenate([v[name] for name in v]) for v in (residual, values))
+    if len(x) > 3:
+        rank, slope = spearmanr(x, y)[0], np.polyfit(np.log(x), np.log(y), 1)[0]
+        ax.set_title(f"Spearman {rank:+.2f}, log-log slope {slope:.2f}; labels are $w_R$")
+    else:
+        ax.set_title("labels are $w_R$")
+    return figure
+
+
+def _excess(table: dict):
+    residual, values, labels, errors = _series(
+        table,
+        lambda run, first: run["excess_loss"]["value"] - first["excess_loss"]["value"],
+        lambda run: run["excess_loss"]["standard_error"],
+    )
+    figure, ax = plt.subplots(figsize=(6, 4.4), layout="constrained")
+    first = "0" if all(0.0 in by_weight for by_weight in table.values()) else "the least"
+    fpflow.plot.against_residual(
+        residual, values, labels, errors=errors, log=False, ax=ax,
+        ylabel=rf"excess $L_\mathrm{{DSM}}$ over that at $w_R$ = {first}",
+    )  # fmt: skip
+    ax.set_title("labels are $w_R$; same noise for all, so bars overstate")
+    return figure
+
+
+def _curl(run: pathlib.Path):
+    arrays = np.load(run / "arrays.npz")
+    vmax = float(np.quantile(np.abs(arrays["score"]), 0.99))
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    for ax, name in zip(axes, ("score", "potential"), strict=True):
+        largest = np.abs(arrays[name]).max()
+        fpflow.plot.curl(
+            arrays[name], WINDOW, ax=ax, vmax=vmax, title=f"{name} network, largest {largest:.2g}"
+        )
+    return figure

@@ -1,0 +1,80 @@
+"""What can be known about a user's model before anything compiles."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._process import AbstractProcess
+
+
+def model_dtype(model: Any) -> np.dtype:
+    """The precision a model computes in: that of its arrays, or the default if it holds none."""
+    leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
+    return jnp.result_type(*leaves) if leaves else jnp.result_type(float)
+
+
+def _score_shape(model: Any, dim: int, dtype: Any) -> tuple[int, ...]:
+    t, x = jax.ShapeDtypeStruct((), dtype), jax.ShapeDtypeStruct((dim,), dtype)
+    return eqx.filter_eval_shape(model.score, t, x).shape
+
+
+def model_dim(model: Any, dim: int | None) -> int:
+    """The dimension of a model's points: as given, as the model says, or the only one it takes.
+
+    **Raises:** `ValueError` where the dimension cannot be told.
+    """
+    if dim is None:
+        dim = getattr(model, "dim", None)
+    if dim is not None:
+        if dim != int(dim) or dim < 1:
+            raise ValueError(f"`dim` must be a whole number of at least 1, got {dim}.")
+        return int(dim)
+    check_has_score(model)
+
+    def takes(candidate: int) -> bool:
+        try:
+            return _score_shape(model, candidate, model_dtype(model)) == (candidate,)
+        except Exception:  # noqa: BLE001 - a user's score may fail in any way at a wrong dimension
+            return False
+
+    fitting = [candidate for candidate in range(1, 65) if takes(candidate)]
+    if len(fitting) != 1:
+        raise ValueError(
+            "the dimension of the points cannot be told from `model.score`, which takes "
+            f"{len(fitting) or 'none'} of the dimensions 1 to 64; pass `dim=`."
+        )
+    return fitting[0]
+
+
+def check_has_score(model: Any) -> None:
+    """Refuses what is no model."""
+    if not callable(getattr(model, "score", None)):
+        raise ValueError(f"`model` must have a method `score(t, x)`, got {type(model).__name__}.")
+
+
+def check_score(model: Any, process: AbstractProcess, dim: int) -> None:
+    """Refuses a score that fails, has another shape or is not finite at one point.
+
+    **Raises:** `ValueError` that says which.
+    """
+    check_has_score(model)
+    dtype = model_dtype(model)
+    try:
+        shape = _score_shape(model, dim, dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`model.score` does not take points of shape ({dim},): {error}") from error
+    if shape != (dim,):
+        raise ValueError(f"`model.score` must return shape ({dim},), got {shape}.")
+    score = np.asarray(model.score(jnp.asarray(process.t1, dtype), jnp.full(dim, 0.5, dtype)))
+    if not np.isfinite(score).all():
+        raise ValueError(f"`model.score` must be finite, got {score} at t = {process.t1}, x = 0.5.")
+
+
+def check_counts(**counts: Any) -> None:
+    """Refuses settings that must be whole numbers of at least one and are not."""
+    for name, value in counts.items():
+        if value != int(value) or value < 1:
+            raise ValueError(f"`{name}` must be a whole number of at least 1, got {value}.")

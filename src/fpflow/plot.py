@@ -1,0 +1,149 @@
+"""Figures from numbers. Every function draws on given or new Axes, returns them and shows nothing."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from ._train import History
+from ._window import Window
+
+# Okabe and Ito: told apart by colour-blind readers and in grey print; each with its own marker.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def _axes(ax: Axes | None) -> Axes:
+    return plt.subplots(layout="constrained")[1] if ax is None else ax
+
+
+def density(
+    mass: np.ndarray,
+    window: Window | None = None,
+    *,
+    ax: Axes | None = None,
+    vmax: float | None = None,
+    title: str = "",
+    colorbar: bool = True,
+) -> Axes:
+    """A mass on a window as a density per unit of area.
+
+    **Arguments:**
+
+    - `mass`: probabilities of the cells, shape `(nodes, nodes)`, indexed `[x1, x2]`.
+    - `window`: their window, `Window()` by default.
+    - `vmax`: the top of the colour scale; give the same to all panels that are compared.
+    """
+    window = Window() if window is None else window
+    mass = np.asarray(mass)
+    if mass.shape != window.shape:
+        raise ValueError(f"`mass` must have the window's shape {window.shape}, got {mass.shape}.")
+    ax, edges = _axes(ax), window.edges()
+    image = ax.imshow(
+        mass.T / window.cell_width**2,
+        origin="lower",
+        extent=(edges[0], edges[-1], edges[0], edges[-1]),
+        vmin=0,
+        vmax=vmax,
+        cmap="viridis",
+        interpolation="nearest",
+    )
+    ax.set(xlabel="$x_1$", ylabel="$x_2$", title=title)
+    if colorbar:
+        ax.figure.colorbar(image, ax=ax, label="density")
+    return ax
+
+
+def curl(
+    values: np.ndarray,
+    window: Window,
+    *,
+    ax: Axes | None = None,
+    vmax: float | None = None,
+    title: str = "",
+) -> Axes:
+    r"""The size of the curl of a score, $\|\nabla\times s\|$, at the nodes of a window."""
+    ax, edges = _axes(ax), window.edges()
+    image = ax.imshow(
+        np.abs(values).T,
+        origin="lower",
+        extent=(edges[0], edges[-1], edges[0], edges[-1]),
+        vmin=0,
+        vmax=vmax,
+        cmap="magma",
+    )
+    ax.set(xlabel="$x_1$", ylabel="$x_2$", title=title)
+    ax.figure.colorbar(image, ax=ax, label=r"$\|\nabla\times s(t_0, x)\|$")
+    return ax
+
+
+def loss_curves(
+    histories: Mapping[str, History], *, part: str = "dsm", ax: Axes | None = None
+) -> Axes:
+    """One part of the loss against the step, a line a run.
+
+    **Arguments:**
+
+    - `histories`: histories by the name of their run.
+    - `part`: `"dsm"` on a linear scale cut to the bulk of the values, or `"residual"` on a
+      logarithmic one.
+    """
+    if part not in ("dsm", "residual"):
+        raise ValueError(f'`part` must be "dsm" or "residual", got {part!r}.')
+    ax, seen = _axes(ax), []
+    for (name, history), colour in zip(histories.items(), COLOURS * 9, strict=False):
+        values = getattr(history, part)
+        if np.isfinite(values).any():
+            ax.plot(history.step, values, label=name, color=colour, lw=1)
+            seen.append(values[len(values) // 10 :])
+    if part == "residual":
+        ax.set_yscale("log")
+    elif seen:
+        low, high = np.quantile(np.concatenate(seen), [0, 0.995])
+        ax.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low))
+    label = r"$L_\mathrm{DSM}$" if part == "dsm" else r"penalty $E\,r^2$"
+    ax.set(xlabel="step", ylabel=label)
+    if seen:
+        ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def against_residual(
+    residual: Mapping[str, Sequence[float]],
+    values: Mapping[str, Sequence[float]],
+    labels: Mapping[str, Sequence[str]],
+    *,
+    errors: Mapping[str, Sequence[float]] | None = None,
+    ylabel: str,
+    log: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    r"""A number against $\tilde R$, one series a data set, each point labelled.
+
+    **Arguments:**
+
+    - `residual`, `values`: the coordinates by data set.
+    - `labels`: what stands beside each point.
+    - `errors`: the half-length of an error bar at each value.
+    - `log`: whether the vertical axis is logarithmic; the horizontal one always is.
+    """
+    ax = _axes(ax)
+    for name, colour, marker in zip(residual, COLOURS, MARKERS, strict=False):
+        order = np.argsort(residual[name])
+        x, y = (np.asarray(v[name], float)[order] for v in (residual, values))
+        bar = None if errors is None else np.asarray(errors[name], float)[order]
+        ax.errorbar(
+            x, y, yerr=bar, label=name, color=colour, marker=marker, lw=0.8, ls=":", capsize=2
+        )
+        for i, place in zip(order, zip(x, y, strict=True), strict=True):
+            ax.annotate(
+                labels[name][i], place, xytext=(5, 5), textcoords="offset points", fontsize="small"
+            )
+    ax.set_xscale("log")
+    if log:
+        ax.set_yscale("log")
+    ax.set(xlabel=r"$\tilde R$ over $\Omega\times[0,T]$", ylabel=ylabel)
+    ax.margins(0.12)
+    ax.legend(frameon=False)
+    return ax
