@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from reproduce_figures import draw_figures
-from reproduce_tables import write_tables
 
 import fpflow
 from fpflow import paper
+from reproduce_figures import draw_figures
+from reproduce_tables import write_tables
 
 PROCESS = fpflow.OrnsteinUhlenbeck()
 WINDOW = fpflow.Window()
@@ -149,15 +149,15 @@ def measure(model, law, preset, key) -> tuple[dict, dict]:
     return numbers, arrays
 
 
-def run_model(run, dataset, fp_weight, preset, settings, seed, plain_run, say) -> None:
+def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, say) -> None:
     """Trains and measures one network and saves what came of it."""
     law = paper.DATASETS[dataset]()
     key = jr.fold_in(jr.key(seed), list(paper.DATASETS).index(dataset))
     key_model, key_train, key_measure = jr.split(key, 3)
     key_train = jr.fold_in(key_train, round(1000 * fp_weight))
     beta = preset.betas[dataset]
-    if fp_weight and preset.warm_start:
-        model = fpflow.PotentialMLP.from_layers(load_layers(plain_run), beta=beta)
+    if start_run is not None:
+        model = fpflow.PotentialMLP.from_layers(load_layers(start_run), beta=beta)
     else:
         model = fpflow.PotentialMLP(
             2, width=preset.width, depth=preset.depth, beta=beta, key=key_model
@@ -219,14 +219,28 @@ def run_curl(run, potential_run, preset, settings, seed, say) -> None:
     say(f"  root mean square curl under the data: {rms}")
 
 
+def predecessor(weight: float, preset: paper.Preset) -> float | None:
+    """The weight whose network this one starts from: the next smaller one of the preset."""
+    smaller = [w for w in preset.fp_weights if w < weight]
+    return max(smaller) if preset.warm_start and smaller else None
+
+
+def chain_of(weights, preset: paper.Preset) -> list[float]:
+    """The weights asked for and all that their networks start from, smallest first."""
+    needed = set()
+    for weight in weights:
+        while weight is not None and weight not in needed:
+            needed.add(weight)
+            weight = predecessor(weight, preset)
+    return sorted(needed)
+
+
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     preset = paper.PRESETS[arguments.preset].scaled(arguments.scale)
     out = arguments.out or pathlib.Path("results") / arguments.preset
     chosen = arguments.dataset or list(preset.datasets)
-    weights = sorted(set(arguments.fp_weight or preset.fp_weights))
-    if preset.warm_start and weights[0] > 0:
-        weights = [0.0, *weights]  # what the regularised networks start from
+    weights = chain_of(arguments.fp_weight or preset.fp_weights, preset)
     (out / "runs").mkdir(parents=True, exist_ok=True)
 
     def say(line: str) -> None:
@@ -243,19 +257,18 @@ def main(argv: list[str] | None = None) -> int:
     start = time.perf_counter()
     for count, (dataset, weight) in enumerate(jobs, 1):
         say(f"[{count}/{len(jobs)}] {dataset}, w_R = {weight:g}")
-        run, plain = run_of(f"{dataset}-w{weight:g}"), run_of(f"{dataset}-w0")
+        run, before = run_of(f"{dataset}-w{weight:g}"), predecessor(weight, preset)
+        start_run = None if before is None else run_of(f"{dataset}-w{before:g}")
         if arguments.resume and is_done(run, settings):
             say("  already there")
             continue
-        run_model(run, dataset, weight, preset, settings, arguments.seed, plain, say)
+        run_model(run, dataset, weight, preset, settings, arguments.seed, start_run, say)
     if preset.curl_steps and ("circles", 0.0) in jobs:
         say("curl of a score network, circles")
         if arguments.resume and is_done(run_of("curl"), settings):
             say("  already there")
         else:
-            run_curl(
-                run_of("curl"), run_of("circles-w0"), preset, settings, arguments.seed, say
-            )
+            run_curl(run_of("curl"), run_of("circles-w0"), preset, settings, arguments.seed, say)
     say(f"computed in {time.perf_counter() - start:.0f} s; now tables and figures")
     runs = [run_of(f"{dataset}-w{weight:g}") for dataset, weight in jobs]
     say(write_tables(out, runs))

@@ -7,11 +7,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from reproduce_tables import load_numbers
 from scipy.stats import spearmanr
 
 import fpflow
 from fpflow import paper
+from reproduce_tables import load_numbers
 
 WINDOW = fpflow.Window()
 

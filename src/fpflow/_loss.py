@@ -1,7 +1,7 @@
 """Denoising score matching, the times it is taken at, and the Fokker--Planck penalty."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -9,14 +9,28 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from ._process import AbstractProcess, log_noise_ratio, time_at_log_noise_ratio
+from ._process import log_noise_ratio, time_at_log_noise_ratio
 from ._residual import log_fp_residual
-from ._types import DataLaw, PRNGKey, Scalar, ScoreModel, Time
+from ._types import DataLaw, PRNGKey, Process, Scalar, ScoreModel, Time
 
 
 def _strata(key: PRNGKey, n: int) -> Float[Array, " n"]:
     """One uniform draw from each of `n` equal parts of the unit interval."""
     return (jnp.arange(n) + jr.uniform(key, (n,))) / n
+
+
+@runtime_checkable
+class Times(Protocol):
+    """Where in time a loss is taken: times and weights, shapes `(n,)`, from a key."""
+
+    def sample(self, process: Process, key: PRNGKey, n: int) -> tuple[Array, Array]: ...
+
+
+@runtime_checkable
+class Penalty(Protocol):
+    """A mean of squared residuals, shape `()`, from a model and a noised batch."""
+
+    def __call__(self, model: Any, process: Process, batch: Any, key: PRNGKey) -> Any: ...
 
 
 class UniformTime(eqx.Module):
@@ -29,7 +43,7 @@ class UniformTime(eqx.Module):
 
     offset: float = 1e-5
 
-    def sample(self, process: AbstractProcess, key: PRNGKey, n: int):
+    def sample(self, process: Process, key: PRNGKey, n: int):
         """Times and weights, shapes `(n,)`: the mean of `weight * h(t)` estimates that of h."""
         low = process.t0 + self.offset
         return low + (process.t1 - low) * _strata(key, n), jnp.ones(n)
@@ -44,7 +58,7 @@ class BetaTime(eqx.Module):
     b: float = 2.0
     offset: float = 1e-5
 
-    def sample(self, process: AbstractProcess, key: PRNGKey, n: int):
+    def sample(self, process: Process, key: PRNGKey, n: int):
         """Times and weights one, shapes `(n,)`."""
         fraction = 1 - (1 - _strata(key, n)) ** (1 / self.b)
         return process.t0 + (process.t1 - process.t0) * fraction + self.offset, jnp.ones(n)
@@ -64,7 +78,7 @@ class NoiseRatioTime(eqx.Module):
 
     offset: float = 1e-5
 
-    def sample(self, process: AbstractProcess, key: PRNGKey, n: int):
+    def sample(self, process: Process, key: PRNGKey, n: int):
         """Times and weights, shapes `(n,)`: the mean of `weight * h(t)` estimates that of h."""
         low = log_noise_ratio(process, jnp.asarray(process.t0 + self.offset))
         high = log_noise_ratio(process, jnp.asarray(process.t1))
@@ -85,7 +99,7 @@ class NoisedBatch(NamedTuple):
     x: Float[Array, "n dim"]
 
 
-def noised_batch(times, process: AbstractProcess, data: DataLaw, n: int, key: PRNGKey):
+def noised_batch(times: Times, process: Process, data: DataLaw, n: int, key: PRNGKey):
     """`n` data points, each at its own time, with the noise that moved it there."""
     key_data, key_time, key_noise = jr.split(key, 3)
     x0 = data.sample(key_data, n)
@@ -95,7 +109,7 @@ def noised_batch(times, process: AbstractProcess, data: DataLaw, n: int, key: PR
     return NoisedBatch(t, weight, std, noise, mean + std[:, None] * noise)
 
 
-def likelihood_weighting(process: AbstractProcess, t: Time) -> Scalar:
+def likelihood_weighting(process: Process, t: Time) -> Scalar:
     r"""$\lambda = g^2$: the weight for which the loss bounds the Kullback--Leibler divergence."""
     return process.diffusion(t) ** 2
 
@@ -110,11 +124,11 @@ class DenoisingScoreMatching(eqx.Module):
     - `factor`: $c$; one half makes $L$ the loss of the published code in dimension two.
     """
 
-    times: UniformTime | BetaTime | NoiseRatioTime = NoiseRatioTime()
-    weighting: Callable[[AbstractProcess, Time], Scalar] = likelihood_weighting
+    times: Times = NoiseRatioTime()
+    weighting: Callable[[Process, Time], Scalar] = likelihood_weighting
     factor: float = 0.5
 
-    def __call__(self, model: ScoreModel, process: AbstractProcess, batch: NoisedBatch) -> Scalar:
+    def __call__(self, model: ScoreModel, process: Process, batch: NoisedBatch) -> Scalar:
         """The loss on one batch, shape `()`."""
         score = jax.vmap(model.score)(batch.t, batch.x)
         square = jnp.sum((batch.std[:, None] * score + batch.noise) ** 2, axis=1)
@@ -145,7 +159,7 @@ def _excess_terms(model, process, data, num_points, key):
 
 def excess_loss(
     model: ScoreModel,
-    process: AbstractProcess,
+    process: Process,
     data: DataLaw,
     *,
     num_points: int = 2**17,
@@ -184,7 +198,7 @@ class UniformPenalty(eqx.Module):
     low: float = -3.5
     high: float = 3.5
 
-    def __call__(self, model, process: AbstractProcess, batch: NoisedBatch, key: PRNGKey) -> Scalar:
+    def __call__(self, model, process: Process, batch: NoisedBatch, key: PRNGKey) -> Scalar:
         """The penalty at fresh points, shape `()`."""
         key_time, key_place = jr.split(key)
         t = process.t0 + (process.t1 - process.t0) * _strata(key_time, self.num_points)
@@ -207,7 +221,7 @@ class MarginalPenalty(eqx.Module):
 
     num_points: int = 1024
 
-    def __call__(self, model, process: AbstractProcess, batch: NoisedBatch, key: PRNGKey) -> Scalar:
+    def __call__(self, model, process: Process, batch: NoisedBatch, key: PRNGKey) -> Scalar:
         """The penalty at points of the batch, shape `()`."""
         del key
         # Times are stratified in order, so a stride keeps them spread.

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from ._calculus import divergence, potential_jet
-from ._process import AbstractProcess
-from ._types import Point, PotentialModel, PRNGKey, Scalar, Time
+from ._types import Point, PotentialModel, PRNGKey, Process, Scalar, Time
 
 
-def log_fp_residual(model: PotentialModel, process: AbstractProcess, t: Time, x: Point) -> Scalar:
+def log_fp_residual(model: PotentialModel, process: Process, t: Time, x: Point) -> Scalar:
     r"""How far the potential $u$ is from solving the Fokker--Planck equation at one point.
 
     With $p = e^u$ and a diffusion $g$ that does not depend on $x$,
@@ -73,7 +72,7 @@ def _residual_moments(model, process, low, high, dim, num_times, points_per_time
 
 def residual_norm(
     model: PotentialModel,
-    process: AbstractProcess,
+    process: Process,
     *,
     low: float = -3.5,
     high: float = 3.5,
@@ -88,9 +87,7 @@ def residual_norm(
     **Returns:** a `ResidualNorm`; the standard errors are over times and an upper estimate, since
     stratification is not credited.
     """
-    moments = _residual_moments(
-        model, process, low, high, dim, num_times, points_per_time, key
-    )
+    moments = _residual_moments(model, process, low, high, dim, num_times, points_per_time, key)
     weight, square, variance = (jnp.asarray(m) for m in moments)
 
     def mean(h):

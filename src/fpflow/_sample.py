@@ -4,7 +4,7 @@ Everything is integrated forward in $\\tau = -t$. Unlike $T - t$ this keeps the 
 times, where the steps are smallest and the score is largest.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import diffrax
 import equinox as eqx
@@ -13,14 +13,12 @@ import jax.numpy as jnp
 import jax.random as jr
 import lineax as lx
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from ._dynamics import flow_velocity, graded_times, reverse_drift
 from ._model import check_counts, check_score, model_dim, model_dtype
-from ._process import AbstractProcess
-from ._types import PRNGKey, ScoreModel
+from ._types import ArrayLike, PRNGKey, Process, ScoreModel
 from ._window import GridDensity, Window
 from .datasets import histogram_density
 
@@ -136,7 +134,9 @@ def _batches(
     quiet_from = None
     if not last_step_noise:
         if type(solver) is not diffrax.Euler:
-            raise ValueError("`last_step_noise=False` is defined for `solver=diffrax.Euler()` only.")
+            raise ValueError(
+                "`last_step_noise=False` is defined for `solver=diffrax.Euler()` only."
+            )
         # Just before the last step begins, so that round-off cannot move it.
         quiet_from = -(grid[-2] + 1e-3 * (grid[-3] - grid[-2])) if len(grid) > 2 else -jnp.inf
         quiet_from = jnp.asarray(quiet_from, dtype)
@@ -149,13 +149,15 @@ def _batches(
     with tqdm(total=num_samples, unit="sample", desc=f"sample {law}", disable=disable) as bar:
         for first in range(0, num_blocks, per_batch):
             # The last batch is as wide as the others, so that nothing compiles twice.
-            keys = jax.vmap(lambda i: jr.fold_in(key, i))(first + jnp.arange(min(per_batch, num_blocks)))
+            keys = jax.vmap(lambda i: jr.fold_in(key, i))(
+                first + jnp.arange(min(per_batch, num_blocks))
+            )
             x, fine = _solve_blocks(
                 model, process, law, solver, controller, times, quiet_from, shape, keys
             )
             if not fine:
                 raise FloatingPointError(
-                    f"a {law.upper()} sample is not finite or the solver gave up: the score may be "
+                    f"an {law.upper()} sample is not finite or the solver gave up: the score may be "
                     "too stiff for the steps; raise `num_steps`, or pass a `stepsize_controller`."
                 )
             x = x[: num_samples - first * shape[0]]
@@ -165,7 +167,7 @@ def _batches(
 
 def sample_ode(
     model: ScoreModel,
-    process: AbstractProcess,
+    process: Process,
     num_samples: int,
     *,
     num_steps: int | None = None,
@@ -213,7 +215,7 @@ def sample_ode(
 
 def sample_sde(
     model: ScoreModel,
-    process: AbstractProcess,
+    process: Process,
     num_samples: int,
     *,
     num_steps: int | None = None,
@@ -256,7 +258,7 @@ def sample_sde(
 
 def sample_histogram(
     model: ScoreModel,
-    process: AbstractProcess,
+    process: Process,
     num_samples: int,
     window: Window | None = None,
     *,

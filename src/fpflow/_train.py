@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -12,14 +12,12 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 from tqdm import tqdm
 
-from ._loss import DenoisingScoreMatching, MarginalPenalty, UniformPenalty, noised_batch
+from ._loss import DenoisingScoreMatching, MarginalPenalty, Penalty, noised_batch
 from ._model import check_counts, check_has_score, check_score
-from ._process import AbstractProcess
-from ._types import DataLaw, PotentialModel, PRNGKey, ScoreModel
+from ._types import ArrayLike, DataLaw, PotentialModel, PRNGKey, Process, ScoreModel
 from .datasets import as_data
 
 
@@ -78,6 +76,15 @@ class Staged(eqx.Module):
     def renews(self, step: Int[Array, ""], num_steps: Int[Array, ""]) -> Bool[Array, ""]:
         """Whether the optimiser forgets its moments before this step."""
         return jnp.any(step == self._starts(num_steps)[1:])
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """What `train` asks of a learning rate: `Cosine()`, `Staged()` or an object of one's own."""
+
+    def rate(self, step: Any, num_steps: Any) -> Any: ...
+
+    def renews(self, step: Any, num_steps: Any) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,15 +218,15 @@ def _run_chunk(state, model, process, data, loss, penalty, fp_weight, settings, 
 
 def train(
     model: ScoreModel,
-    process: AbstractProcess,
+    process: Process,
     data: DataLaw | ArrayLike,
     *,
     fp_weight: float = 0.0,
     loss: DenoisingScoreMatching | None = None,
-    penalty: MarginalPenalty | UniformPenalty | None = None,
+    penalty: Penalty | None = None,
     num_steps: int = 20_000,
     batch_size: int = 2048,
-    schedule: Cosine | Staged | None = None,
+    schedule: Schedule | None = None,
     ema_decay: float = 0.999,
     chunk: int = 250,
     progress: bool | None = None,

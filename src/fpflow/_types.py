@@ -1,14 +1,33 @@
 """Shapes and callables that every room shares."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
-from jax.typing import ArrayLike
+import jax.typing
 from jaxtyping import Array, Float, Key
 
-Scalar = Float[ArrayLike, ""]
-Time = Float[ArrayLike, ""]
+# Whatever `numpy.asarray` takes.
+ArrayLike = jax.typing.ArrayLike | Sequence[Any]
+
+Scalar = Float[jax.typing.ArrayLike, ""]
+Time = Float[jax.typing.ArrayLike, ""]
 Point = Float[Array, " dim"]
 PRNGKey = Key[Array, ""]
+
+
+@runtime_checkable
+class Process(Protocol):
+    """What a noising process must offer; `AbstractProcess` says what each part means."""
+
+    t0: Any
+    t1: Any
+    prior: Any
+
+    def drift(self, t, x): ...
+
+    def diffusion(self, t): ...
+
+    def transition(self, t, x0): ...
 
 
 @runtime_checkable

@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from scipy.special import ndtr
 
 from ._calculus import PotentialJet
-from ._process import AbstractProcess, mean_scale
-from ._types import DataLaw, Point, PRNGKey, Scalar, Time
+from ._process import mean_scale
+from ._types import ArrayLike, DataLaw, Point, PRNGKey, Process, Scalar, Time
 from ._window import GridDensity, Window
 
 
@@ -79,7 +78,7 @@ class GaussianMixture(eqx.Module):
         """The log-density at one point, in nats."""
         return _log_mixture(self.weights, self.means, self.variances, self.axes, x)[0]
 
-    def marginal(self, process: AbstractProcess) -> "MixtureMarginal":
+    def marginal(self, process: Process) -> "MixtureMarginal":
         """The exact law $p_t$ under a linear process, as a model with potential and score."""
         return MixtureMarginal(self, process)
 
@@ -115,7 +114,7 @@ class MixtureMarginal(eqx.Module):
     """
 
     mixture: GaussianMixture
-    process: AbstractProcess
+    process: Process
 
     @property
     def dim(self) -> int:

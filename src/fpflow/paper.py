@@ -98,7 +98,7 @@ class Preset:
     - `datasets`, `fp_weights`: what is run by default.
     - `plain`: the training at $w_R = 0$.
     - `regularised`: the training at $w_R > 0$.
-    - `warm_start`: whether the regularised networks start from the plain one.
+    - `warm_start`: whether a regularised network starts from that of the next smaller weight.
     - `betas`: sharpness of the softplus by data set.
     - `width`, `depth`: hidden units and layers.
     - `num_samples`: samples of each law by the paper's samplers, besides the grid densities.

@@ -7,8 +7,7 @@ import jax
 from jaxtyping import Array
 
 from .._model import check_counts, check_score
-from .._process import AbstractProcess
-from .._types import ScoreModel
+from .._types import Process, ScoreModel
 from .._window import Window
 
 # Points per call of the model: wide enough for the matrix products, small enough for the cache.
@@ -21,7 +20,7 @@ def on_points(function: Callable[[Array], Array], points: Array, dtype: Any) -> 
     return result.astype(points.dtype)
 
 
-def check_grid(model: ScoreModel, process: AbstractProcess, window: Window, **counts: int) -> None:
+def check_grid(model: ScoreModel, process: Process, window: Window, **counts: int) -> None:
     """Refuses what cannot be solved before anything compiles."""
     if not isinstance(window, Window):
         raise ValueError(f"`window` must be a `fpflow.Window`, got {type(window).__name__}.")

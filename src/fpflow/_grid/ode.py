@@ -14,8 +14,7 @@ import numpy as np
 
 from .._dynamics import flow_velocity, graded_times
 from .._model import model_dtype
-from .._process import AbstractProcess
-from .._types import ScoreModel
+from .._types import Process, ScoreModel
 from .._window import GridDensity, Window
 from .evaluate import check_grid, on_points
 from .sde import density_of
@@ -47,7 +46,9 @@ def _mass_in_window(model, process, window, refine, num_steps):
     corners = np.stack(np.meshgrid(edges, edges, indexing="ij"), -1).reshape(-1, 2)
     times = graded_times(process.t0, process.t1, num_steps)[::-1].copy()
     with jax.enable_x64(True):
-        carried = _carry(model, process, model_dtype(model), jnp.asarray(corners), jnp.asarray(times))
+        carried = _carry(
+            model, process, model_dtype(model), jnp.asarray(corners), jnp.asarray(times)
+        )
         grid = carried.reshape(len(edges), len(edges), 2)
         prior = jax.vmap(jax.vmap(process.prior.log_prob))
 
@@ -63,7 +64,7 @@ def _mass_in_window(model, process, window, refine, num_steps):
 
 def grid_density_ode(
     model: ScoreModel,
-    process: AbstractProcess,
+    process: Process,
     window: Window | None = None,
     *,
     refine: int = 2,

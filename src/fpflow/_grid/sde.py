@@ -19,11 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._model import model_dtype
-from .._process import AbstractProcess
-from .._types import PotentialModel, ScoreModel
-from .._window import GridDensity, Window
 from .._dynamics import graded_times
+from .._model import model_dtype
+from .._types import PotentialModel, Process, ScoreModel
+from .._window import GridDensity, Window
 from .evaluate import check_grid, on_points
 
 _GAMMA = 2 - 2**0.5
@@ -147,7 +146,7 @@ def _mass_in_window(model, process, window, refine, num_steps, margin):
 
 def grid_density_sde(
     model: ScoreModel,
-    process: AbstractProcess,
+    process: Process,
     window: Window | None = None,
     *,
     refine: int = 2,

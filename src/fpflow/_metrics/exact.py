@@ -5,14 +5,13 @@ import warnings
 import numpy as np
 import ot
 import scipy.sparse as sps
-from jax.typing import ArrayLike
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
+from .._types import ArrayLike
 from .._window import GridDensity, Window
 from .result import W2Result, centre_costs, check_mass
 from .sinkhorn import Sinkhorn
-
 
 # Masses below the simplex's own round-off take part in the certificate, not in the plan.
 _NEGLIGIBLE = 1e-15

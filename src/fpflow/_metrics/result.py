@@ -3,8 +3,8 @@
 import dataclasses
 
 import numpy as np
-from jax.typing import ArrayLike
 
+from .._types import ArrayLike
 from .._window import GridDensity, Window
 
 
@@ -30,7 +30,9 @@ def check_mass(name: str, mass: ArrayLike | GridDensity, window: Window) -> np.n
     """A mass as a float64 array, refused where it is no probability on `window`."""
     array = np.asarray(mass.mass if isinstance(mass, GridDensity) else mass, np.float64)
     if array.shape != window.shape:
-        raise ValueError(f"`{name}` must have the window's shape {window.shape}, got {array.shape}.")
+        raise ValueError(
+            f"`{name}` must have the window's shape {window.shape}, got {array.shape}."
+        )
     if not np.isfinite(array).all():
         raise ValueError(f"`{name}` holds NaN or Inf in {(~np.isfinite(array)).sum()} cells.")
     if array.min() < 0:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._process import AbstractProcess
+from .._types import Process
 
 
 def model_dtype(model: Any) -> np.dtype:
@@ -37,7 +37,7 @@ def model_dim(model: Any, dim: int | None) -> int:
     def takes(candidate: int) -> bool:
         try:
             return _score_shape(model, candidate, model_dtype(model)) == (candidate,)
-        except Exception:  # noqa: BLE001 - a user's score may fail in any way at a wrong dimension
+        except Exception:
             return False
 
     fitting = [candidate for candidate in range(1, 65) if takes(candidate)]
@@ -55,7 +55,7 @@ def check_has_score(model: Any) -> None:
         raise ValueError(f"`model` must have a method `score(t, x)`, got {type(model).__name__}.")
 
 
-def check_score(model: Any, process: AbstractProcess, dim: int) -> None:
+def check_score(model: Any, process: Process, dim: int) -> None:
     """Refuses a score that fails, has another shape or is not finite at one point.
 
     **Raises:** `ValueError` that says which.
@@ -65,7 +65,9 @@ def check_score(model: Any, process: AbstractProcess, dim: int) -> None:
     try:
         shape = _score_shape(model, dim, dtype)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"`model.score` does not take points of shape ({dim},): {error}") from error
+        raise ValueError(
+            f"`model.score` does not take points of shape ({dim},): {error}"
+        ) from error
     if shape != (dim,):
         raise ValueError(f"`model.score` must return shape ({dim},), got {shape}.")
     score = np.asarray(model.score(jnp.asarray(process.t1, dtype), jnp.full(dim, 0.5, dtype)))

@@ -41,8 +41,8 @@ def _softplus_and_slope_jvp(beta, primals, tangents):
 class MLP(eqx.Module):
     r"""Affine layers of $(t, x_1, \dots, x_d)$ with softplus between them."""
 
-    weights: tuple[Float[Array, "out in"], ...]
-    biases: tuple[Float[Array, " out"], ...]
+    weights: tuple[Float[Array, "_ _"], ...]
+    biases: tuple[Float[Array, " _"], ...]
     beta: float
 
     def __check_init__(self):
@@ -115,16 +115,22 @@ def init_mlp(sizes: Sequence[int], beta: float, key: PRNGKey) -> MLP:
 def mlp_from_layers(layers: Sequence[tuple[Any, Any]], beta: float) -> MLP:
     """A network from `(weight (out, in), bias (out,))` pairs, checked for shape and finiteness."""
     if len(layers) < 2:
-        raise ValueError(f"`layers` must hold at least two (weight, bias) pairs, got {len(layers)}.")
+        raise ValueError(
+            f"`layers` must hold at least two (weight, bias) pairs, got {len(layers)}."
+        )
     weights, biases = [], []
     for k, (weight, bias) in enumerate(layers):
         w, b = np.asarray(weight), np.asarray(bias)
         n_in = weights[-1].shape[0] if weights else None
         if w.ndim != 2 or (n_in is not None and w.shape[1] != n_in):
             expected = f"(out, {n_in})" if n_in else "(out, in)"
-            raise ValueError(f"`layers[{k}]` must have a weight of shape {expected}, got {w.shape}.")
+            raise ValueError(
+                f"`layers[{k}]` must have a weight of shape {expected}, got {w.shape}."
+            )
         if b.shape != w.shape[:1]:
-            raise ValueError(f"`layers[{k}]` must have a bias of shape {w.shape[:1]}, got {b.shape}.")
+            raise ValueError(
+                f"`layers[{k}]` must have a bias of shape {w.shape[:1]}, got {b.shape}."
+            )
         if not (np.isfinite(w).all() and np.isfinite(b).all()):
             raise ValueError(f"`layers[{k}]` holds NaN or Inf.")
         weights.append(jnp.asarray(w, jnp.result_type(float)))

@@ -40,9 +40,7 @@ class PotentialMLP(eqx.Module):
         self.network = init_mlp([dim + 1, *[width] * depth, 1], beta, key)
 
     @classmethod
-    def from_layers(
-        cls, layers: Sequence[tuple[Any, Any]], beta: float = 100.0
-    ) -> "PotentialMLP":
+    def from_layers(cls, layers: Sequence[tuple[Any, Any]], beta: float = 100.0) -> "PotentialMLP":
         """A network trained elsewhere.
 
         **Arguments:**

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from .._types import Point, Scalar, Time
+from .._types import Point, Process, Scalar, Time
 from .prior import IsotropicGaussian
 
 
@@ -34,13 +34,13 @@ class AbstractProcess(eqx.Module):
         """Mean, shape `(dim,)`, and standard deviation, shape `()`, of $x_t$ given $x_{t_0}$."""
 
 
-def mean_scale(process: AbstractProcess, t: Time) -> Scalar:
+def mean_scale(process: Process, t: Time) -> Scalar:
     r"""The factor $a(t)$ in the transition mean $a(t)\,x_0 + b(t)$ of a linear process."""
     zero, one = jnp.zeros(1), jnp.ones(1)
     return jax.jvp(lambda x0: process.transition(t, x0)[0], (zero,), (one,))[1][0]
 
 
-def log_noise_ratio(process: AbstractProcess, t: Time) -> Scalar:
+def log_noise_ratio(process: Process, t: Time) -> Scalar:
     r"""The logarithm of the noise-to-signal ratio, $\ell(t) = \log(\sigma^2(t) / a^2(t))$.
 
     For every linear process $\ell'(t) = g^2(t)/\sigma^2(t)$, so that $\ell$ is the closed-form
@@ -50,7 +50,7 @@ def log_noise_ratio(process: AbstractProcess, t: Time) -> Scalar:
     return 2 * (jnp.log(std) - jnp.log(mean_scale(process, t)))
 
 
-def time_at_log_noise_ratio(process: AbstractProcess, ratio: Scalar) -> Scalar:
+def time_at_log_noise_ratio(process: Process, ratio: Scalar) -> Scalar:
     r"""The time $t$ at which $\ell(t)$ takes a given value.
 
     A process that knows the inverse in closed form offers it as a method of the same name; for the

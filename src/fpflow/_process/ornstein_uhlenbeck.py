@@ -54,7 +54,7 @@ class OrnsteinUhlenbeck(AbstractProcess):
     def transition(self, t: Time, x0: Point) -> tuple[Point, Scalar]:
         age = jnp.asarray(t) - self.t0
         # expm1 keeps the digits that 1 - exp(-2 rate t) loses as t -> t0.
-        variance = -self.noise**2 / (2 * self.rate) * jnp.expm1(-2 * self.rate * age)
+        variance = -(self.noise**2) / (2 * self.rate) * jnp.expm1(-2 * self.rate * age)
         return jnp.exp(-self.rate * age) * x0, jnp.sqrt(variance)
 
     def time_at_log_noise_ratio(self, ratio: Scalar) -> Scalar:

@@ -1,0 +1,109 @@
+"""Times, weights and losses against integrals that are known."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from scipy.stats import beta, kstest
+
+import fpflow
+from fpflow._loss import noised_batch
+from known import OU, PROCESSES, LinearScore, Stretch, mixture
+
+GAUSSIAN = fpflow.datasets.GaussianMixture([[0.5, -0.2]], 0.3)
+
+
+@pytest.mark.parametrize(
+    "times", [fpflow.UniformTime(), fpflow.NoiseRatioTime()], ids=["uniform", "ratio"]
+)
+@pytest.mark.parametrize("process", [*PROCESSES.values(), Stretch()], ids=[*PROCESSES, "stretch"])
+def test_weighted_times_integrate(times, process):
+    """The mean of weight * h(t) is the mean of h over time, here h = 1 + t^2 and h = sigma^-1/2."""
+    t, weight = times.sample(process, jr.key(0), 20_000)
+    t0, t1 = process.t0, process.t1
+    expected = 1 + (t1**3 - t0**3) / (3 * (t1 - t0))
+    # Stratified: the error is that of a midpoint rule with 20,000 nodes, jittered.
+    np.testing.assert_allclose(jnp.mean(weight * (1 + t**2)), expected, rtol=2e-3)
+    fine = t0 + (t1 - t0) * ((jnp.arange(200_000) + 0.5) / 200_000) ** 2
+    inverse = jax.vmap(lambda t: process.transition(t, jnp.zeros(1))[1] ** -0.5)
+    spacing = 2 * jnp.sqrt((fine - t0) / (t1 - t0))
+    np.testing.assert_allclose(
+        jnp.mean(weight * inverse(t)), jnp.mean(spacing * inverse(fine)), rtol=0.02
+    )
+
+
+def test_times_have_their_densities():
+    """Kolmogorov--Smirnov; stratified draws lie within 1/n of their law, so the statistic is tiny."""
+    n = 4000
+    t, _ = fpflow.BetaTime(2.0, offset=0.0).sample(OU, jr.key(0), n)
+    assert kstest(t / 10, beta(1, 2).cdf).statistic <= 1.001 / n
+    t, _ = fpflow.NoiseRatioTime().sample(OU, jr.key(1), n)
+    ell = np.log(np.expm1(2 * np.asarray(t)))
+    low, high = np.log(np.expm1(2e-5)), np.log(np.expm1(20.0))
+    assert kstest((ell - low) / (high - low), "uniform").statistic <= 1.001 / n
+
+
+def test_score_matching_loss_of_a_gaussian():
+    """For s = -A x and x_t ~ N(m, v I): E|s - k|^2 = |A m|^2 + v tr(A A^T) - 2 tr A + d / sigma^2."""
+    matrix = jnp.array([[1.4, 0.3], [-0.2, 0.9]])
+    times = fpflow.NoiseRatioTime(offset=0.05)
+    loss = fpflow.DenoisingScoreMatching(times=times, factor=0.5)
+    batch = noised_batch(times, OU, GAUSSIAN, 200_000, jr.key(0))
+    value = loss(LinearScore(matrix), OU, batch)
+    t = jnp.linspace(0.05, 10, 200_001)
+    mean = jnp.exp(-t)[:, None] * jnp.array([0.5, -0.2])
+    noise = -jnp.expm1(-2 * t) / 2
+    v = jnp.exp(-2 * t) * 0.3 + noise
+    at = (mean @ matrix.T) ** 2
+    square = at.sum(1) + v * jnp.sum(matrix**2) - 2 * jnp.trace(matrix) + 2 / noise
+    # The weights are those of a mean over all of [0, 10], of which times start at 0.05.
+    expected = 0.5 * jnp.trapezoid(square, t) / 10
+    np.testing.assert_allclose(value, expected, rtol=0.01)
+
+
+def test_factor_and_weighting_multiply():
+    batch = noised_batch(fpflow.UniformTime(), OU, GAUSSIAN, 64, jr.key(0))
+    model = LinearScore(jnp.eye(2))
+    one = fpflow.DenoisingScoreMatching(times=fpflow.UniformTime(), factor=1.0)(model, OU, batch)
+    half = fpflow.DenoisingScoreMatching(
+        times=fpflow.UniformTime(), factor=0.5, weighting=lambda process, t: jnp.array(3.0)
+    )(model, OU, batch)
+    np.testing.assert_allclose(half, 1.5 * one, rtol=1e-12)
+
+
+def test_excess_loss_differs_by_the_squared_distance_of_the_scores():
+    """E g^2(|s|^2 - 2 s k) of s minus that of the exact score is E g^2 |s - exact|^2."""
+    law = mixture(2)
+    exact = law.marginal(OU)
+
+    class Off(eqx.Module):
+        def score(self, t, x):
+            return exact.score(t, x) + jnp.array([0.3, -0.1]) * jnp.exp(-t)
+
+    n = 2**15
+    off = fpflow.excess_loss(Off(), OU, law, num_points=n, key=jr.key(0))
+    best = fpflow.excess_loss(exact, OU, law, num_points=n, key=jr.key(0))
+    # |(0.3, -0.1)|^2 times the mean of exp(-2 t) over [0, 10].
+    expected = 0.1 * 0.05 * -np.expm1(-20)
+    difference = off.value - best.value
+    assert abs(difference - expected) < 0.2 * off.standard_error + 0.05 * expected
+    # The best value is minus the mean of g^2 |exact score|^2; both routes are Monte Carlo.
+    batch = noised_batch(fpflow.NoiseRatioTime(), OU, law, n, jr.key(1))
+    terms = batch.weight * jnp.sum(jax.vmap(exact.score)(batch.t, batch.x) ** 2, 1)
+    error = np.hypot(best.standard_error, float(terms.std()) / n**0.5)
+    assert abs(best.value + float(terms.mean())) < 5 * error
+
+
+def test_penalties_are_means_of_the_squared_residual():
+    """Both against the same mean taken point by point, and the uniform one against R itself."""
+    model = fpflow.PotentialMLP(2, width=8, key=jr.key(0))
+    batch = noised_batch(fpflow.NoiseRatioTime(), OU, GAUSSIAN, 512, jr.key(1))
+    r = jax.vmap(lambda t, x: fpflow.log_fp_residual(model, OU, t, x))(batch.t, batch.x)
+    value = fpflow.MarginalPenalty(512)(model, OU, batch, jr.key(2))
+    np.testing.assert_allclose(value, jnp.mean(batch.weight * r**2), rtol=1e-12)
+    norm = fpflow.residual_norm(model, OU, num_times=1024, points_per_time=16, key=jr.key(3))
+    values = [fpflow.UniformPenalty(4000)(model, OU, batch, jr.key(k)) for k in range(8)]
+    error = np.hypot(norm.standard_error, np.std(values, ddof=1) / 8**0.5)
+    assert abs(np.mean(values) - norm.value) < 5 * error

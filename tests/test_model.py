@@ -1,0 +1,128 @@
+"""Networks: the written derivatives are the true ones, and layers from elsewhere fit."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import fpflow
+from known import ROUND_OFF
+
+T, X = jnp.array(0.3), jnp.array([0.4, -1.1])
+SHARPNESS = [1.0, 3.0, 100.0]
+
+
+@pytest.mark.parametrize("beta", SHARPNESS)
+def test_written_derivatives_match_automatic_ones(beta):
+    """Score, time derivative and Laplacian against jax on a softplus network of jax's own."""
+    model = fpflow.PotentialMLP(2, width=16, beta=beta, key=jr.key(1))
+
+    def potential(t, x):
+        h = jnp.concatenate([t[None], x])
+        for weight, bias in zip(model.network.weights[:-1], model.network.biases[:-1], strict=True):
+            h = jax.nn.softplus(beta * (weight @ h + bias)) / beta
+        return (model.network.weights[-1] @ h + model.network.biases[-1])[0]
+
+    jet = model.jet(T, X)
+    np.testing.assert_allclose(jet.value, potential(T, X), rtol=ROUND_OFF)
+    np.testing.assert_allclose(model.potential(T, X), potential(T, X), rtol=ROUND_OFF)
+    np.testing.assert_allclose(jet.time_derivative, jax.grad(potential, 0)(T, X), rtol=ROUND_OFF)
+    np.testing.assert_allclose(jet.gradient, jax.grad(potential, 1)(T, X), rtol=ROUND_OFF)
+    np.testing.assert_allclose(model.score(T, X), jet.gradient, rtol=ROUND_OFF)
+    hessian = jax.hessian(potential, 1)(T, X)
+    # A sharp softplus bends by beta: the Laplacian loses as many digits.
+    np.testing.assert_allclose(jet.laplacian, jnp.trace(hessian), rtol=beta * ROUND_OFF)
+
+
+@pytest.mark.parametrize("beta", SHARPNESS)
+def test_parameter_gradients_of_the_score_match_automatic_ones(beta):
+    """Training differentiates the written score; it must be the derivative of the potential's."""
+    model = fpflow.PotentialMLP(2, width=8, beta=beta, key=jr.key(2))
+
+    def written(model):
+        return jnp.sum(model.score(T, X) ** 2)
+
+    def automatic(model):
+        return jnp.sum(jax.grad(model.potential, 1)(T, X) ** 2)
+
+    for a, b in zip(
+        jax.tree.leaves(jax.grad(written)(model)),
+        jax.tree.leaves(jax.grad(automatic)(model)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=beta * ROUND_OFF)
+
+
+def test_extreme_inputs_stay_finite():
+    """Softplus and slope neither overflow nor turn NaN at either end."""
+    model = fpflow.PotentialMLP(2, width=8, beta=100.0, key=jr.key(0))
+    for scale in (1e3, 1e6):
+        jet = model.jet(T, scale * X)
+        assert all(jnp.isfinite(part).all() for part in jet)
+
+
+def test_leading_axes_equal_vmap():
+    t, x = jr.uniform(jr.key(0), (5, 3)), jr.normal(jr.key(1), (5, 3, 2))
+    for model in (fpflow.PotentialMLP(2, key=jr.key(2)), fpflow.ScoreMLP(2, key=jr.key(2))):
+        mapped = jax.vmap(jax.vmap(model.score))(t, x)
+        np.testing.assert_allclose(model.score(t, x), mapped, rtol=ROUND_OFF)
+
+
+def test_parameters_of_the_papers_network():
+    model = fpflow.PotentialMLP(2, key=jr.key(0))
+    assert sum(a.size for a in jax.tree.leaves(model) if hasattr(a, "size")) == 13_361
+
+
+def test_layers_from_elsewhere_give_the_same_network():
+    model = fpflow.PotentialMLP(2, width=7, depth=2, beta=5.0, key=jr.key(3))
+    pairs = list(zip(model.network.weights, model.network.biases, strict=True))
+    again = fpflow.PotentialMLP.from_layers(pairs, beta=5.0)
+    np.testing.assert_array_equal(again.score(T, X), model.score(T, X))
+    assert again.dim == 2
+    sharp = fpflow.PotentialMLP.from_layers(pairs)
+    h = jnp.concatenate([T[None], X])
+    for weight, bias in pairs[:-1]:
+        h = jax.nn.softplus(100.0 * (weight @ h + bias)) / 100.0
+    value = (pairs[-1][0] @ h + pairs[-1][1])[0]
+    np.testing.assert_allclose(sharp.potential(T, X), value, rtol=ROUND_OFF)
+    score = fpflow.ScoreMLP(3, key=jr.key(4))
+    pairs = list(zip(score.network.weights, score.network.biases, strict=True))
+    same = fpflow.ScoreMLP.from_layers(pairs, beta=1.0)
+    np.testing.assert_array_equal(same.score(T, jnp.ones(3)), score.score(T, jnp.ones(3)))
+
+
+W, B = np.ones((4, 3)), np.zeros(4)
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ([(W, B)], "at least two"),
+        ([(np.ones(3), B), (W, B)], r"`layers\[0\]` must have a weight of shape \(out, in\)"),
+        (
+            [(W, B), (np.ones((1, 5)), np.ones(1))],
+            r"`layers\[1\]` .* shape \(out, 4\), got \(1, 5\)",
+        ),
+        ([(W, np.ones(3)), (np.ones((1, 4)), np.ones(1))], r"bias of shape \(4,\), got \(3,\)"),
+        ([(W * np.nan, B), (np.ones((1, 4)), np.ones(1))], r"`layers\[0\]` holds NaN or Inf"),
+        ([(W, B), (np.ones((2, 4)), np.ones(2))], "must have one output, got 2"),
+        ([(np.ones((4, 1)), B), (np.ones((1, 4)), np.ones(1))], "at least two inputs"),
+    ],
+)
+def test_bad_layers_are_refused(layers, words):
+    with pytest.raises(ValueError, match=words):
+        fpflow.PotentialMLP.from_layers(layers)
+
+
+def test_bad_sizes_are_refused():
+    with pytest.raises(ValueError, match="must have 2 outputs, one a coordinate, got 1"):
+        fpflow.ScoreMLP.from_layers([(W, B), (np.ones((1, 4)), np.ones(1))])
+    with pytest.raises(ValueError, match="`dim` must be at least 1, got 0"):
+        fpflow.PotentialMLP(0, key=jr.key(0))
+    with pytest.raises(ValueError, match="`width` must be at least 1, got 0"):
+        fpflow.PotentialMLP(2, width=0, key=jr.key(0))
+    with pytest.raises(ValueError, match="`depth` must be at least 1, got 0"):
+        fpflow.ScoreMLP(2, depth=0, key=jr.key(0))
+    with pytest.raises(ValueError, match="`beta` must be positive, got -1.0"):
+        fpflow.PotentialMLP(2, beta=-1.0, key=jr.key(0))
