@@ -72,19 +72,19 @@ def write_atomically(path: pathlib.Path, write) -> None:
     os.replace(partial, path)
 
 
-def save(run: pathlib.Path, numbers: dict, arrays: dict) -> None:
-    """The arrays first: a run counts as done once its numbers are there."""
+def save(run: pathlib.Path, name: str, numbers: dict, arrays: dict) -> None:
+    """The arrays first: a part counts as done once its numbers are there."""
     run.mkdir(parents=True, exist_ok=True)
-    (run / "numbers.json").unlink(missing_ok=True)
-    write_atomically(run / "arrays.npz", lambda f: np.savez(f, **arrays))
+    write_atomically(run / f"{name}.npz", lambda f: np.savez(f, **arrays))
     text = json.dumps(numbers, indent=1).encode()
-    write_atomically(run / "numbers.json", lambda f: f.write(text))
+    write_atomically(run / f"{name}.json", lambda f: f.write(text))
 
 
-def is_done(run: pathlib.Path, settings: dict) -> bool:
-    """Whether a run of these very settings is saved."""
-    numbers = run / "numbers.json"
-    return numbers.exists() and json.loads(numbers.read_text())["settings"] == settings
+def saved(run: pathlib.Path, name: str, settings: dict) -> dict | None:
+    """The numbers of a part that was done with these very settings, if there are any."""
+    file = run / f"{name}.json"
+    numbers = json.loads(file.read_text()) if file.exists() else {}
+    return numbers if numbers.get("settings") == settings else None
 
 
 def layers_of(model) -> dict:
@@ -94,25 +94,23 @@ def layers_of(model) -> dict:
 
 
 def load_layers(run: pathlib.Path) -> list:
-    with np.load(run / "arrays.npz") as arrays:
+    with np.load(run / "network.npz") as arrays:
         count = sum(name[0] == "w" and name[1:].isdigit() for name in arrays)
         return [(arrays[f"w{k}"], arrays[f"b{k}"]) for k in range(count)]
 
 
 def distances(laws: dict) -> dict:
-    """The three W2^2, each with its bracket and the amount that half the resolution moves it."""
+    """The three W2^2, each with its bracket and how far the unextrapolated masses move it."""
     result = {}
     for name in paper.COMPARISONS:
         a, b = (laws[side] for side in name.split("-"))
-        fine = fpflow.w2_grid(a, b)
-        coarse = fpflow.w2_grid(
-            *(side.mass if side.coarse is None else side.coarse for side in (a, b)), WINDOW
-        )
+        best = fpflow.w2_grid(a, b)
+        plain = [d.mass if d.unextrapolated is None else d.unextrapolated for d in (a, b)]
         result[name] = {
-            "value": fine.value,
-            "lower": fine.lower,
-            "upper": fine.upper,
-            "floor": abs(fine.value - coarse.value),
+            "value": best.value,
+            "lower": best.lower,
+            "upper": best.upper,
+            "floor": abs(best.value - fpflow.w2_grid(*plain, WINDOW).value),
         }
     return result
 
@@ -149,36 +147,43 @@ def measure(model, law, preset, key) -> tuple[dict, dict]:
     return numbers, arrays
 
 
-def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, say) -> None:
-    """Trains and measures one network and saves what came of it."""
-    law = paper.DATASETS[dataset]()
+def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume, say) -> None:
+    """Trains and measures one network and saves what came of either as soon as it is there."""
+    law, beta = paper.DATASETS[dataset](), preset.betas[dataset]
     key = jr.fold_in(jr.key(seed), list(paper.DATASETS).index(dataset))
     key_model, key_train, key_measure = jr.split(key, 3)
-    key_train = jr.fold_in(key_train, round(1000 * fp_weight))
-    beta = preset.betas[dataset]
-    if start_run is not None:
-        model = fpflow.PotentialMLP.from_layers(load_layers(start_run), beta=beta)
-    else:
-        model = fpflow.PotentialMLP(
-            2, width=preset.width, depth=preset.depth, beta=beta, key=key_model
-        )
-    start = time.perf_counter()
-    result = train(model, law, preset, fp_weight, key_train)
-    seconds = time.perf_counter() - start
-    numbers, arrays = measure(result.model, law, preset, key_measure)
-    numbers = {
-        "dataset": dataset,
-        "fp_weight": fp_weight,
-        "seed": seed,
-        "parameters": sum(a.size for a in jax.tree.leaves(eqx.filter(model, eqx.is_array))),
-        "seconds_training": seconds,
-        **numbers,
-        "settings": settings,
-    }
-    history = {f"history_{k}": v for k, v in vars(result.history).items()}
-    save(run, numbers, layers_of(result.model) | arrays | history)
+    training = saved(run, "network", settings) if resume else None
+    if training is None:
+        for stale in run.glob("*.json"):
+            stale.unlink()
+        if start_run is not None:
+            model = fpflow.PotentialMLP.from_layers(load_layers(start_run), beta=beta)
+        else:
+            model = fpflow.PotentialMLP(
+                2, width=preset.width, depth=preset.depth, beta=beta, key=key_model
+            )
+        start = time.perf_counter()
+        key_train = jr.fold_in(key_train, round(1000 * fp_weight))
+        result = train(model, law, preset, fp_weight, key_train)
+        training = {
+            "dataset": dataset,
+            "fp_weight": fp_weight,
+            "seed": seed,
+            "parameters": sum(a.size for a in jax.tree.leaves(eqx.filter(model, eqx.is_array))),
+            "seconds_training": time.perf_counter() - start,
+            "settings": settings,
+        }
+        history = {f"history_{k}": v for k, v in vars(result.history).items()}
+        save(run, "network", training, layers_of(result.model) | history)
+    say(f"  trained in {training['seconds_training']:.0f} s")
+    if resume and saved(run, "numbers", settings) is not None:
+        say("  measured before")
+        return
+    model = fpflow.PotentialMLP.from_layers(load_layers(run), beta=beta)
+    numbers, arrays = measure(model, law, preset, key_measure)
+    save(run, "numbers", training | numbers, arrays)
     w2 = ", ".join(f"{name} {numbers['w2'][name]['value']:.5f}" for name in paper.COMPARISONS)
-    say(f"  trained {seconds:.0f} s, measured {numbers['seconds_measuring']:.0f} s: W2^2 {w2}")
+    say(f"  measured in {numbers['seconds_measuring']:.0f} s: W2^2 {w2}")
 
 
 def train(model, law, preset, fp_weight, key):
@@ -215,7 +220,7 @@ def run_curl(run, potential_run, preset, settings, seed, say) -> None:
     arrays = {"score": curl_of(result.model), "potential": curl_of(potential)}
     density = law.cell_probabilities(WINDOW).mass
     rms = {k: float(np.sqrt((density * v**2).sum())) for k, v in arrays.items()}
-    save(run, {"rms_curl": rms, "settings": settings}, layers_of(result.model) | arrays)
+    save(run, "numbers", {"rms_curl": rms, "settings": settings}, arrays)
     say(f"  root mean square curl under the data: {rms}")
 
 
@@ -259,13 +264,12 @@ def main(argv: list[str] | None = None) -> int:
         say(f"[{count}/{len(jobs)}] {dataset}, w_R = {weight:g}")
         run, before = run_of(f"{dataset}-w{weight:g}"), predecessor(weight, preset)
         start_run = None if before is None else run_of(f"{dataset}-w{before:g}")
-        if arguments.resume and is_done(run, settings):
-            say("  already there")
-            continue
-        run_model(run, dataset, weight, preset, settings, arguments.seed, start_run, say)
+        run_model(
+            run, dataset, weight, preset, settings, arguments.seed, start_run, arguments.resume, say
+        )
     if preset.curl_steps and ("circles", 0.0) in jobs:
         say("curl of a score network, circles")
-        if arguments.resume and is_done(run_of("curl"), settings):
+        if arguments.resume and saved(run_of("curl"), "numbers", settings) is not None:
             say("  already there")
         else:
             run_curl(run_of("curl"), run_of("circles-w0"), preset, settings, arguments.seed, say)

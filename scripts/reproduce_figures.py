@@ -36,9 +36,10 @@ def draw_figures(out: pathlib.Path, runs: list[pathlib.Path], curl_run: pathlib.
 
     keep(_data_laws(list(table)), "data")
     for dataset, by_weight in table.items():
-        arrays = {w: np.load(where[dataset, w] / "arrays.npz") for w in by_weight}
+        arrays = {w: dict(np.load(where[dataset, w] / "numbers.npz")) for w in by_weight}
+        histories = {w: np.load(where[dataset, w] / "network.npz") for w in by_weight}
         keep(_densities(dataset, by_weight, arrays), f"densities-{dataset}")
-        keep(_losses(dataset, arrays), f"losses-{dataset}")
+        keep(_losses(dataset, histories), f"losses-{dataset}")
     if len(where) > 1:
         keep(_gap(table), "gap-against-residual")
         keep(_excess(table), "excess-loss-against-residual")
@@ -156,7 +157,7 @@ def _excess(table: dict):
 
 
 def _curl(run: pathlib.Path):
-    arrays = np.load(run / "arrays.npz")
+    arrays = np.load(run / "numbers.npz")
     vmax = float(np.quantile(np.abs(arrays["score"]), 0.99))
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     for ax, name in zip(axes, ("score", "potential"), strict=True):

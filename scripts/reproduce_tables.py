@@ -68,8 +68,8 @@ def markdown_tables(table: dict[str, dict[float, dict]]) -> str:
             lines.append(f"| {weight:g} | " + " | ".join(cells) + " |")
         lines.append("")
     lines += [
-        "Ours: exact W2² between grid densities, which have no sampling noise; ± is how far half the "
-        "resolution in space and time moves the number. Published: histograms of three million "
+        "Ours: exact W2² between grid densities, which have no sampling noise; ± is how far the "
+        "masses without extrapolation move the number. Published: histograms of three million "
         "samples, noise floor 0.4 to 0.5. ▲ marks an entry above its published counterpart by more "
         "than that floor.",
         "",

@@ -60,14 +60,17 @@ class GridDensity:
     - `mass`: probabilities of the cells given that $x$ lies in the window, shape `(nodes, nodes)`,
       indexed `[x1, x2]`; they sum to one.
     - `outside`: the probability beyond the window.
-    - `error`: the estimated total variation between `mass` and the truth; what it is estimated
-      from is said by the function that made the density.
-    - `coarse`: the mass by the same method at half the resolution, where there is one.
+    - `error`: an estimate of the total variation between `mass` and the truth. For a grid density it
+      is what two refinements say of the error of the finer one, plus the negative mass that was cut
+      off: an overestimate for the extrapolated `mass`. For a histogram it is the
+      expected noise of counting; for a data law, the error of quadrature.
     - `window`: the window itself.
+    - `unextrapolated`: the mass of the finer refinement alone, where there are two. How far it
+      moves a distance from `mass` is that distance's floor.
     """
 
     mass: np.ndarray
     outside: float
     error: float
     window: Window
-    coarse: np.ndarray | None = None
+    unextrapolated: np.ndarray | None = None

@@ -329,9 +329,9 @@ def as_data(data: DataLaw | ArrayLike) -> DataLaw:
     return data  # pyright: ignore[reportReturnType]
 
 
-def _as_density(mass: np.ndarray, error: float, window: Window, coarse=None) -> GridDensity:
+def _as_density(mass: np.ndarray, error: float, window: Window) -> GridDensity:
     inside = mass.sum()
-    return GridDensity(mass / inside, float(max(1 - inside, 0.0)), error, window, coarse)
+    return GridDensity(mass / inside, float(max(1 - inside, 0.0)), error, window)
 
 
 def _quadrature(log_prob: Callable[[Point], Scalar], window: Window) -> GridDensity:

@@ -1,14 +1,15 @@
-"""Evaluating a user's function on a whole grid without holding all of its work in memory."""
+"""What both grid densities share: evaluation in blocks, checks, and extrapolation."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import Array
 
 from .._model import check_counts, check_score
-from .._types import Process, ScoreModel
-from .._window import Window
+from .._types import Process
+from .._window import GridDensity, Window
 
 # Points per call of the model: wide enough for the matrix products, small enough for the cache.
 _BLOCK = 4096
@@ -20,9 +21,40 @@ def on_points(function: Callable[[Array], Array], points: Array, dtype: Any) -> 
     return result.astype(points.dtype)
 
 
-def check_grid(model: ScoreModel, process: Process, window: Window, **counts: int) -> None:
+def check_grid(model: Any, process: Process, window: Any, **counts: Any) -> None:
     """Refuses what cannot be solved before anything compiles."""
     if not isinstance(window, Window):
         raise ValueError(f"`window` must be a `fpflow.Window`, got {type(window).__name__}.")
     check_counts(**counts)
+    if counts["refine"] < 2:
+        raise ValueError(
+            "`refine` must be at least 2, so that a coarser grid gives the error, got 1."
+        )
     check_score(model, process, dim=2)
+
+
+def coarser(refine: int, num_steps: int) -> tuple[int, int]:
+    """The resolution of the second computation: half of both, or as near as whole numbers allow."""
+    half = (refine + 1) // 2
+    return half, max(round(num_steps * half / refine), 1)
+
+
+def extrapolated(fine: np.ndarray, coarse: np.ndarray, refine: int, window: Window) -> GridDensity:
+    r"""Richardson's extrapolation of a second-order method from two resolutions of ratio $\rho$,
+    $(\rho^2 p_\text{fine} - p_\text{coarse}) / (\rho^2 - 1)$.
+
+    On the mixture's exact score it divides the error of `fine` by forty, on sharp networks by two
+    to nine, for no work beyond the two computations that an error estimate needs anyway.
+    """
+    if not (np.isfinite(fine).all() and np.isfinite(coarse).all()):
+        raise FloatingPointError(
+            "the density is not finite: `model.score` returned NaN or Inf on the grid."
+        )
+    gain = (refine / coarser(refine, 1)[0]) ** 2 - 1
+    best = fine + (fine - coarse) / gain
+    outside = float(1 - best.sum())
+    # Folds of the flow and the extrapolation itself leave negative masses of the size of the error.
+    negative = float(-np.minimum(best, 0).sum())
+    best, fine, coarse = (np.maximum(m, 0) / np.maximum(m, 0).sum() for m in (best, fine, coarse))
+    error = float(np.abs(fine - coarse).sum() / 2 / gain) + negative
+    return GridDensity(best, outside, error, window, fine)

@@ -16,8 +16,7 @@ from .._dynamics import flow_velocity, graded_times
 from .._model import model_dtype
 from .._types import Process, ScoreModel
 from .._window import GridDensity, Window
-from .evaluate import check_grid, on_points
-from .sde import density_of
+from .evaluate import check_grid, coarser, extrapolated, on_points
 
 
 @eqx.filter_jit
@@ -80,12 +79,11 @@ def grid_density_ode(
     - `model`: has `score(t, x)`.
     - `process`: gives $f$, $g$ and the prior.
     - `window`: the cells of the result, `Window()` by default.
-    - `refine`: each cell is cut into `refine` x `refine` for the computation.
+    - `refine`: each cell is cut into `refine` x `refine` for the computation, at least 2.
     - `num_steps`: time steps, cubically graded towards $t_0$; six score evaluations each.
 
-    **Returns:** a `GridDensity`. `coarse` is the same computation with half the steps and, where
-    `refine` is even, cells twice as wide; `error` is the total variation between the two divided
-    by three, which estimates the error of `mass` for a method of second order.
+    **Returns:** a `GridDensity`: Richardson's extrapolation of this computation and one with half
+    the refinement and half the steps; `error` comes from their difference.
 
     **Raises:** `ValueError` for bad arguments; `FloatingPointError` if the score is not finite
     along the flow.
@@ -93,5 +91,5 @@ def grid_density_ode(
     window = Window() if window is None else window
     check_grid(model, process, window, refine=refine, num_steps=num_steps)
     fine = _mass_in_window(model, process, window, refine, num_steps)
-    coarse = _mass_in_window(model, process, window, max(refine // 2, 1), max(num_steps // 2, 1))
-    return density_of(fine, coarse, window)
+    coarse = _mass_in_window(model, process, window, *coarser(refine, num_steps))
+    return extrapolated(fine, coarse, refine, window)
