@@ -89,8 +89,8 @@ def saved(run: pathlib.Path, name: str, settings: dict) -> dict | None:
 
 def layers_of(model) -> dict:
     network = model.network
-    pairs = enumerate(zip(network.weights, network.biases, strict=True))
-    return {f"{kind}{k}": a for k, pair in pairs for kind, a in zip("wb", pair, strict=True)}
+    weights = {f"w{k}": w for k, w in enumerate(network.weights)}
+    return weights | {f"b{k}": b for k, b in enumerate(network.biases)}
 
 
 def load_layers(run: pathlib.Path) -> list:
@@ -105,12 +105,14 @@ def distances(laws: dict) -> dict:
     for name in paper.COMPARISONS:
         a, b = (laws[side] for side in name.split("-"))
         best = fpflow.w2_grid(a, b)
-        plain = [d.mass if d.unextrapolated is None else d.unextrapolated for d in (a, b)]
+        plain_a, plain_b = (
+            d.mass if d.unextrapolated is None else d.unextrapolated for d in (a, b)
+        )
         result[name] = {
             "value": best.value,
             "lower": best.lower,
             "upper": best.upper,
-            "floor": abs(best.value - fpflow.w2_grid(*plain, WINDOW).value),
+            "floor": abs(best.value - fpflow.w2_grid(plain_a, plain_b, WINDOW).value),
         }
     return result
 

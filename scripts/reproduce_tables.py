@@ -5,6 +5,7 @@ import itertools
 import json
 import pathlib
 
+import numpy as np
 from scipy.stats import spearmanr
 
 from fpflow import paper
@@ -108,6 +109,11 @@ def _trend(values: list[float], floors: list[float], rising: bool) -> tuple[bool
     return not against and moved, " → ".join(f"{1e3 * v:.2f}" for v in values)
 
 
+def rank(x: list[float], y: list[float]) -> float:
+    """Spearman's rank correlation."""
+    return float(np.asarray(spearmanr(x, y))[0])
+
+
 def claims(table: dict[str, dict[float, dict]]) -> str:
     """What this run says of the paper's four claims, with the numbers."""
     lines = ["**The paper's claims in this run** (W2² x 10⁻³ along w_R)", ""]
@@ -140,7 +146,7 @@ def claims(table: dict[str, dict[float, dict]]) -> str:
         residual = [run["residual"]["value"] for run in runs]
         excess = [run["excess_loss"]["value"] for run in runs]
         if len(runs) > 2:
-            up, down = (spearmanr(residual, v)[0] for v in (column("ODE-SDE")[0], excess))
+            up, down = (rank(residual, v) for v in (column("ODE-SDE")[0], excess))
             say(
                 "4 R̃ goes with the gap and against L_DSM", dataset, up > 0 and down < 0,
                 f"Spearman {up:+.2f} and {down:+.2f} over {len(runs)} models",
@@ -149,11 +155,13 @@ def claims(table: dict[str, dict[float, dict]]) -> str:
             lines.append(f"- 4 R̃ and the gap, {dataset}: two models give no correlation.")
     everything = [run for by_weight in table.values() for run in by_weight.values()]
     if len(everything) > 3:
-        rank = spearmanr(
+        overall = rank(
             [run["residual"]["value"] for run in everything],
             [run["w2"]["ODE-SDE"]["value"] for run in everything],
-        )[0]
-        lines.append(f"- Spearman of R̃ and the gap over all {len(everything)} models: {rank:+.3f}.")
+        )
+        lines.append(
+            f"- Spearman of R̃ and the gap over all {len(everything)} models: {overall:+.3f}."
+        )
     above = [row for row in rows_of(table) if row["published"] is not None]
     worse = [r for r in above if r["w2_squared"] > r["published"] + r["published_floor"]]
     lines.append(

@@ -98,8 +98,8 @@ def _times(process, num_steps, step_grid, dtype) -> np.ndarray:
         grid = np.asarray(step_grid, float)
         if grid.ndim != 1 or len(grid) < 2 or not np.isfinite(grid).all():
             raise ValueError(f"`step_grid` must be finite times, shape (n + 1,), got {grid.shape}.")
-    steps = np.diff(grid.astype(dtype))
-    if not (steps < 0).all():
+    rounded = grid.astype(dtype)
+    if not (rounded[1:] < rounded[:-1]).all():
         raise ValueError(
             f"`step_grid` must fall strictly from `t1` to `t0`, got {grid[:2]} ... {grid[-2:]}, "
             f"which does not in {np.dtype(dtype).name}."

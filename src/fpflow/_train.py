@@ -285,9 +285,11 @@ def train(
             )  # fmt: skip
             before, done = done, int(state.step)
             if done > before:
-                parts = (np.asarray(p)[: done - before].mean() for p in (dsm, residual))
-                intervals.append((done, *map(float, parts), time.perf_counter() - start))
-                bar.set_postfix(dsm=f"{intervals[-1][1]:.4g}", residual=f"{intervals[-1][2]:.3g}")
+                dsm, residual = (
+                    float(np.asarray(p)[: done - before].mean()) for p in (dsm, residual)
+                )
+                intervals.append((done, dsm, residual, time.perf_counter() - start))
+                bar.set_postfix(dsm=f"{dsm:.4g}", residual=f"{residual:.3g}")
             bar.update(done - before)
             if not state.healthy:
                 raise TrainingDiverged(done, result())

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 # Whatever `numpy.asarray` takes.
 ArrayLike = jax.typing.ArrayLike | Sequence[Any]
 
-Scalar = Float[jax.typing.ArrayLike, ""]
+Scalar = Float[Array, ""]
 Time = Float[jax.typing.ArrayLike, ""]
 Point = Float[Array, " dim"]
 PRNGKey = Key[Array, ""]
@@ -23,29 +23,29 @@ class Process(Protocol):
     t1: Any
     prior: Any
 
-    def drift(self, t, x): ...
+    def drift(self, t: Any, x: Any) -> Any: ...
 
-    def diffusion(self, t): ...
+    def diffusion(self, t: Any) -> Any: ...
 
-    def transition(self, t, x0): ...
+    def transition(self, t: Any, x0: Any) -> Any: ...
 
 
 @runtime_checkable
 class ScoreModel(Protocol):
     r"""Anything with a score $s(t, x) \approx \nabla \log p(t, x)$ at one point."""
 
-    def score(self, t, x): ...
+    def score(self, t: Any, x: Any) -> Any: ...
 
 
 @runtime_checkable
 class PotentialModel(ScoreModel, Protocol):
     r"""A score model whose score is the gradient of a potential $u(t, x)$."""
 
-    def potential(self, t, x): ...
+    def potential(self, t: Any, x: Any) -> Any: ...
 
 
 @runtime_checkable
 class DataLaw(Protocol):
     """Anything that draws `n` points, shape `(n, dim)`, from a key."""
 
-    def sample(self, key, n): ...
+    def sample(self, key: Any, n: Any) -> Any: ...

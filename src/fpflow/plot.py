@@ -112,7 +112,7 @@ def loss_curves(
 def against_residual(
     residual: Mapping[str, Sequence[float]],
     values: Mapping[str, Sequence[float]],
-    labels: Mapping[str, Sequence[str]],
+    labels: Mapping[str, list[str]],
     *,
     errors: Mapping[str, Sequence[float]] | None = None,
     ylabel: str,

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import ot
 import scipy.sparse as sps
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
 from .._types import ArrayLike
@@ -27,8 +27,8 @@ def _arcs(p: np.ndarray, q: np.ndarray, window: Window, radius: float):
     sources, targets = centres[p.ravel() > 0], centres[q.ravel() > 0]
     if radius >= 2**0.5 * (window.high - window.low):
         return cdist(sources, targets, "sqeuclidean")
-    near = cKDTree(sources).sparse_distance_matrix(
-        cKDTree(targets), radius * (1 + 1e-9), output_type="coo_matrix"
+    near = KDTree(sources).sparse_distance_matrix(
+        KDTree(targets), radius * (1 + 1e-9), output_type="coo_matrix"
     )
     pairs = [np.stack([near.row, near.col]).astype(int)]
     pairs += [_long_arcs(sources, targets[_solid(q)], targets, radius)]
@@ -48,9 +48,9 @@ def _solid(mass: np.ndarray) -> np.ndarray:
 
 def _long_arcs(cells: np.ndarray, solid: np.ndarray, others: np.ndarray, radius: float):
     """Pairs (cell, other) for the cells further than half a radius from all solid mass."""
-    distance, _ = cKDTree(solid).query(cells)
+    distance, _ = KDTree(solid).query(cells)
     far = np.flatnonzero(distance > radius / 2)
-    reached = cKDTree(others).query_ball_point(cells[far], distance[far] + radius / 2)
+    reached = KDTree(others).query_ball_point(cells[far], distance[far] + radius / 2)
     counts = [len(ball) for ball in reached]
     column = np.concatenate([np.asarray(ball, int) for ball in reached] or [np.empty(0, int)])
     return np.stack([np.repeat(far, counts), column])
@@ -94,7 +94,8 @@ def w2_grid(
         Bonneel et al., *Displacement interpolation using Lagrangian mass transport*, ACM Trans.
         Graph. 30 (2011), as in POT: Flamary et al., JMLR 22 (2021) 78.
     """
-    window = window or getattr(a, "window", None) or getattr(b, "window", None) or Window()
+    own = [law.window for law in (a, b) if isinstance(law, GridDensity)]
+    window = window or next(iter(own), Window())
     p, q = check_mass("a", a, window), check_mass("b", b, window)
     if method is not None:
         return method.solve(p, q, window)

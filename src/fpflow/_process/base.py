@@ -19,7 +19,11 @@ class AbstractProcess(eqx.Module):
 
     t0: eqx.AbstractVar[float]
     t1: eqx.AbstractVar[float]
-    prior: eqx.AbstractVar[IsotropicGaussian]
+
+    @property
+    @abc.abstractmethod
+    def prior(self) -> IsotropicGaussian:
+        """The law that reverse time starts from at `t1`."""
 
     @abc.abstractmethod
     def drift(self, t: Time, x: Point) -> Point:

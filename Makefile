@@ -1,0 +1,33 @@
+# Everything runs in a virtual environment of its own; a machine needs Python 3.11 and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: reproduce test lint clean
+
+reproduce: $(VENV)/.installed  ## Train the mixture at two weights; print the table, draw the figures.
+	$(RUN) scripts/reproduce.py --preset quick --resume
+
+test: $(VENV)/.installed-dev  ## Run the tests.
+	$(RUN) -m pytest
+
+lint: $(VENV)/.installed-dev  ## Check style and types.
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "fpflow needs Python 3.11 or newer"'
+	$(PYTHON) -m venv $(VENV)
+
+# Compiling bytecode of every dependency takes longer than the few modules that are imported.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --no-compile -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) results

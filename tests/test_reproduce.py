@@ -1,0 +1,236 @@
+"""The script end to end on a tiny scale, its tables from made-up numbers, and its figures."""
+
+import copy
+import json
+import time
+
+import jax
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+
+import fpflow
+import reproduce
+import reproduce_tables
+from fpflow import paper
+from known import OU
+
+TINY = ["--preset", "quick", "--scale", "0.002", "--dataset", "mixture"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    with jax.enable_x64(False):
+        assert reproduce.main([*TINY, "--fp-weight", "0.1", "--out", str(out)]) == 0
+    return out
+
+
+def test_a_run_leaves_tables_figures_and_numbers(finished):
+    rows = json.loads((finished / "tables.json").read_text())
+    # The regularised network starts from the plain one, which is therefore there too.
+    assert {(r["dataset"], r["fp_weight"]) for r in rows} == {("mixture", 0.0), ("mixture", 0.1)}
+    for row in rows:
+        assert row["published"] in paper.PUBLISHED["mixture"][row["fp_weight"]]
+        numbers = json.loads(
+            (
+                finished / "runs" / f"mixture-w{row['fp_weight']:g}-seed0" / "numbers.json"
+            ).read_text()
+        )
+        w2 = numbers["w2"][row["comparison"]]
+        assert w2["lower"] <= w2["value"] <= w2["upper"]
+        assert row["w2_squared"] == w2["value"]
+    names = {p.name for p in (finished / "figures").glob("*.png")}
+    assert names == {
+        "data.png", "densities-mixture.png", "losses-mixture.png", "gap-against-residual.png",
+        "excess-loss-against-residual.png",
+    }  # fmt: skip
+    assert "**The paper's claims in this run**" in (finished / "tables.md").read_text()
+    assert len((finished / "tables.csv").read_text().splitlines()) == 7
+
+
+def test_saved_masses_give_the_saved_distances(finished):
+    run = finished / "runs" / "mixture-w0.1-seed0"
+    arrays = np.load(run / "numbers.npz")
+    numbers = json.loads((run / "numbers.json").read_text())
+    data = fpflow.datasets.gaussian_mixture().cell_probabilities(fpflow.Window())
+    for name, a, b in (
+        ("ODE-SDE", arrays["ode"], arrays["sde"]),
+        ("SDE-data", arrays["sde"], data),
+    ):
+        np.testing.assert_allclose(fpflow.w2_grid(a, b).value, numbers["w2"][name]["value"])
+
+
+def test_resuming_computes_nothing_twice_and_repairs_what_is_missing(finished, monkeypatch):
+    arguments = [*TINY, "--fp-weight", "0.1", "--out", str(finished), "--resume"]
+
+    def never(*_, **__):
+        raise AssertionError("computed again")
+
+    with jax.enable_x64(False):
+        with monkeypatch.context() as patch:
+            patch.setattr(reproduce, "train", never)
+            patch.setattr(reproduce, "measure", never)
+            reproduce.main(arguments)
+        run = finished / "runs" / "mixture-w0.1-seed0"
+        before = json.loads((run / "numbers.json").read_text())
+        (run / "numbers.json").unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(reproduce, "train", never)
+            reproduce.main(arguments)
+    after = json.loads((run / "numbers.json").read_text())
+    assert after["w2"] == before["w2"]
+    assert after["residual"] == before["residual"]
+
+
+def test_other_settings_are_not_taken_for_these(finished):
+    assert reproduce.saved(finished / "runs" / "mixture-w0-seed0", "network", {"seed": 1}) is None
+    assert reproduce.saved(finished / "runs" / "nowhere", "network", {}) is None
+
+
+def test_writing_never_leaves_half_a_file(tmp_path):
+    target = tmp_path / "numbers.json"
+    reproduce.write_atomically(target, lambda f: f.write(b"whole"))
+
+    def interrupted(file):
+        file.write(b"ha")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.write_atomically(target, interrupted)
+    assert target.read_bytes() == b"whole"
+
+
+def made_up(w2, residual, excess):
+    entry = {"value": w2, "floor": 1e-5, "lower": w2, "upper": w2}
+    return {
+        "w2": {name: dict(entry) for name in paper.COMPARISONS},
+        "residual": {"value": residual},
+        "excess_loss": {"value": excess},
+    }
+
+
+def test_claims_are_read_off_the_numbers():
+    """A run that follows the paper says yes four times; each claim broken says no, alone."""
+    gap, sde, ode = (8e-3, 4e-3, 3e-3, 2e-3), (1e-3, 2e-3, 3e-3, 9e-3), (6e-3, 5e-3, 4e-3, 9e-3)
+    table = {"mixture": {}}
+    for k, weight in enumerate(paper.FP_WEIGHTS):
+        run = made_up(0.0, residual=10.0**-k, excess=-4 + 0.1 * k)
+        for name, values in zip(paper.COMPARISONS, (gap, ode, sde), strict=True):
+            run["w2"][name]["value"] = values[k]
+        table["mixture"][weight] = run
+    assert reproduce_tables.claims(table).count("**yes**") == 4
+    breaks = {
+        "1 the gap": ("w2", "ODE-SDE", "value", 9e-3),
+        "2 the SDE": ("w2", "SDE-data", "value", 0.5e-3),
+        "3 the ODE": ("w2", "ODE-data", "value", 7e-3),
+    }
+    for claim, (group, name, field, value) in breaks.items():
+        wrong = copy.deepcopy(table)
+        wrong["mixture"][1.0][group][name][field] = value
+        lines = reproduce_tables.claims(wrong).splitlines()
+        assert "**no**" in next(line for line in lines if claim in line)
+        assert sum("**no**" in line for line in lines) == 1
+    wrong = copy.deepcopy(table)
+    for k, weight in enumerate(paper.FP_WEIGHTS):
+        wrong["mixture"][weight]["excess_loss"]["value"] = -4 - 0.1 * k
+    lines = reproduce_tables.claims(wrong).splitlines()
+    assert "**no**" in next(line for line in lines if "4 R̃" in line)
+
+
+def test_entries_above_the_published_ones_are_named():
+    table = {"circles": {10.0: made_up(0.0, 1.0, 1.0), 0.0: made_up(0.0, 2.0, 1.0)}}
+    table["circles"][10.0]["w2"]["ODE-SDE"]["value"] = 0.001704 + 0.0006
+    text = reproduce_tables.claims(table)
+    assert "5 of 6 entries" in text
+    assert "circles w_R = 10 ODE-SDE is: 2.30 against 1.70" in text
+
+
+def test_presets_are_the_papers():
+    published, written = paper.PRESETS["published"], paper.PRESETS["written"]
+    for preset in (published, written):
+        assert preset.plain == preset.regularised
+        stage = preset.plain
+        counts = (stage.num_steps, stage.batch_size, stage.penalty.num_points)
+        assert counts == (100_000, 200_000, 50_000)
+        assert stage.schedule.rates == (1e-3, 1e-4, 1e-5)
+        np.testing.assert_allclose(np.array(stage.schedule.shares) * 1e5, [25_000, 65_000, 10_000])
+        assert stage.ema_decay == 0
+    assert (published.plain.loss.factor, written.plain.loss.factor) == (0.5, 1.0)
+    assert (set(published.betas.values()), set(written.betas.values())) == ({100.0}, {1.0})
+    assert (published.depth, written.depth) == (3, 2)
+    scaled = published.scaled(0.01).plain
+    counts = (scaled.num_steps, scaled.batch_size, scaled.penalty.num_points)
+    assert counts == (1000, 2000, 500)
+    with pytest.raises(ValueError, match=r"`scale` must lie in \(0, 1\], got 2.0"):
+        published.scaled(2.0)
+    json.dumps(published.as_dict())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--scale", "0"], "--scale must lie in (0, 1], got 0.0"),
+        (["--fp-weight", "-1"], "--fp-weight must be finite and not negative"),
+        (["--preset", "fast"], "invalid choice: 'fast'"),
+    ],
+)
+def test_bad_options_are_one_line(arguments, words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        reproduce.parse_arguments(arguments)
+    assert caught.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_what_the_density_plot_draws():
+    """The image is the mass per area, x1 to the right and x2 up."""
+    window = fpflow.Window(-1.0, 1.0, 3)
+    mass = np.zeros((3, 3))
+    mass[2, 0] = 1.0  # x1 = 1, x2 = -1: lower right
+    ax = fpflow.plot.density(mass, window)
+    image = ax.images[0].get_array()
+    assert image.shape == (3, 3)
+    assert image[0, 2] == 1.0 / window.cell_width**2  # first row is the lowest
+    assert tuple(ax.images[0].get_extent()) == (-1.5, 1.5, -1.5, 1.5)
+    with pytest.raises(ValueError, match=r"`mass` must have the window's shape \(64, 64\)"):
+        fpflow.plot.density(mass)
+    with pytest.raises(ValueError, match='`part` must be "dsm" or "residual"'):
+        fpflow.plot.loss_curves({}, part="all")
+    matplotlib.pyplot.close("all")
+
+
+def test_interruption_keeps_the_finished_models(tmp_path, monkeypatch):
+    """Stopped in the second model, the first one is there and is not trained again."""
+    calls = []
+    true_train = reproduce.train
+
+    def stops(*arguments):
+        calls.append(time.time())
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return true_train(*arguments)
+
+    arguments = [*TINY, "--fp-weight", "0", "0.1", "--out", str(tmp_path)]
+    monkeypatch.setattr(reproduce, "train", stops)
+    monkeypatch.setattr(
+        reproduce, "measure", lambda *_: ({"w2": dummy(), "seconds_measuring": 0}, {})
+    )
+    with jax.enable_x64(False), pytest.raises(KeyboardInterrupt):
+        reproduce.main(arguments)
+    assert (tmp_path / "runs" / "mixture-w0-seed0" / "numbers.json").exists()
+    monkeypatch.setattr(reproduce, "write_tables", lambda *_: "")
+    monkeypatch.setattr(reproduce, "draw_figures", lambda *_: [])
+    with jax.enable_x64(False):
+        reproduce.main([*arguments, "--resume"])
+    assert len(calls) == 3
+
+
+def dummy():
+    return {name: {"value": 0.0} for name in paper.COMPARISONS}
+
+
+def test_process_of_the_script_is_the_papers():
+    assert reproduce.PROCESS == OU
+    assert fpflow.Window() == reproduce.WINDOW

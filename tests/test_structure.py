@@ -1,0 +1,94 @@
+"""The house: imports run downhill, the door is short, the README tells the truth."""
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import fpflow
+
+ROOT = pathlib.Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "fpflow"
+
+# From the top of the hill to its foot: a room may import from those before it.
+ROOMS = (
+    "_types", "_calculus", "_process", "_window", "datasets", "_model", "_dynamics", "_residual",
+    "_loss", "_train", "_sample", "_grid", "_metrics", "plot", "paper",
+)  # fmt: skip
+
+# A package that only one room may know.
+WALLS = {"ott": "_metrics", "ot": "_metrics", "optax": "_train", "matplotlib": "plot"}
+
+
+def room_of(path):
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports_of(path):
+    """Every imported module as (room of fpflow or None, top-level package or None)."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((None, alias.name.split(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            depth = len(path.relative_to(SOURCE).parts)
+            if node.level == 0:
+                yield None, (node.module or "").split(".")[0]
+            elif node.level == depth:
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+                yield from ((name.split(".")[0], None) for name in names)
+
+
+FILES = [p for p in SOURCE.rglob("*.py") if p != SOURCE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_run_downhill(path):
+    room = room_of(path)
+    for other, package in imports_of(path):
+        if other is not None:
+            assert ROOMS.index(other) < ROOMS.index(room), f"{room} imports {other}"
+        if package in WALLS:
+            assert room == WALLS[package], f"{room} imports {package}"
+
+
+def test_imports_stand_at_the_top():
+    """An import inside a function hides a cycle."""
+    for path in FILES:
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                inner = [
+                    n for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)
+                ]
+                assert not inner, f"{path.name}: {function.name} imports"
+
+
+def test_every_public_name_has_a_docstring():
+    for name in dir(fpflow):
+        if not name.startswith("_"):
+            assert (getattr(fpflow, name).__doc__ or "").strip(), name
+
+
+def test_importing_changes_no_global_setting():
+    code = (
+        "import jax; before = jax.config.jax_enable_x64; import fpflow; "
+        "assert jax.config.jax_enable_x64 == before == False; "
+        "assert fpflow.PotentialMLP(2, key=jax.random.key(0)).network.biases[0].dtype == 'float32'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_readme_example_runs(tmp_path):
+    """The first Python block of the README, with its training cut to 20 steps."""
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    assert len(block.strip().splitlines()) <= 20
+    short = re.sub(r"num_steps=[\d_]+", "num_steps=20", block)
+    assert short != block
+    script = tmp_path / "example.py"
+    script.write_text(short)
+    result = subprocess.run(
+        [sys.executable, script], check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert "W2Result" in result.stdout
