@@ -37,7 +37,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--preset", choices=paper.PRESETS, default="quick")
     parser.add_argument(
         "--scale", type=float, default=1.0,
-        help="shrink batches, collocation points and steps by this factor in (0, 1] (default 1)",
+        help="in (0, 1]: steps shrink by its square root, batches by its 3/2-th power (default 1)",
     )  # fmt: skip
     parser.add_argument(
         "--dataset", nargs="+", choices=paper.DATASETS, help="default: those of the preset"

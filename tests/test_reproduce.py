@@ -17,7 +17,7 @@ import reproduce_tables
 from fpflow import paper
 from known import OU
 
-TINY = ["--preset", "quick", "--scale", "0.002", "--dataset", "mixture"]
+TINY = ["--preset", "quick", "--scale", "0.02", "--dataset", "mixture"]
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_presets_are_the_papers():
     assert (published.depth, written.depth) == (3, 2)
     scaled = published.scaled(0.01).plain
     counts = (scaled.num_steps, scaled.batch_size, scaled.penalty.num_points)
-    assert counts == (1000, 2000, 500)
+    assert counts == (10_000, 200, 50)
     with pytest.raises(ValueError, match=r"`scale` must lie in \(0, 1\], got 2.0"):
         published.scaled(2.0)
     json.dumps(published.as_dict())

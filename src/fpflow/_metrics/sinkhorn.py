@@ -12,6 +12,8 @@ from ott.solvers.linear import sinkhorn as ott_sinkhorn
 from .._window import Window
 from .result import W2Result, centre_costs
 
+_FILL = 1e-9
+
 
 @dataclasses.dataclass(frozen=True)
 class Sinkhorn:
@@ -39,13 +41,15 @@ class Sinkhorn:
     def solve(self, p: np.ndarray, q: np.ndarray, window: Window) -> W2Result:
         """The bracket: a dual made feasible by a conjugate, and a plan rounded to the marginals."""
         x = window.centres()
+        # ott's separable sums lose their way on empty cells; the bracket is taken for p and q.
+        filled = [(1 - _FILL) * mass + _FILL / mass.size for mass in (p, q)]
         with jax.enable_x64(True):
-            f, g = _potentials(
-                jnp.asarray(p), jnp.asarray(q), jnp.asarray(x), self.epsilon, self.threshold,
-                self.max_iterations,
-            )  # fmt: skip
-        f, g = np.asarray(f).reshape(window.shape), np.asarray(g).reshape(window.shape)
-        if not (np.isfinite(f[p > 0]).all() and np.isfinite(g[q > 0]).all()):
+            masses = [jnp.asarray(mass.ravel()) for mass in filled]
+            f = _potential(
+                *masses, jnp.asarray(x), self.epsilon, self.threshold, self.max_iterations
+            )
+        f = np.asarray(f).reshape(window.shape)
+        if not np.isfinite(f[p > 0]).all():
             raise FloatingPointError(
                 f"Sinkhorn failed at `epsilon` = {self.epsilon}; raise it, or use the exact method."
             )
@@ -53,21 +57,22 @@ class Sinkhorn:
         full = (costs[:, None, :, None] + costs[None, :, None, :]).reshape(p.size, p.size)
         u = np.where(p > 0, f, -np.inf).ravel()
         v = (full - u[:, None]).min(axis=0)
-        lower = float(((full - v).min(axis=1) * p.ravel()).sum() + (v * q.ravel()).sum())
+        u = (full - np.where(q.ravel() > 0, v, -np.inf)).min(axis=1)
+        lower = float((u * p.ravel()).sum() + (v * q.ravel()).sum())
 
-        g = np.where(q > 0, g, -np.inf).ravel()
-        plan = np.exp((u[:, None] + g - full) / self.epsilon)
-        plan = _rounded(plan, p.ravel(), q.ravel())
+        # The plan of f with its columns made exact: q_j times a softmax over i.
+        log_plan = (np.where(p > 0, f, -np.inf).ravel()[:, None] - full) / self.epsilon
+        plan = np.exp(log_plan - log_plan.max(axis=0))
+        plan = _rounded(plan * (q.ravel() / plan.sum(axis=0)), p.ravel(), q.ravel())
         upper = float((plan * full).sum())
         return W2Result(upper, max(min(lower, upper), 0.0), upper)
 
 
-def _potentials(p, q, x, epsilon, threshold, max_iterations):
+def _potential(p, q, x, epsilon, threshold, max_iterations):
     geometry = grid.Grid(x=[x, x], epsilon=epsilon)
-    problem = linear_problem.LinearProblem(geometry, a=p.ravel(), b=q.ravel())
+    problem = linear_problem.LinearProblem(geometry, a=p, b=q)
     solver = ott_sinkhorn.Sinkhorn(threshold=threshold, max_iterations=max_iterations)
-    output = jax.jit(solver)(problem)
-    return output.f, output.g
+    return jax.jit(solver)(problem).f
 
 
 def _rounded(plan: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndarray:
