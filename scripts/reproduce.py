@@ -23,7 +23,7 @@ import numpy as np
 import fpflow
 from fpflow import paper
 from reproduce_figures import draw_figures
-from reproduce_tables import write_tables
+from reproduce_tables import BEGIN, insert_tables, write_tables
 
 PROCESS = fpflow.OrnsteinUhlenbeck()
 WINDOW = fpflow.Window()
@@ -37,7 +37,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--preset", choices=paper.PRESETS, default="quick")
     parser.add_argument(
         "--scale", type=float, default=1.0,
-        help="in (0, 1]: steps shrink by its square root, batches by its 3/2-th power (default 1)",
+        help="in (0, 1]: steps shrink by its fourth root, batches by its 7/4-th power (default 1)",
     )  # fmt: skip
     parser.add_argument(
         "--dataset", nargs="+", choices=paper.DATASETS, help="default: those of the preset"
@@ -54,7 +54,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--resume", action="store_true",
         help="keep the models that --out already holds with the same settings",
     )  # fmt: skip
+    parser.add_argument(
+        "--page",
+        type=pathlib.Path,
+        help="a Markdown page to put the tables into, between its markers",
+    )
     arguments = parser.parse_args(argv)
+    if arguments.page and not (arguments.page.exists() and BEGIN in arguments.page.read_text()):
+        parser.error(f"--page must be a file with the line {BEGIN}, got {arguments.page}")
     if not 0 < arguments.scale <= 1:
         parser.error(f"--scale must lie in (0, 1], got {arguments.scale}")
     if any(not (w >= 0 and np.isfinite(w)) for w in arguments.fp_weight or ()):
@@ -277,7 +284,10 @@ def main(argv: list[str] | None = None) -> int:
             run_curl(run_of("curl"), run_of("circles-w0"), preset, settings, arguments.seed, say)
     say(f"computed in {time.perf_counter() - start:.0f} s; now tables and figures")
     runs = [run_of(f"{dataset}-w{weight:g}") for dataset, weight in jobs]
-    say(write_tables(out, runs))
+    text = write_tables(out, runs)
+    say(text)
+    if arguments.page:
+        insert_tables(arguments.page, text)
     for figure in draw_figures(out, runs, run_of("curl")):
         say(f"figure {figure}")
     return 0

@@ -10,6 +10,9 @@ from scipy.stats import spearmanr
 
 from fpflow import paper
 
+BEGIN = "<!-- tables of scripts/reproduce.py begin -->"
+END = "<!-- tables of scripts/reproduce.py end -->"
+
 
 def load_numbers(runs: list[pathlib.Path]) -> dict[str, dict[float, dict]]:
     """The saved numbers by data set and weight."""
@@ -189,3 +192,10 @@ def write_tables(out: pathlib.Path, runs: list[pathlib.Path]) -> str:
         writer.writeheader()
         writer.writerows(rows)
     return text
+
+
+def insert_tables(page: pathlib.Path, text: str) -> None:
+    """Puts the tables between the two marker lines of a page."""
+    before, rest = page.read_text().split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    page.write_text(f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}")
