@@ -124,8 +124,8 @@ def distances(laws: dict) -> dict:
     return result
 
 
-def measure(model, law, preset, key) -> tuple[dict, dict]:
-    """Every number of a trained model, and the masses they come from."""
+def measure(model, plain, law, preset, key) -> tuple[dict, dict]:
+    """Every number of a trained model, and the masses they come from; `plain` is that at w_R = 0."""
     key_residual, key_loss, key_ode, key_sde = jr.split(key, 4)
     start = time.perf_counter()
     laws = {
@@ -141,6 +141,9 @@ def measure(model, law, preset, key) -> tuple[dict, dict]:
         "residual": fpflow.residual_norm(model, PROCESS, key=key_residual)._asdict(),
         "excess_loss": fpflow.excess_loss(model, PROCESS, law, key=key_loss)._asdict(),
     }
+    if plain is not None:
+        over = fpflow.excess_loss(model, PROCESS, law, reference=plain, key=key_loss)
+        numbers["excess_over_plain"] = over._asdict()
     arrays = {"ode": laws["ODE"].mass, "sde": laws["SDE"].mass}
     if preset.num_samples:
         grid, n = paper.step_grid(), preset.num_samples
@@ -189,7 +192,11 @@ def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume
         say("  measured before")
         return
     model = fpflow.PotentialMLP.from_layers(load_layers(run), beta=beta)
-    numbers, arrays = measure(model, law, preset, key_measure)
+    plain = run.with_name(f"{dataset}-w0-seed{seed}")
+    plain_model = None
+    if saved(plain, "network", settings) is not None:
+        plain_model = fpflow.PotentialMLP.from_layers(load_layers(plain), beta=beta)
+    numbers, arrays = measure(model, plain_model, law, preset, key_measure)
     save(run, "numbers", training | numbers, arrays)
     w2 = ", ".join(f"{name} {numbers['w2'][name]['value']:.5f}" for name in paper.COMPARISONS)
     say(f"  measured in {numbers['seconds_measuring']:.0f} s: W2^2 {w2}")

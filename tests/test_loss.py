@@ -87,8 +87,10 @@ def test_excess_loss_differs_by_the_squared_distance_of_the_scores():
     best = fpflow.excess_loss(exact, OU, law, num_points=n, key=jr.key(0))
     # |(0.3, -0.1)|^2 times the mean of exp(-2 t) over [0, 10].
     expected = 0.1 * 0.05 * -np.expm1(-20)
-    difference = off.value - best.value
-    assert abs(difference - expected) < 0.2 * off.standard_error + 0.05 * expected
+    paired = fpflow.excess_loss(Off(), OU, law, reference=exact, num_points=n, key=jr.key(0))
+    np.testing.assert_allclose(paired.value, off.value - best.value, atol=1e-9)
+    assert abs(paired.value - expected) < 5 * paired.standard_error
+    assert paired.standard_error < off.standard_error / 10
     # The best value is minus the mean of g^2 |exact score|^2; both routes are Monte Carlo.
     batch = noised_batch(fpflow.NoiseRatioTime(), OU, law, n, jr.key(1))
     terms = batch.weight * jnp.sum(jax.vmap(exact.score)(batch.t, batch.x) ** 2, 1)

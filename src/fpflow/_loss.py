@@ -162,6 +162,7 @@ def excess_loss(
     process: Process,
     data: DataLaw,
     *,
+    reference: ScoreModel | None = None,
     num_points: int = 2**17,
     key: PRNGKey,
 ) -> ExcessLoss:
@@ -169,19 +170,22 @@ def excess_loss(
 
     Here $k = \nabla\log p(x_t \mid x_0)$, the mean is over $t$ uniform on $[t_0, t_1]$, and the
     constant left out, $E g^2\|k\|^2$, dwarfs the differences between models. Noise is taken in
-    pairs $\pm z$, which bounds the variance as $t \to t_0$. The same key gives common random
-    numbers, so that differences between models are sharper than their standard errors.
+    pairs $\pm z$, which bounds the variance as $t \to t_0$. Most of the standard error is common to
+    all models at one key: to compare two, give one as the `reference` of the other.
 
     **Arguments:**
 
     - `model`: has `score(t, x)`.
     - `process`, `data`: as for `train`; `data` must have `sample(key, n)`.
+    - `reference`: a model whose loss is subtracted point by point.
     - `num_points`: pairs of noised points.
     - `key`: a `jax.random.key`.
 
     **Returns:** an `ExcessLoss`.
     """
     terms = _excess_terms(model, process, data, num_points, key)
+    if reference is not None:
+        terms = terms - _excess_terms(reference, process, data, num_points, key)
     return ExcessLoss(float(terms.mean()), float(terms.std(ddof=1) / num_points**0.5))
 
 
