@@ -44,10 +44,8 @@ class Sinkhorn:
         # ott's separable sums lose their way on empty cells; the bracket is taken for p and q.
         filled = [(1 - _FILL) * mass + _FILL / mass.size for mass in (p, q)]
         with jax.enable_x64(True):
-            masses = [jnp.asarray(mass.ravel()) for mass in filled]
-            f = _potential(
-                *masses, jnp.asarray(x), self.epsilon, self.threshold, self.max_iterations
-            )
+            a, b = (jnp.asarray(mass.ravel()) for mass in filled)
+            f = _potential(a, b, jnp.asarray(x), self.epsilon, self.threshold, self.max_iterations)
         f = np.asarray(f).reshape(window.shape)
         if not np.isfinite(f[p > 0]).all():
             raise FloatingPointError(
