@@ -150,7 +150,7 @@ def grid_density_sde(
     window: Window | None = None,
     *,
     refine: int = 2,
-    num_steps: int = 150,
+    num_steps: int = 120,
     margin: float = 1.5,
 ) -> GridDensity:
     r"""The law of the exact reverse SDE at $t_0$ as probabilities of cells, free of sampling noise.
