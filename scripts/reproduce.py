@@ -283,7 +283,8 @@ def main(argv: list[str] | None = None) -> int:
         run_model(
             run, dataset, weight, preset, settings, arguments.seed, start_run, arguments.resume, say
         )
-    if preset.curl_steps and ("circles", 0.0) in jobs:
+    with_curl = bool(preset.curl_steps) and ("circles", 0.0) in jobs
+    if with_curl:
         say("curl of a score network, circles")
         if arguments.resume and saved(run_of("curl"), "numbers", settings) is not None:
             say("  already there")
@@ -295,7 +296,7 @@ def main(argv: list[str] | None = None) -> int:
     say(text)
     if arguments.page:
         insert_tables(arguments.page, text)
-    for figure in draw_figures(out, runs, run_of("curl")):
+    for figure in draw_figures(out, runs, run_of("curl") if with_curl else None):
         say(f"figure {figure}")
     return 0
 

@@ -16,7 +16,9 @@ from reproduce_tables import load_numbers
 WINDOW = fpflow.Window()
 
 
-def draw_figures(out: pathlib.Path, runs: list[pathlib.Path], curl_run: pathlib.Path) -> list:
+def draw_figures(
+    out: pathlib.Path, runs: list[pathlib.Path], curl_run: pathlib.Path | None
+) -> list:
     """Draws every figure that the saved numbers allow into `out/figures`; returns the files."""
     folder = out / "figures"
     folder.mkdir(exist_ok=True)
@@ -44,7 +46,7 @@ def draw_figures(out: pathlib.Path, runs: list[pathlib.Path], curl_run: pathlib.
         keep(_gap(table), "gap-against-residual")
         if any(0.0 in by_weight for by_weight in table.values()):
             keep(_excess(table), "excess-loss-against-residual")
-    if (curl_run / "numbers.json").exists():
+    if curl_run is not None:
         keep(_curl(curl_run), "curl-circles")
     return drawn
 

@@ -102,6 +102,15 @@ def test_bad_masses_are_refused(mass, words, method):
         fpflow.w2_grid(random_mass(1), mass, WINDOW, method=method)
 
 
+def test_densities_on_different_windows_are_refused():
+    law = fpflow.datasets.circles()
+    here, there = (law.cell_probabilities(fpflow.Window(-w, w, 12)) for w in (3.0, 4.0))
+    with pytest.raises(ValueError, match="`a`, `b` and `window` must be on one window"):
+        fpflow.w2_grid(here, there)
+    with pytest.raises(ValueError, match="must be on one window"):
+        fpflow.w2_grid(here, here, WINDOW)
+
+
 def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="`radius` must be positive, got 0.0"):
         fpflow.w2_grid(random_mass(0), random_mass(1), WINDOW, radius=0.0)

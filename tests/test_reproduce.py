@@ -1,10 +1,12 @@
 """The script end to end on a tiny scale, its tables from made-up numbers, and its figures."""
 
 import copy
+import dataclasses
 import json
 import time
 
 import jax
+import jax.random as jr
 import matplotlib
 import numpy as np
 import pytest
@@ -104,6 +106,24 @@ def test_resuming_computes_nothing_twice_and_repairs_what_is_missing(finished, m
     after = json.loads((run / "numbers.json").read_text())
     assert after["w2"] == before["w2"]
     assert after["residual"] == before["residual"]
+
+
+def test_the_papers_samplers_are_run_where_a_preset_asks_for_samples(small_window):
+    """The branch of `published` and `written` at full scale: an exact score, 4000 samples."""
+    preset = dataclasses.replace(paper.PRESETS["published"], num_samples=4000)
+    law = fpflow.datasets.gaussian_mixture()
+    numbers, arrays = reproduce.measure(law.marginal(OU), None, law, preset, jr.key(0))
+    # Noise of 4000 samples and the Euler steps of the paper's grid, 0.0125 long at first.
+    for name in paper.COMPARISONS:
+        assert numbers["w2"][name]["value"] < 1e-4 < numbers["sampled"][name]["value"] < 0.05
+    assert np.abs(arrays["ode_sampled"] - arrays["ode"]).sum() / 2 < 0.2
+    run = {**made_up(0.0, 1.0, 1.0), "sampled": numbers["sampled"], "settings": preset.as_dict()}
+    run |= {"dataset": "mixture", "fp_weight": 0.0}
+    lines = reproduce_tables.sampled_table({"mixture": {0.0: run}})
+    assert (
+        f"| mixture | 0 | 4000 | {1e3 * numbers['sampled']['ODE-SDE']['value']:.2f} |" in lines[4]
+    )
+    assert reproduce_tables.sampled_table({"mixture": {0.0: made_up(0.0, 1.0, 1.0)}}) == []
 
 
 def test_other_settings_are_not_taken_for_these(finished):

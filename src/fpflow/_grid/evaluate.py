@@ -52,7 +52,7 @@ def extrapolated(fine: np.ndarray, coarse: np.ndarray, refine: int, window: Wind
         )
     gain = (refine / coarser(refine, 1)[0]) ** 2 - 1
     best = fine + (fine - coarse) / gain
-    outside = float(1 - best.sum())
+    outside = max(float(1 - best.sum()), 0.0)
     # Folds of the flow and the extrapolation itself leave negative masses of the size of the error.
     negative = float(-np.minimum(best, 0).sum())
     best, fine, coarse = (np.maximum(m, 0) / np.maximum(m, 0).sum() for m in (best, fine, coarse))

@@ -88,7 +88,8 @@ def w2_grid(
     **Returns:** a `W2Result` in units of $x^2$; for the exact method `upper` equals `value` and
     `lower` meets it to round-off.
 
-    **Raises:** `ValueError` for masses that are NaN, negative, not normalised or of another shape.
+    **Raises:** `ValueError` for masses that are NaN, negative, not normalised or of another shape,
+    or for densities on different windows.
 
     ??? cite "Reference"
         Bonneel et al., *Displacement interpolation using Lagrangian mass transport*, ACM Trans.
@@ -96,6 +97,8 @@ def w2_grid(
     """
     own = [law.window for law in (a, b) if isinstance(law, GridDensity)]
     window = window or next(iter(own), Window())
+    if any(other != window for other in own):
+        raise ValueError(f"`a`, `b` and `window` must be on one window, got {[*own, window]}.")
     p, q = check_mass("a", a, window), check_mass("b", b, window)
     if method is not None:
         return method.solve(p, q, window)
