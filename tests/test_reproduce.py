@@ -113,9 +113,11 @@ def test_the_papers_samplers_are_run_where_a_preset_asks_for_samples(small_windo
     preset = dataclasses.replace(paper.PRESETS["published"], num_samples=4000)
     law = fpflow.datasets.gaussian_mixture()
     numbers, arrays = reproduce.measure(law.marginal(OU), None, law, preset, jr.key(0))
-    # Noise of 4000 samples and the Euler steps of the paper's grid, 0.0125 long at first.
+    # Mass in error moves about a cell, so the exact laws are apart by at most h^2 times the errors;
+    # the others by the noise of 4000 samples and the Euler steps of the paper's grid.
+    bound = SMALL.cell_width**2 * sum(numbers["density_error"].values())
     for name in paper.COMPARISONS:
-        assert numbers["w2"][name]["value"] < 1e-4 < numbers["sampled"][name]["value"] < 0.05
+        assert numbers["w2"][name]["value"] < bound < numbers["sampled"][name]["value"] < 0.05
     assert np.abs(arrays["ode_sampled"] - arrays["ode"]).sum() / 2 < 0.2
     run = {**made_up(0.0, 1.0, 1.0), "sampled": numbers["sampled"], "settings": preset.as_dict()}
     run |= {"dataset": "mixture", "fp_weight": 0.0}
