@@ -45,6 +45,22 @@ def test_times_have_their_densities():
     assert kstest((ell - low) / (high - low), "uniform").statistic <= 1.001 / n
 
 
+@pytest.mark.parametrize("times", [fpflow.UniformTime(), fpflow.BetaTime(), fpflow.NoiseRatioTime()])
+def test_the_last_stratum_does_not_round_beyond_the_end(times, monkeypatch):
+    """The largest draw below one; a compiled 1 - (499 + u)/500 is negative there without a bound."""
+
+    def compiled(u):
+        with monkeypatch.context() as patch:
+            patch.setattr(jr, "uniform", lambda key, shape: jnp.broadcast_to(u, shape))
+            return times.sample(OU, jr.key(0), 500)
+
+    with jax.enable_x64(False):
+        t, weight = jax.jit(compiled)(np.nextafter(np.float32(1), np.float32(0)))
+    # Draws at the end and offset, to the rounding of single precision.
+    np.testing.assert_allclose(t[-1], OU.t1, rtol=2e-6)
+    assert np.isfinite(weight).all()
+
+
 def test_score_matching_loss_of_a_gaussian():
     """For s = -A x and x_t ~ N(m, v I): E|s - k|^2 = |A m|^2 + v tr(A A^T) - 2 tr A + d / sigma^2."""
     matrix = jnp.array([[1.4, 0.3], [-0.2, 0.9]])

@@ -114,10 +114,20 @@ def test_the_papers_samplers_are_run_where_a_preset_asks_for_samples(small_windo
     law = fpflow.datasets.gaussian_mixture()
     numbers, arrays = reproduce.measure(law.marginal(OU), None, law, preset, jr.key(0))
     # Mass in error moves about a cell, so the exact laws are apart by at most h^2 times the errors;
-    # the others by the noise of 4000 samples and the Euler steps of the paper's grid.
+    # the others by the noise of 4000 samples, which six direct draws of the data show: their mean
+    # plus five standard deviations leaves room for the Euler steps of the paper's grid.
     bound = SMALL.cell_width**2 * sum(numbers["density_error"].values())
+    draws = [
+        fpflow.datasets.Points(law.sample(k, 4000)).cell_probabilities(SMALL)
+        for k in jr.split(jr.key(1), 6)
+    ]
+    exact = law.cell_probabilities(SMALL)
+    one_drawn = [fpflow.w2_grid(draw, exact).value for draw in draws]
+    both_drawn = [fpflow.w2_grid(draws[i - 1], draws[i]).value for i in range(6)]
     for name in paper.COMPARISONS:
-        assert numbers["w2"][name]["value"] < bound < numbers["sampled"][name]["value"] < 0.05
+        noise = one_drawn if "data" in name else both_drawn
+        most = np.mean(noise) + 5 * np.std(noise, ddof=1)
+        assert numbers["w2"][name]["value"] < bound < numbers["sampled"][name]["value"] < most
     assert np.abs(arrays["ode_sampled"] - arrays["ode"]).sum() / 2 < 0.2
     run = {**made_up(0.0, 1.0, 1.0), "sampled": numbers["sampled"], "settings": preset.as_dict()}
     run |= {"dataset": "mixture", "fp_weight": 0.0}

@@ -16,7 +16,8 @@ from ._types import DataLaw, PRNGKey, Process, Scalar, ScoreModel, Time
 
 def _strata(key: PRNGKey, n: int) -> Float[Array, " n"]:
     """One uniform draw from each of `n` equal parts of the unit interval."""
-    return (jnp.arange(n) + jr.uniform(key, (n,))) / n
+    # A compiler may divide by multiplying with 1/n, which can round the last draw to above one.
+    return jnp.minimum((jnp.arange(n) + jr.uniform(key, (n,))) / n, 1)
 
 
 @runtime_checkable
