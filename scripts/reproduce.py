@@ -37,7 +37,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--preset", choices=paper.PRESETS, default="quick")
     parser.add_argument(
         "--scale", type=float, default=1.0,
-        help="in (0, 1]: steps shrink by its fourth root, batches by its 7/4-th power (default 1)",
+        help="in (0, 1]: steps shrink by its eighth root, batches by its 15/8-th power (default 1)",
     )  # fmt: skip
     parser.add_argument(
         "--dataset", nargs="+", choices=paper.DATASETS, help="default: those of the preset"

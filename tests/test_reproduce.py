@@ -20,7 +20,7 @@ import reproduce_tables
 from fpflow import paper
 from known import OU
 
-TINY = ["--preset", "quick", "--scale", "0.001", "--dataset", "mixture"]
+TINY = ["--preset", "quick", "--scale", "1e-6", "--dataset", "mixture"]
 
 
 SMALL = fpflow.Window(nodes=24)
@@ -216,7 +216,7 @@ def test_presets_are_the_papers():
     assert (published.depth, written.depth) == (3, 2)
     scaled = published.scaled(0.01).plain
     counts = (scaled.num_steps, scaled.batch_size, scaled.penalty.num_points)
-    assert counts == (31_623, 63, 16)
+    assert counts == (56_234, 36, 9)
     with pytest.raises(ValueError, match=r"`scale` must lie in \(0, 1\], got 2.0"):
         published.scaled(2.0)
     json.dumps(published.as_dict())

@@ -74,7 +74,7 @@ class Stage:
     ema_decay: float
 
     def scaled(self, scale: float) -> "Stage":
-        """Steps times `scale**0.25`, batch and collocation points times `scale**1.75`.
+        """Steps times `scale**(1/8)`, batch and collocation points times `scale**(15/8)`.
 
         The work falls with `scale**2`. Steps are spared because a network that has not converged
         says nothing, while a smaller batch only makes it noisier: at equal shares of 0.03 the
@@ -84,11 +84,11 @@ class Stage:
         def shrink(count: int, power: float) -> int:
             return max(round(count * scale**power), 1)
 
-        points = shrink(self.penalty.num_points, 1.75)
+        points = shrink(self.penalty.num_points, 15 / 8)
         return dataclasses.replace(
             self,
-            num_steps=shrink(self.num_steps, 0.25),
-            batch_size=shrink(self.batch_size, 1.75),
+            num_steps=shrink(self.num_steps, 1 / 8),
+            batch_size=shrink(self.batch_size, 15 / 8),
             penalty=dataclasses.replace(self.penalty, num_points=points),
         )
 
@@ -135,7 +135,7 @@ class Preset:
             plain=self.plain.scaled(scale),
             regularised=self.regularised.scaled(scale),
             num_samples=0,
-            curl_steps=round(self.curl_steps * scale**0.25),
+            curl_steps=round(self.curl_steps * scale ** (1 / 8)),
         )
 
     def as_dict(self) -> dict[str, Any]:
