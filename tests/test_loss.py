@@ -45,7 +45,9 @@ def test_times_have_their_densities():
     assert kstest((ell - low) / (high - low), "uniform").statistic <= 1.001 / n
 
 
-@pytest.mark.parametrize("times", [fpflow.UniformTime(), fpflow.BetaTime(), fpflow.NoiseRatioTime()])
+@pytest.mark.parametrize(
+    "times", [fpflow.UniformTime(), fpflow.BetaTime(), fpflow.NoiseRatioTime()]
+)
 def test_the_last_stratum_does_not_round_beyond_the_end(times, monkeypatch):
     """The largest draw below one; a compiled 1 - (499 + u)/500 is negative there without a bound."""
 
