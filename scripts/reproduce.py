@@ -44,7 +44,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--fp-weight", nargs="+", type=float, metavar="W",
-        help="weights w_R of the Fokker-Planck residual (default: those of the preset)",
+        help="weights w_R of the Fokker-Planck residual (default: those of the preset); where a preset "
+        "starts each network from the next smaller weight, those are trained too",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of networks and noise (default 0)")
     parser.add_argument(
@@ -302,4 +303,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\ninterrupted: finished models are kept, `--resume` goes on", file=sys.stderr)
+        sys.exit(130)

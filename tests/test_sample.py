@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fpflow
-from fpflow._sample import count_in_cells
+from fpflow.datasets import count_in_cells
 from known import OU, LinearScore, WithoutPotential, linear_laws
 
 MIXTURE = fpflow.datasets.gaussian_mixture()

@@ -204,7 +204,12 @@ SCORE = fpflow.ScoreMLP(2, width=8, depth=1, key=jr.key(0))
         (SCORE, GAUSSIAN, {"num_steps": 0}, "`num_steps` must be a whole number of at least 1"),
         (SCORE, GAUSSIAN, {"batch_size": 0}, "`batch_size` must be a whole number"),
         (SCORE, GAUSSIAN, {"ema_decay": 1.0}, r"`ema_decay` must lie in \[0, 1\), got 1.0"),
-        (SCORE, np.random.default_rng(0).normal(size=(9, 3)), {}, "does not take points of shape"),
+        (
+            SCORE,
+            np.random.default_rng(0).normal(size=(9, 3)),
+            {},
+            "`data` has dimension 3 and the model dimension 2",
+        ),
         (3.0, GAUSSIAN, {}, "`model` must have a method `score"),
         (Frozen(), GAUSSIAN, {}, "`model` has no arrays to train, got Frozen"),
     ],

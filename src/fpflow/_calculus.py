@@ -1,13 +1,15 @@
 """Exact derivatives at one point: divergence, Laplacian, and the jet of a potential."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 from jaxtyping import Array, Float
 
-from ._types import Point, PotentialModel, Scalar, Time
+from ._types import Point, PotentialModel, PRNGKey, Scalar, Time
 
 
 def divergence(field: Callable[[Point], Point], x: Point) -> Scalar:
@@ -22,6 +24,68 @@ def divergence(field: Callable[[Point], Point], x: Point) -> Scalar:
     """
     _, push = jax.linearize(field, x)
     return jnp.trace(jax.vmap(push)(jnp.eye(x.size, dtype=x.dtype)))
+
+
+@runtime_checkable
+class Divergence(Protocol):
+    """A way to the divergence of a field: `Exact()` or `Hutchinson()`.
+
+    `probes` draws what stays fixed along a path; calling it gives the field and one estimate of
+    its divergence a probe.
+    """
+
+    def probes(self, key: PRNGKey, x: Point) -> Array: ...
+
+    def __call__(
+        self, field: Callable[[Point], Point], x: Point, probes: Array
+    ) -> tuple[Point, Float[Array, " estimates"]]: ...
+
+
+class Exact(eqx.Module):
+    r"""The divergence as the sum of `dim` forward derivatives: one estimate without error."""
+
+    def probes(self, key: PRNGKey, x: Point) -> Array:
+        """The coordinate directions, shape `(dim, dim)`."""
+        del key
+        return jnp.eye(x.size, dtype=x.dtype)
+
+    def __call__(self, field: Callable[[Point], Point], x: Point, probes: Array):
+        """The field, shape `(dim,)`, and its divergence, shape `(1,)`."""
+        value, push = jax.linearize(field, x)
+        return value, jnp.trace(jax.vmap(push)(probes))[None]
+
+
+class Hutchinson(eqx.Module):
+    r"""The unbiased estimates $\epsilon^\top (\nabla v)\,\epsilon$ with Rademacher signs $\epsilon$.
+
+    **Arguments:**
+
+    - `num_probes`: independent estimates, at least two, because their spread is the error.
+
+    **Raises:** `ValueError` for fewer than two probes.
+
+    ??? cite "Reference"
+        Hutchinson, Commun. Stat. Simul. Comput. 19 (1990) 433; Grathwohl et al., *FFJORD*, ICLR
+        2019, arXiv 1810.01367.
+    """
+
+    num_probes: int = 8
+
+    def __check_init__(self):
+        if self.num_probes < 2:
+            raise ValueError(
+                f"`num_probes` must be at least 2, so that their spread gives an error, "
+                f"got {self.num_probes}."
+            )
+
+    def probes(self, key: PRNGKey, x: Point) -> Array:
+        """Signs of shape `(num_probes, dim)`."""
+        return jr.rademacher(key, (self.num_probes, x.size), x.dtype)
+
+    def __call__(self, field: Callable[[Point], Point], x: Point, probes: Array):
+        """The field, shape `(dim,)`, and the estimates, shape `(num_probes,)`."""
+        value, push = jax.linearize(field, x)
+        return value, jnp.sum(jax.vmap(push)(probes) * probes, axis=1)
 
 
 def laplacian(function: Callable[[Point], Scalar], x: Point) -> Scalar:

@@ -10,7 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from ._process import log_noise_ratio, time_at_log_noise_ratio
-from ._residual import log_fp_residual
+from ._residual import ExactSquare, ResidualSquare
 from ._types import DataLaw, PRNGKey, Process, Scalar, ScoreModel, Time
 
 
@@ -190,6 +190,12 @@ def excess_loss(
     return ExcessLoss(float(terms.mean()), float(terms.std(ddof=1) / num_points**0.5))
 
 
+def _squares(square, model, process, t, x, key):
+    return jax.vmap(lambda t, x, key: square(model, process, t, x, key))(
+        t, x, jr.split(key, len(t))
+    )
+
+
 class UniformPenalty(eqx.Module):
     r"""$\tilde R = E\,r^2$ over $t \sim U(t_0, t_1)$ and $x \sim U(\Omega)$, as in the paper.
 
@@ -197,20 +203,21 @@ class UniformPenalty(eqx.Module):
 
     - `num_points`: collocation points drawn at each step.
     - `low`, `high`: $\Omega = [\text{low}, \text{high}]^d$.
+    - `square`: the way to $r^2$: `ExactSquare()`, or with probes in high dimensions.
     """
 
     num_points: int = 5000
     low: float = -3.5
     high: float = 3.5
+    square: ResidualSquare = ExactSquare()
 
     def __call__(self, model, process: Process, batch: NoisedBatch, key: PRNGKey) -> Scalar:
         """The penalty at fresh points, shape `()`."""
-        key_time, key_place = jr.split(key)
+        key_time, key_place, key_square = jr.split(key, 3)
         t = process.t0 + (process.t1 - process.t0) * _strata(key_time, self.num_points)
         shape = (self.num_points, batch.x.shape[1])
         x = jr.uniform(key_place, shape, batch.x.dtype, self.low, self.high)
-        r = jax.vmap(lambda t, x: log_fp_residual(model, process, t, x))(t, x)
-        return jnp.mean(r**2)
+        return jnp.mean(_squares(self.square, model, process, t, x, key_square))
 
 
 class MarginalPenalty(eqx.Module):
@@ -222,15 +229,15 @@ class MarginalPenalty(eqx.Module):
     **Arguments:**
 
     - `num_points`: how many points of the batch are used.
+    - `square`: the way to $r^2$: `ExactSquare()`, or with probes in high dimensions.
     """
 
     num_points: int = 1024
+    square: ResidualSquare = ExactSquare()
 
     def __call__(self, model, process: Process, batch: NoisedBatch, key: PRNGKey) -> Scalar:
         """The penalty at points of the batch, shape `()`."""
-        del key
         # Times are stratified in order, so a stride keeps them spread.
         stride = max(batch.t.shape[0] // self.num_points, 1)
         t, x, weight = batch.t[::stride], batch.x[::stride], batch.weight[::stride]
-        r = jax.vmap(lambda t, x: log_fp_residual(model, process, t, x))(t, x)
-        return jnp.mean(weight * r**2)
+        return jnp.mean(weight * _squares(self.square, model, process, t, x, key))

@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
-from ._dynamics import flow_velocity, graded_times, reverse_drift
-from ._model import check_counts, check_score, model_dim, model_dtype
+from ._dynamics import check_eta, family_drift, flow_velocity, graded_times
+from ._model import check_counts, check_key, check_score, model_dim, model_dtype
 from ._types import ArrayLike, PRNGKey, Process, ScoreModel
 from ._window import GridDensity, Window
-from .datasets import histogram_density
+from .datasets import count_in_cells, histogram_density
 
 # Samples that share one state, one key and, under an adaptive solver, one step size. Fixed, so
 # that results do not depend on `batch_size`.
@@ -41,23 +41,26 @@ _DEFAULT_SOLVERS = {"ode": diffrax.Heun(), "sde": diffrax.ShARK()}
 
 
 @eqx.filter_jit
-def _solve_blocks(model, process, law, solver, controller, times, quiet_from, shape, keys):
+def _solve_blocks(model, process, law, eta, solver, controller, times, quiet_from, shape, keys):
     """One block of samples a key, shape `(len(keys) * n, dim)`, and whether all went well."""
     dtype = times.dtype
     start, end = -times[0], -times[-1]
     adaptive = not isinstance(controller, diffrax.StepTo)
 
-    def terms(key):
-        dynamics = flow_velocity if law == "ode" else reverse_drift
+    def dynamics(t, x):
+        if law == "ode":
+            return flow_velocity(model, process, t, x)
+        return family_drift(model, process, eta, t, x)
 
+    def terms(key):
         def drift(tau, x, _):
-            return -jax.vmap(lambda x: dynamics(model, process, -tau, x))(x)
+            return -jax.vmap(lambda x: dynamics(-tau, x))(x)
 
         if law == "ode":
             return diffrax.ODETerm(drift)
 
         def diffusion(tau, x, _):
-            g = process.diffusion(-tau).astype(dtype)
+            g = eta * process.diffusion(-tau).astype(dtype)
             if quiet_from is not None:
                 g = jnp.where(tau < quiet_from, g, 0)
             return lx.DiagonalLinearOperator(jnp.broadcast_to(g, x.shape))
@@ -90,7 +93,7 @@ def _solve_blocks(model, process, law, solver, controller, times, quiet_from, sh
 def _times(process, num_steps, step_grid, dtype) -> np.ndarray:
     """The step grid, decreasing from `t1`, checked."""
     if step_grid is None:
-        check_counts(num_steps=num_steps)
+        (num_steps,) = check_counts(num_steps=num_steps)
         grid = graded_times(process.t0, process.t1, num_steps)
     elif num_steps is not None:
         raise ValueError("give either `num_steps` or `step_grid`, not both.")
@@ -113,11 +116,13 @@ def _times(process, num_steps, step_grid, dtype) -> np.ndarray:
 
 
 def _batches(
-    model, process, num_samples, law, *, num_steps, step_grid, solver, stepsize_controller,
-    last_step_noise, dim, batch_size, progress, key,
+    model, process, num_samples, law, *, eta=1.0, num_steps, step_grid, solver,
+    stepsize_controller, last_step_noise, dim, batch_size, progress, key,
 ):  # fmt: skip
     """Yields the samples in batches, after checking every argument."""
-    check_counts(num_samples=num_samples, batch_size=batch_size)
+    num_samples, batch_size = check_counts(num_samples=num_samples, batch_size=batch_size)
+    check_key(key)
+    check_eta(eta)
     dim = model_dim(model, dim)
     check_score(model, process, dim)
     dtype = model_dtype(model)
@@ -152,8 +157,9 @@ def _batches(
             # The last batch is as wide as the others, so that nothing compiles twice.
             keys = jax.vmap(lambda i: jr.fold_in(key, i))(first + jnp.arange(per_batch))
             x, fine = _solve_blocks(
-                model, process, law, solver, controller, times, quiet_from, shape, keys
-            )
+                model, process, law, jnp.asarray(eta, dtype), solver, controller, times, quiet_from,
+                shape, keys,
+            )  # fmt: skip
             if not fine:
                 raise FloatingPointError(
                     f"an {law.upper()} sample is not finite or the solver gave up: the score may be "
@@ -217,6 +223,7 @@ def sample_sde(
     process: Process,
     num_samples: int,
     *,
+    eta: float = 1.0,
     num_steps: int | None = None,
     step_grid: ArrayLike | None = None,
     solver: diffrax.AbstractSolver | None = None,
@@ -229,10 +236,14 @@ def sample_sde(
 ) -> Float[Array, "num_samples dim"]:
     r"""Samples by the reverse SDE, from the prior at $t_1$ to data at $t_0$.
 
-    $$dx = (f - g^2 s)\,dt + g\,d\bar W, \qquad x_{t_1} \sim \pi.$$
+    $$dx = (f - g^2 s)\,dt + g\,d\bar W, \qquad x_{t_1} \sim \pi,$$
+
+    or by another member of the family that has the same marginals for the exact score,
+    $dx = \bigl[f - \tfrac12(1 + \eta^2) g^2 s\bigr]dt + \eta\,g\,d\bar W$.
 
     **Arguments:** as for `sample_ode`, except
 
+    - `eta`: $\eta \ge 0$: one is the reverse SDE, zero the probability-flow ODE.
     - `num_steps`: 200 by default.
     - `solver`: a diffrax solver for additive noise, `diffrax.ShARK()` by default; also
       `diffrax.SRA1()`, `diffrax.SEA()`, and `diffrax.Euler()`, which is Euler--Maruyama here.
@@ -248,7 +259,7 @@ def sample_sde(
         Anderson, *Reverse-time diffusion equation models*, Stoch. Proc. Appl. 12 (1982) 313.
     """
     return jnp.concatenate(list(_batches(
-        model, process, num_samples, "sde", num_steps=num_steps, step_grid=step_grid,
+        model, process, num_samples, "sde", eta=eta, num_steps=num_steps, step_grid=step_grid,
         solver=solver, stepsize_controller=stepsize_controller,
         last_step_noise=last_step_noise, dim=dim, batch_size=batch_size, progress=progress,
         key=key,
@@ -262,6 +273,7 @@ def sample_histogram(
     window: Window | None = None,
     *,
     law: Law,
+    eta: float = 1.0,
     num_steps: int | None = None,
     step_grid: ArrayLike | None = None,
     solver: diffrax.AbstractSolver | None = None,
@@ -288,17 +300,10 @@ def sample_histogram(
     window = Window() if window is None else window
     counts = np.zeros(window.shape)
     for x in _batches(
-        model, process, num_samples, law, num_steps=num_steps, step_grid=step_grid,
+        model, process, num_samples, law, eta=eta, num_steps=num_steps, step_grid=step_grid,
         solver=solver, stepsize_controller=stepsize_controller,
-        last_step_noise=last_step_noise, dim=2, batch_size=batch_size, progress=progress, key=key,
+        last_step_noise=last_step_noise, dim=window.dim, batch_size=batch_size, progress=progress,
+        key=key,
     ):  # fmt: skip
         counts += count_in_cells(x, window)
     return histogram_density(counts, num_samples, window)
-
-
-def count_in_cells(x: np.ndarray, window: Window) -> np.ndarray:
-    """How many of the points, shape `(n, 2)`, lie in each cell; those beyond are left out."""
-    cell = np.floor((x - window.edges()[0]) / window.cell_width).astype(int)
-    cell = cell[((cell >= 0) & (cell < window.nodes)).all(1)]
-    flat = np.bincount(cell[:, 0] * window.nodes + cell[:, 1], minlength=window.nodes**2)
-    return flat.reshape(window.shape).astype(float)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from tqdm import tqdm
 
 from ._loss import DenoisingScoreMatching, MarginalPenalty, Penalty, noised_batch
-from ._model import check_counts, check_has_score, check_score
+from ._model import check_counts, check_dims, check_has_score, check_key, check_score
 from ._types import ArrayLike, DataLaw, PotentialModel, PRNGKey, Process, ScoreModel
 from .datasets import as_data
 
@@ -258,7 +258,8 @@ def train(
     when the loss is not finite.
     """
     data = as_data(data)
-    _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_decay, chunk)
+    _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_decay, chunk, key)
+    batch_size, chunk = int(batch_size), int(chunk)
     loss = DenoisingScoreMatching() if loss is None else loss
     schedule = Cosine() if schedule is None else schedule
     penalty = MarginalPenalty() if penalty is None else penalty
@@ -296,8 +297,9 @@ def train(
     return result()
 
 
-def _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_decay, chunk):
+def _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_decay, chunk, key):
     check_counts(num_steps=num_steps, batch_size=batch_size, chunk=chunk)
+    check_key(key)
     if not (fp_weight >= 0 and math.isfinite(fp_weight)):
         raise ValueError(f"`fp_weight` must be finite and not negative, got {fp_weight}.")
     if not 0 <= ema_decay < 1:
@@ -311,4 +313,5 @@ def _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_
             f"{type(model).__name__}; use `PotentialMLP`, or `fp_weight=0`."
         )
     x = eqx.filter_eval_shape(data.sample, jr.key(0), 1)
+    check_dims("data", x.shape[1], model)
     check_score(model, process, dim=x.shape[1])

@@ -1,4 +1,4 @@
-"""The square of cells on which densities are compared, and a density given on it."""
+"""The line or square of cells on which densities are compared, and a density given on it."""
 
 import dataclasses
 
@@ -7,9 +7,9 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    r"""Square cells of width $h$ centred on a grid of `nodes` $\times$ `nodes` points.
+    r"""Cells of width $h$ centred on a grid of `nodes` points a side, in dimension one or two.
 
-    The nodes run from `low` to `high` in both directions, ends included, so that
+    The nodes run from `low` to `high` in every direction, ends included, so that
     $h = (\text{high} - \text{low}) / (\text{nodes} - 1)$ and the cells reach $h/2$ beyond the
     outermost nodes. The default is the grid of the paper.
 
@@ -17,19 +17,23 @@ class Window:
 
     - `low`, `high`: the outermost nodes, in units of $x$.
     - `nodes`: how many nodes a side has, at least 2.
+    - `dim`: the dimension, 1 or 2.
 
-    **Raises:** `ValueError` when the window is empty.
+    **Raises:** `ValueError` when the window is empty or has another dimension.
     """
 
     low: float = -3.5
     high: float = 3.5
     nodes: int = 64
+    dim: int = 2
 
     def __post_init__(self):
         if not (np.isfinite(self.low) and np.isfinite(self.high) and self.high > self.low):
             raise ValueError(f"`high` must be above `low` = {self.low}, got {self.high}.")
         if self.nodes != int(self.nodes) or self.nodes < 2:
             raise ValueError(f"`nodes` must be a whole number of at least 2, got {self.nodes}.")
+        if self.dim not in (1, 2):
+            raise ValueError(f"`dim` of a window must be 1 or 2, got {self.dim}.")
 
     @property
     def cell_width(self) -> float:
@@ -37,9 +41,13 @@ class Window:
         return (self.high - self.low) / (self.nodes - 1)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """The shape of a mass on this window."""
-        return (self.nodes, self.nodes)
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a mass on this window, indexed `[x1, x2]` in the plane."""
+        return (self.nodes,) * self.dim
+
+    def points(self) -> np.ndarray:
+        """The nodes as points, shape `(nodes**dim, dim)`."""
+        return product_grid(self.centres(), self.dim)
 
     def centres(self) -> np.ndarray:
         """The nodes along one axis, shape `(nodes,)`."""
@@ -50,6 +58,16 @@ class Window:
         half = self.cell_width / 2
         return np.linspace(self.low - half, self.high + half, self.nodes * refine + 1)
 
+    def merge(self, fine: np.ndarray, refine: int) -> np.ndarray:
+        """Sums of blocks of `refine` cells a side."""
+        blocks = fine.reshape([n for size in fine.shape for n in (size // refine, refine)])
+        return blocks.sum(tuple(range(1, 2 * self.dim, 2)))
+
+
+def product_grid(axis: np.ndarray, dim: int) -> np.ndarray:
+    """All points with coordinates from `axis`, first coordinate slowest, `(len(axis)**dim, dim)`."""
+    return np.stack(np.meshgrid(*[axis] * dim, indexing="ij"), -1).reshape(-1, dim)
+
 
 @dataclasses.dataclass(frozen=True)
 class GridDensity:
@@ -57,8 +75,8 @@ class GridDensity:
 
     **Attributes:**
 
-    - `mass`: probabilities of the cells given that $x$ lies in the window, shape `(nodes, nodes)`,
-      indexed `[x1, x2]`; they sum to one.
+    - `mass`: probabilities of the cells given that $x$ lies in the window, the shape of the
+      window; they sum to one.
     - `outside`: the probability beyond the window.
     - `error`: an estimate of the total variation between `mass` and the truth. For a grid density it
       is what two refinements say of the error of the finer one, plus the negative mass that was cut

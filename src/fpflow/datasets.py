@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from scipy.special import ndtr
 
 from ._calculus import PotentialJet
-from ._process import mean_scale
+from ._process import mean_scale, transition_variance
 from ._types import ArrayLike, DataLaw, Point, PRNGKey, Process, Scalar, Time
 from ._window import GridDensity, Window
 
@@ -84,15 +84,16 @@ class GaussianMixture(eqx.Module):
 
     def cell_probabilities(self, window: Window) -> GridDensity:
         """The exact probabilities of the cells, by error functions; axis-aligned mixtures only."""
+        check_dim(window, self.dim)
         axes, eye = np.asarray(self.axes), np.eye(self.dim)
-        if self.dim != 2:
-            raise ValueError(f"a window needs a law in dimension 2, got `dim` = {self.dim}.")
-        if not np.allclose(axes, eye):
+        if self.dim > 1 and not np.allclose(axes, eye):
             return _quadrature(self.log_prob, window)
         edges = window.edges()[:, None, None]
         z = (edges - np.asarray(self.means, float)) / np.sqrt(np.asarray(self.variances, float))
         sides = np.diff(ndtr(z), axis=0)
-        mass = np.einsum("k,ik,jk->ij", np.asarray(self.weights, float), *np.moveaxis(sides, 2, 0))
+        weights, sides = np.asarray(self.weights, float), np.moveaxis(sides, 2, 0)
+        letters = "ij"[: self.dim]
+        mass = np.einsum(f"k,{','.join(f'{i}k' for i in letters)}->{letters}", weights, *sides)
         return _as_density(mass, 1e-15, window)
 
 
@@ -123,8 +124,8 @@ class MixtureMarginal(eqx.Module):
 
     def _parameters(self, t: Time):
         means = jax.vmap(lambda m: self.process.transition(t, m)[0])(self.mixture.means)
-        _, std = self.process.transition(t, self.mixture.means[0])
-        variances = mean_scale(self.process, t) ** 2 * self.mixture.variances + std**2
+        variance = transition_variance(self.process, jnp.asarray(t, self.mixture.means.dtype))
+        variances = mean_scale(self.process, t) ** 2 * self.mixture.variances + variance
         return means, variances
 
     def _parts(self, t: Time, x: Point):
@@ -203,6 +204,7 @@ class Circles(eqx.Module):
 
     def cell_probabilities(self, window: Window) -> GridDensity:
         """The probabilities of the cells by Gauss--Legendre quadrature."""
+        check_dim(window, self.dim)
         return _quadrature(self.log_prob, window)
 
 
@@ -240,6 +242,7 @@ class Checkerboard(eqx.Module):
 
     def cell_probabilities(self, window: Window) -> GridDensity:
         """The exact probabilities of the cells: overlaps of squares with squares."""
+        check_dim(window, self.dim)
         side = self.half_width / 2
         relative = (window.edges()[:, None, None] - self._corners()) / side
         overlap = np.diff(np.clip(relative, 0, 1), axis=0)
@@ -298,11 +301,27 @@ class Points(eqx.Module):
 
     def cell_probabilities(self, window: Window) -> GridDensity:
         """The histogram of the points; its error is that of counting them."""
-        if self.dim != 2:
-            raise ValueError(f"a window needs points in dimension 2, got `dim` = {self.dim}.")
-        edges = window.edges()
-        mass, _, _ = np.histogram2d(*np.asarray(self.points).T, bins=(edges, edges))
-        return histogram_density(mass, len(self.points), window)
+        return histogram_density(
+            count_in_cells(np.asarray(self.points), window), len(self.points), window
+        )
+
+
+def check_dim(window: Window, dim: int) -> None:
+    """Refuses a window of another dimension than a law's."""
+    if window.dim != dim:
+        raise ValueError(
+            f"the window has dimension {window.dim} and the law dimension {dim}; windows exist in "
+            "dimension 1 and 2: `Window(dim=...)`."
+        )
+
+
+def count_in_cells(x: np.ndarray, window: Window) -> np.ndarray:
+    """How many of the points, shape `(n, dim)`, lie in each cell; those beyond are left out."""
+    check_dim(window, x.shape[1])
+    cell = np.floor((x - window.edges()[0]) / window.cell_width).astype(int)
+    cell = cell[((cell >= 0) & (cell < window.nodes)).all(1)]
+    flat = np.ravel_multi_index(tuple(cell.T), window.shape)
+    return np.bincount(flat, minlength=window.nodes**window.dim).reshape(window.shape).astype(float)
 
 
 def histogram_density(counts: np.ndarray, total: float, window: Window) -> GridDensity:

@@ -175,7 +175,7 @@ _SMOOTH = {"mixture": 1.0, "circles": 3.0, "checkerboard": 1.0}
 
 STANDARD = Preset(
     name="standard",
-    meaning="the best networks of the paper's size that two CPU cores train in an hour",
+    meaning="the best networks of the paper's size that two CPU cores train within an hour and a half",
     plain=_OURS,
     regularised=dataclasses.replace(_OURS, num_steps=15_000, schedule=Cosine(peak=1e-3)),
     warm_start=True,

@@ -1,2 +1,3 @@
 from .ode import grid_density_ode as grid_density_ode
+from .sde import density_history as density_history
 from .sde import grid_density_sde as grid_density_sde

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from .._model import check_counts, check_score
+from .._model import check_counts, check_dims, check_score
 from .._types import Process
 from .._window import GridDensity, Window
 
@@ -30,7 +30,8 @@ def check_grid(model: Any, process: Process, window: Any, **counts: Any) -> None
         raise ValueError(
             "`refine` must be at least 2, so that a coarser grid gives the error, got 1."
         )
-    check_score(model, process, dim=2)
+    check_dims("window", window.dim, model)
+    check_score(model, process, dim=window.dim)
 
 
 def coarser(refine: int, num_steps: int) -> tuple[int, int]:

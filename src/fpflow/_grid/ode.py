@@ -15,13 +15,13 @@ import numpy as np
 from .._dynamics import flow_velocity, graded_times
 from .._model import model_dtype
 from .._types import Process, ScoreModel
-from .._window import GridDensity, Window
+from .._window import GridDensity, Window, product_grid
 from .evaluate import check_grid, coarser, extrapolated, on_points
 
 
 @eqx.filter_jit
 def _carry(model, process, dtype, corners, times):
-    """The corners at $t_1$, having started at $t_0$, shape `(n, 2)`."""
+    """The corners at $t_1$, having started at $t_0$, shape `(n, dim)`."""
 
     def velocity(t, x, _):
         t_model = t.astype(dtype)
@@ -42,23 +42,36 @@ def _carry(model, process, dtype, corners, times):
 
 def _mass_in_window(model, process, window, refine, num_steps):
     edges = window.edges(refine)
-    corners = np.stack(np.meshgrid(edges, edges, indexing="ij"), -1).reshape(-1, 2)
+    corners = product_grid(edges, window.dim)
     times = graded_times(process.t0, process.t1, num_steps)[::-1].copy()
     with jax.enable_x64(True):
         carried = _carry(
             model, process, model_dtype(model), jnp.asarray(corners), jnp.asarray(times)
         )
-        grid = carried.reshape(len(edges), len(edges), 2)
-        prior = jax.vmap(jax.vmap(process.prior.log_prob))
+        grid = carried.reshape(*[len(edges)] * window.dim, window.dim)
+        cells = np.asarray((_intervals if window.dim == 1 else _quadrilaterals)(process, grid))
+    return window.merge(cells, refine)
 
-        def triangle(a, b, c):
-            u, v = b - a, c - a
-            area = (u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]) / 2
-            return area * sum(jnp.exp(prior((p + q) / 2)) for p, q in ((a, b), (b, c), (c, a))) / 3
 
-        a, b, c, d = grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]
-        cells = np.asarray(triangle(a, b, c) + triangle(a, c, d))
-    return cells.reshape(window.nodes, refine, window.nodes, refine).sum((1, 3))
+def _intervals(process, ends):
+    """The prior over the images of intervals, signed, by a two-point Gauss rule."""
+    half, middle = (ends[1:] - ends[:-1]) / 2, (ends[1:] + ends[:-1]) / 2
+    prior = jax.vmap(process.prior.log_prob)
+    values = sum(jnp.exp(prior(middle + sign * half / 3**0.5)) for sign in (-1, 1))
+    return half[:, 0] * values
+
+
+def _quadrilaterals(process, grid):
+    """The prior over the images of cells, each two signed triangles, at the middles of their sides."""
+    prior = jax.vmap(jax.vmap(process.prior.log_prob))
+
+    def triangle(a, b, c):
+        u, v = b - a, c - a
+        area = (u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]) / 2
+        return area * sum(jnp.exp(prior((p + q) / 2)) for p, q in ((a, b), (b, c), (c, a))) / 3
+
+    a, b, c, d = grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]
+    return triangle(a, b, c) + triangle(a, c, d)
 
 
 def grid_density_ode(

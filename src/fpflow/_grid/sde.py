@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._dynamics import graded_times
+from .._dynamics import check_eta, graded_times
 from .._model import model_dtype
 from .._types import PotentialModel, Process, ScoreModel
 from .._window import GridDensity, Window
@@ -78,24 +78,24 @@ def _sweep(q: Array, edge: Array, diffusivity: Array, width: Array, dt: Array) -
     return solve(weight * middle - (weight - 1) * q)
 
 
-def _edges_of(model, process, dtype, t, centres, points):
-    """The integrals of $v$ between neighbouring centres along either axis, $(n-1, n)$ twice; the
-    second is transposed."""
+def _edges_of(model, process, eta, dtype, t, centres, points, dim):
+    """The integrals of $v$ between neighbouring centres along each axis; that axis comes first."""
     n, width = len(centres), centres[1] - centres[0]
-    g2 = process.diffusion(t) ** 2
+    shape = (n,) * dim
+    pull = (1 + eta**2) / 2 * process.diffusion(t) ** 2
     t_model = t.astype(dtype)
 
     def along(axis: int) -> Float[Array, "..."]:
-        shift = jnp.zeros(2, centres.dtype).at[axis].set(width)
+        shift = jnp.zeros(dim, centres.dtype).at[axis].set(width)
 
         def drift(fraction):
-            move = points.reshape(n, n, 2) + fraction * shift
-            f = jax.vmap(jax.vmap(process.drift, (None, 0)), (None, 0))(t, move)[..., axis]
+            move = points + fraction * shift
+            f = jax.vmap(process.drift, (None, 0))(t, move)[..., axis].reshape(shape)
             return jnp.moveaxis(f, axis, 0)[:-1]
 
         def score(fraction):
             s = on_points(lambda x: model.score(t_model, x)[axis], points + fraction * shift, dtype)
-            return jnp.moveaxis(s.reshape(n, n), axis, 0)[:-1]
+            return jnp.moveaxis(s.reshape(shape), axis, 0)[:-1]
 
         if isinstance(model, PotentialModel):
             u = jnp.moveaxis(potential, axis, 0)
@@ -103,32 +103,40 @@ def _edges_of(model, process, dtype, t, centres, points):
         else:
             gauss = (0.5 - 0.5 / 3**0.5, 0.5 + 0.5 / 3**0.5)
             rise = width / 2 * sum(score(fraction) for fraction in gauss)
-        return g2 * rise - width * drift(0.5)
+        return pull * rise - width * drift(0.5)
 
     if isinstance(model, PotentialModel):
-        potential = on_points(lambda x: model.potential(t_model, x), points, dtype).reshape(n, n)
-    return along(0), along(1)
+        potential = on_points(lambda x: model.potential(t_model, x), points, dtype).reshape(shape)
+    return [along(axis) for axis in range(dim)]
 
 
 @eqx.filter_jit
-def _solve(model, process, dtype, centres, times):
-    n, width = len(centres), centres[1] - centres[0]
-    points = jnp.stack(jnp.meshgrid(centres, centres, indexing="ij"), -1).reshape(-1, 2)
-    q = jnp.exp(jax.vmap(process.prior.log_prob)(points)).reshape(n, n)
+def _solve(model, process, eta, dtype, centres, times, dim, keep):
+    """The masses at the last time, or with `keep` at all of them."""
+    width = centres[1] - centres[0]
+    points = jnp.stack(jnp.meshgrid(*[centres] * dim, indexing="ij"), -1).reshape(-1, dim)
+    q = jnp.exp(jax.vmap(process.prior.log_prob)(points)).reshape((len(centres),) * dim)
 
     def step(q, pair):
         t, dt = pair.mean(), pair[0] - pair[1]
-        first, second = _edges_of(model, process, dtype, t, centres, points)
-        diffusivity = process.diffusion(t) ** 2 / 2
-        q = _sweep(q, first, diffusivity, width, dt / 2)
-        q = _sweep(q.T, second, diffusivity, width, dt).T
-        return _sweep(q, first, diffusivity, width, dt / 2), None
+        first, *second = _edges_of(model, process, eta, dtype, t, centres, points, dim)
+        diffusivity = (eta * process.diffusion(t)) ** 2 / 2
+        if dim == 1:
+            q = _sweep(q, first, diffusivity, width, dt)
+        else:
+            q = _sweep(q, first, diffusivity, width, dt / 2)
+            q = _sweep(q.T, second[0], diffusivity, width, dt).T
+            q = _sweep(q, first, diffusivity, width, dt / 2)
+        return q, q if keep else None
 
     pairs = jnp.stack([times[:-1], times[1:]], axis=1)
-    return jax.lax.scan(step, q / q.sum(), pairs)[0]
+    q = q / q.sum()
+    last, along = jax.lax.scan(step, q, pairs)
+    return last if along is None else jnp.concatenate([q[None], along])
 
 
-def _mass_in_window(model, process, window, refine, num_steps, margin):
+def _padded(model, process, eta, window, refine, num_steps, margin, keep):
+    """Times, masses on the window with its margin, the centres there, and cells of the margin."""
     pad = int(np.ceil(margin / window.cell_width))
     nodes = window.nodes + 2 * pad
     half = window.cell_width / (2 * refine)
@@ -137,11 +145,35 @@ def _mass_in_window(model, process, window, refine, num_steps, margin):
     times = graded_times(process.t0, process.t1, num_steps)
     # Float64 within this block only: small steps would drown in the round-off of float32.
     with jax.enable_x64(True):
-        q = np.asarray(
-            _solve(model, process, model_dtype(model), jnp.asarray(centres), jnp.asarray(times))
-        )
-    cells = q.reshape(nodes, refine, nodes, refine).sum((1, 3))
-    return cells[pad : pad + window.nodes, pad : pad + window.nodes]
+        q = _solve(
+            model, process, jnp.asarray(eta, float), model_dtype(model), jnp.asarray(centres),
+            jnp.asarray(times), window.dim, keep,
+        )  # fmt: skip
+    return times, np.asarray(q), centres, pad * refine
+
+
+def _mass_in_window(model, process, eta, window, refine, num_steps, margin):
+    _, q, _, pad = _padded(model, process, eta, window, refine, num_steps, margin, keep=False)
+    inner = slice(pad, pad + window.nodes * refine)
+    return window.merge(q[(inner,) * window.dim], refine)
+
+
+def density_history(
+    model: ScoreModel,
+    process: Process,
+    window: Window,
+    *,
+    refine: int,
+    num_steps: int,
+    margin: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The law of the reverse SDE at all times of its grid, from $t_0$ on: times `(n + 1,)`, masses
+    `(n + 1, cells, ...)` on the refined window with its margin, and the centres along an axis."""
+    check_grid(model, process, window, refine=refine, num_steps=num_steps)
+    times, q, centres, _ = _padded(
+        model, process, 1.0, window, refine, num_steps, margin, keep=True
+    )
+    return times[::-1], q[::-1], centres
 
 
 def grid_density_sde(
@@ -149,6 +181,7 @@ def grid_density_sde(
     process: Process,
     window: Window | None = None,
     *,
+    eta: float = 1.0,
     refine: int = 2,
     num_steps: int = 120,
     margin: float = 1.5,
@@ -163,6 +196,8 @@ def grid_density_sde(
     - `model`: has `score(t, x)`; where it has `potential(t, x)` too, that is used instead.
     - `process`: gives $f$, $g$ and the prior.
     - `window`: the cells of the result, `Window()` by default.
+    - `eta`: positive; other members of the family of `sample_sde`, whose equation has the velocity
+      $\tfrac12(1 + \eta^2) g^2 s - f$ and the diffusion $\tfrac12\eta^2 g^2$.
     - `refine`: each cell is cut into `refine` x `refine` for the computation, at least 2.
     - `num_steps`: time steps, cubically graded towards $t_0$.
     - `margin`: width computed beyond the window on each side, in units of $x$; nothing leaves
@@ -180,8 +215,11 @@ def grid_density_sde(
     """
     window = Window() if window is None else window
     check_grid(model, process, window, refine=refine, num_steps=num_steps)
+    check_eta(eta)
+    if eta == 0:
+        raise ValueError("`eta` = 0 is the probability-flow ODE: use `grid_density_ode`.")
     if not margin >= 0:
         raise ValueError(f"`margin` must not be negative, got {margin}.")
-    fine = _mass_in_window(model, process, window, refine, num_steps, margin)
-    coarse = _mass_in_window(model, process, window, *coarser(refine, num_steps), margin)
+    fine = _mass_in_window(model, process, eta, window, refine, num_steps, margin)
+    coarse = _mass_in_window(model, process, eta, window, *coarser(refine, num_steps), margin)
     return extrapolated(fine, coarse, refine, window)

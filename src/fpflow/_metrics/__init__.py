@@ -1,3 +1,10 @@
+from .divergences import hellinger as hellinger
+from .divergences import kl_divergence as kl_divergence
+from .divergences import total_variation as total_variation
 from .exact import w2_grid as w2_grid
+from .result import Estimate as Estimate
 from .result import W2Result as W2Result
+from .samples import SampleDistance as SampleDistance
+from .samples import sliced_w2 as sliced_w2
+from .samples import w2_samples as w2_samples
 from .sinkhorn import Sinkhorn as Sinkhorn

@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist
 
 from .._types import ArrayLike
 from .._window import GridDensity, Window
-from .result import W2Result, centre_costs, check_mass
+from .result import W2Result, both_masses, centre_costs
 from .sinkhorn import Sinkhorn
 
 # Masses below the simplex's own round-off take part in the certificate, not in the plan.
@@ -80,7 +80,7 @@ def w2_grid(
 
     **Arguments:**
 
-    - `a`, `b`: masses of shape `(nodes, nodes)` that sum to one, or `GridDensity` objects.
+    - `a`, `b`: masses of the window's shape that sum to one, or `GridDensity` objects.
     - `window`: the window of both; that of `a` or `b` where they carry one, else `Window()`.
     - `method`: `None` for the exact value, `Sinkhorn()` for a bracket by ott-jax.
     - `radius`: the first arc length tried, in units of $x$.
@@ -95,12 +95,14 @@ def w2_grid(
         Bonneel et al., *Displacement interpolation using Lagrangian mass transport*, ACM Trans.
         Graph. 30 (2011), as in POT: Flamary et al., JMLR 22 (2021) 78.
     """
-    own = [law.window for law in (a, b) if isinstance(law, GridDensity)]
-    window = window or next(iter(own), Window())
-    if any(other != window for other in own):
-        raise ValueError(f"`a`, `b` and `window` must be on one window, got {[*own, window]}.")
-    p, q = check_mass("a", a, window), check_mass("b", b, window)
+    p, q, window = both_masses(a, b, window)
+    if window.dim == 1 and method is None:
+        return _monotone(p, q, window)
     if method is not None:
+        if window.dim == 1:
+            raise ValueError(
+                "`method` is for windows in the plane; on a line the exact value is a sum."
+            )
         return method.solve(p, q, window)
     if not radius > 0:
         raise ValueError(f"`radius` must be positive, got {radius}.")
@@ -112,6 +114,19 @@ def w2_grid(
         if result is not None and (_is_tight(result) or arcs >= reach):
             return result
     raise RuntimeError("the network simplex found no plan; try `method=Sinkhorn()`.")
+
+
+def _monotone(p: np.ndarray, q: np.ndarray, window: Window) -> W2Result:
+    """On a line the monotone plan is the best: a sum over the merged quantiles of both masses."""
+    quantiles = np.unique(np.concatenate([np.cumsum(p), np.cumsum(q)]).clip(0, 1))
+    share = np.diff(np.concatenate([[0.0], quantiles]))
+    middle = quantiles - share / 2
+    x = window.centres()
+    last = len(x) - 1  # cumulative sums may end a round-off below one
+    source = x[np.searchsorted(np.cumsum(p), middle).clip(max=last)]
+    target = x[np.searchsorted(np.cumsum(q), middle).clip(max=last)]
+    value = float(share @ (source - target) ** 2)
+    return W2Result(value, value, value)
 
 
 def _is_tight(result: W2Result) -> bool:

@@ -1,11 +1,32 @@
 """What every way of computing a Wasserstein distance returns."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 
 from .._types import ArrayLike
 from .._window import GridDensity, Window
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    r"""A number with what is known of its error.
+
+    **Attributes:**
+
+    - `value`: the number.
+    - `error`: how far it may be off; `kind` says in what sense.
+    - `kind`: `"standard error"` of a Monte-Carlo mean; `"floor"`, how far the masses without
+      extrapolation move it; `"bracket"`, half the width of a certain bracket.
+    """
+
+    value: float
+    error: float
+    kind: str = "standard error"
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ± {self.error:.1g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +62,27 @@ def check_mass(name: str, mass: ArrayLike | GridDensity, window: Window) -> np.n
     if abs(array.sum() - 1) > 1e-5:
         raise ValueError(f"`{name}` must sum to 1, got {array.sum():.8g}; divide it by its sum.")
     return array / array.sum()
+
+
+def both_masses(
+    a: ArrayLike | GridDensity, b: ArrayLike | GridDensity, window: Window | None
+) -> tuple[np.ndarray, np.ndarray, Window]:
+    """Two masses checked, on the window that they carry or that is given.
+
+    **Raises:** `ValueError` for bad masses, or for densities on different windows.
+    """
+    own = [law.window for law in (a, b) if isinstance(law, GridDensity)]
+    window = window or next(iter(own), Window())
+    if any(other != window for other in own):
+        raise ValueError(f"`a`, `b` and `window` must be on one window, got {[*own, window]}.")
+    outside = max((law.outside for law in (a, b) if isinstance(law, GridDensity)), default=0.0)
+    if outside > 0.01:
+        warnings.warn(
+            f"{outside:.1%} of a law lies outside {window}, and distances see only what is inside; "
+            "use a larger window.",
+            stacklevel=3,
+        )
+    return check_mass("a", a, window), check_mass("b", b, window), window
 
 
 def centre_costs(window: Window) -> np.ndarray:

@@ -1,5 +1,14 @@
+from .adapters import AdaptedScore as AdaptedScore
+from .adapters import ScoreFunction as ScoreFunction
+from .adapters import as_model as as_model
+from .adapters import from_data_prediction as from_data_prediction
+from .adapters import from_noise_prediction as from_noise_prediction
+from .adapters import from_v_prediction as from_v_prediction
+from .adapters import from_velocity as from_velocity
 from .check import check_counts as check_counts
+from .check import check_dims as check_dims
 from .check import check_has_score as check_has_score
+from .check import check_key as check_key
 from .check import check_score as check_score
 from .check import model_dim as model_dim
 from .check import model_dtype as model_dtype

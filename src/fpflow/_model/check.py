@@ -1,5 +1,6 @@
 """What can be known about a user's model before anything compiles."""
 
+import numbers
 from typing import Any
 
 import equinox as eqx
@@ -65,8 +66,11 @@ def check_score(model: Any, process: Process, dim: int) -> None:
     try:
         shape = _score_shape(model, dim, dtype)
     except (TypeError, ValueError) as error:
+        hint = ""
+        if isinstance(error, jax.errors.TracerArrayConversionError):
+            hint = " write it with `jax.numpy`, which JAX can trace, instead of `numpy`."
         raise ValueError(
-            f"`model.score` does not take points of shape ({dim},): {error}"
+            f"`model.score` does not take points of shape ({dim},):{hint or f' {error}'}"
         ) from error
     if shape != (dim,):
         raise ValueError(f"`model.score` must return shape ({dim},), got {shape}.")
@@ -75,8 +79,26 @@ def check_score(model: Any, process: Process, dim: int) -> None:
         raise ValueError(f"`model.score` must be finite, got {score} at t = {process.t1}, x = 0.5.")
 
 
-def check_counts(**counts: Any) -> None:
-    """Refuses settings that must be whole numbers of at least one and are not."""
+def check_counts(**counts: Any) -> tuple[int, ...]:
+    """The settings as they came, as plain integers; refused unless they are whole numbers of at least
+    one."""
     for name, value in counts.items():
-        if value != int(value) or value < 1:
-            raise ValueError(f"`{name}` must be a whole number of at least 1, got {value}.")
+        if not isinstance(value, numbers.Integral) or value < 1:
+            raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}.")
+    return tuple(int(value) for value in counts.values())
+
+
+def check_key(key: Any) -> None:
+    """Refuses what is no random key."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32):
+        raise ValueError(
+            f"`key` must be a `jax.random.key`, got {key!r}; write `key=jax.random.key(0)`."
+        )
+
+
+def check_dims(name: str, dim: int, model: Any) -> None:
+    """Refuses points of another dimension than a model says it has."""
+    own = getattr(model, "dim", None)
+    if own is not None and own != dim:
+        raise ValueError(f"`{name}` has dimension {dim} and the model dimension {own}.")

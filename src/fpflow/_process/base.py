@@ -44,6 +44,24 @@ def mean_scale(process: Process, t: Time) -> Scalar:
     return jax.jvp(lambda x0: process.transition(t, x0)[0], (zero,), (one,))[1][0]
 
 
+@eqx.filter_custom_jvp
+def transition_variance(process: Process, t: Time) -> Scalar:
+    r"""The variance $v(t)$ of the transition, with a derivative that is finite at $t_0$ too.
+
+    Through $\sigma = \sqrt v$ it would be $0 \cdot \infty$ there; every linear process has
+    $v' = 2\,\tfrac{a'}{a}\,v + g^2$.
+    """
+    return process.transition(t, jnp.zeros(1))[1] ** 2
+
+
+@transition_variance.def_jvp
+def _transition_variance_jvp(primals, tangents):
+    (process, t), (_, dt) = primals, tangents
+    variance = transition_variance(process, t)
+    a, da = jax.jvp(lambda t: mean_scale(process, t), (t,), (jnp.ones_like(t),))
+    return variance, (2 * da / a * variance + process.diffusion(t) ** 2) * dt
+
+
 def log_noise_ratio(process: Process, t: Time) -> Scalar:
     r"""The logarithm of the noise-to-signal ratio, $\ell(t) = \log(\sigma^2(t) / a^2(t))$.
 

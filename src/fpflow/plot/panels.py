@@ -1,4 +1,4 @@
-"""Figures from numbers. Every function draws on given or new Axes, returns them and shows nothing."""
+"""Single panels: densities, differences, curls, losses and scatters."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from ._train import History
-from ._window import Window
+from .._train import History
+from .._window import Window
 
 # Okabe and Ito: told apart by colour-blind readers and in grey print; each with its own marker.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -52,6 +52,33 @@ def density(
     ax.set(xlabel="$x_1$", ylabel="$x_2$", title=title)
     if colorbar:
         ax.figure.colorbar(image, ax=ax, label="density")
+    return ax
+
+
+def difference(
+    mass: np.ndarray, window: Window, *, ax: Axes | None = None, title: str = ""
+) -> Axes:
+    """The difference of two masses on a window as a density, on a scale symmetric about zero.
+
+    **Arguments:**
+
+    - `mass`: the difference of probabilities of the cells, shape `(nodes, nodes)`.
+    - `window`: their window.
+    """
+    ax, edges = _axes(ax), window.edges()
+    values = np.asarray(mass).T / window.cell_width**2
+    top = max(float(np.quantile(np.abs(values), 0.998)), 1e-12)
+    image = ax.imshow(
+        values,
+        origin="lower",
+        extent=(edges[0], edges[-1], edges[0], edges[-1]),
+        vmin=-top,
+        vmax=top,
+        cmap="RdBu_r",
+        interpolation="nearest",
+    )
+    ax.set(xlabel="$x_1$", ylabel="$x_2$", title=title)
+    ax.figure.colorbar(image, ax=ax, label="difference of densities", extend="both")
     return ax
 
 

@@ -1,0 +1,210 @@
+r"""The density of the probability-flow ODE at points: the change of variables along the flow."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int
+
+from .._calculus import Divergence, Exact
+from .._calculus import divergence as exact_divergence
+from .._dynamics import flow_velocity
+from .._model import check_counts
+from .._residual import log_fp_residual
+from .._types import ArrayLike, Point, PotentialModel, PRNGKey, Process, Scalar, ScoreModel, Time
+from .points import checked_points, in_blocks, is_traced
+
+# Points that are solved side by side: wide enough for the matrix products.
+_BLOCK = 2048
+
+
+class ThroughResidual(eqx.Module):
+    r"""The divergence of the flow by the residual of a potential.
+
+    Along the flow $\nabla\cdot v = r - \tfrac{d}{dt} u(t, x_t)$, so that
+    $\log p_\text{ODE}(x) = u(t_0, x) + \int r\,dt + \log\pi(x_T) - u(T, x_T)$: a second route to
+    the same number, and the one whose integral vanishes for an exact potential.
+    """
+
+
+class LogProbODE(eqx.Module):
+    r"""$\log p_\text{ODE}$ at points, in nats.
+
+    **Attributes:**
+
+    - `value`: shape `(n,)`.
+    - `standard_error`: of the divergence estimate, shape `(n,)`; zero where it is exact.
+    - `solver_error`: the distance to the solution at a hundred times the tolerance, shape `(n,)`: an
+      upper estimate of the error of `value` from the steps.
+    - `num_steps`, `num_rejected`: steps of the solver that were accepted and refused, shape `(n,)`.
+    """
+
+    value: Float[Array, " n"]
+    standard_error: Float[Array, " n"]
+    solver_error: Float[Array, " n"]
+    num_steps: Int[Array, " n"]
+    num_rejected: Int[Array, " n"]
+
+
+def _velocity_and_divergence(model, process, method, t, x, probes):
+    r"""$v = f - \tfrac12 g^2 s$ and one estimate of $\nabla\cdot v$ a probe."""
+    if isinstance(method, ThroughResidual):
+        return flow_velocity(model, process, t, x), log_fp_residual(model, process, t, x)[None]
+    if isinstance(method, Exact) and hasattr(model, "jet"):
+        jet = model.jet(t, x)
+        score, spread = jet.gradient, jet.laplacian[None]
+    else:
+        score, spread = method(lambda x: model.score(t, x), x, probes)
+    half_g2 = process.diffusion(t) ** 2 / 2
+    spread_drift = exact_divergence(lambda x: process.drift(t, x), x)
+    return process.drift(t, x) - half_g2 * score, spread_drift - half_g2 * spread
+
+
+def _solve(model, process, method, solver, controller, max_steps, x, probes):
+    """Estimates of $\\log p$ of one point, shape `(estimates,)`, NaN where the solver gave up, and the
+    counts of its steps."""
+
+    def rate(t, state, _):
+        return _velocity_and_divergence(model, process, method, t, state[0], probes)
+
+    size = 1 if isinstance(method, Exact | ThroughResidual) else len(probes)
+    start, end = jnp.asarray(process.t0, x.dtype), jnp.asarray(process.t1, x.dtype)
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(rate), solver, start, end, None, (x, jnp.zeros(size, x.dtype)),
+        stepsize_controller=controller, max_steps=max_steps, throw=False,
+    )  # fmt: skip
+    end_x, integral = (y[-1] for y in solution.ys)  # pyright: ignore
+    value = process.prior.log_prob(end_x) + integral
+    if isinstance(method, ThroughResidual):
+        value = value + model.potential(start, x) - model.potential(end, end_x)
+    arrived = solution.result == diffrax.RESULTS.successful
+    value = jnp.where(arrived, value, jnp.nan)
+    return value, solution.stats["num_accepted_steps"], solution.stats["num_rejected_steps"]
+
+
+@eqx.filter_jit
+def _block(model, process, method, solver, tolerances, max_steps, key, index, x):
+    rtol, atol = tolerances
+
+    def one_point(index, x):
+        probes = None
+        if not isinstance(method, ThroughResidual):
+            probes = method.probes(jr.fold_in(key, index), x)
+
+        def at_tolerance(loosened):
+            controller = diffrax.PIDController(rtol=loosened * rtol, atol=loosened * atol)
+            return _solve(model, process, method, solver, controller, max_steps, x, probes)
+
+        estimates, accepted, rejected = at_tolerance(1)
+        loose, _, _ = at_tolerance(100)
+        loose = jax.lax.stop_gradient(loose)
+        value, size = estimates.mean(), estimates.size
+        spread = jax.lax.stop_gradient(estimates).std(ddof=1) if size > 1 else jnp.zeros_like(value)
+        error = jnp.abs(jax.lax.stop_gradient(value) - loose.mean())
+        return LogProbODE(value, spread / size**0.5, error, accepted, rejected)
+
+    return jax.vmap(one_point)(index, x)
+
+
+def log_prob_ode(
+    model: ScoreModel,
+    process: Process,
+    x: ArrayLike,
+    *,
+    divergence: Divergence | ThroughResidual | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    solver: diffrax.AbstractAdaptiveSolver | None = None,
+    max_steps: int = 4096,
+    batch_size: int = _BLOCK,
+    progress: bool | None = None,
+    key: PRNGKey | None = None,
+) -> LogProbODE:
+    r"""The log density at $t_0$ of what the exact probability-flow ODE makes of the prior.
+
+    $$\log p_\text{ODE}(x) = \log\pi(x_T) + \int_{t_0}^T \nabla\cdot v(t, x_t)\,dt, \qquad
+    \dot x_t = v = f - \tfrac12 g^2 s, \quad x_{t_0} = x,$$
+
+    by an adaptive solver, each point with steps of its own. Differentiable in `x` and in the
+    parameters of `model`.
+
+    **Arguments:**
+
+    - `model`: has `score(t, x)` for one point.
+    - `process`: gives $f$, $g$ and the prior.
+    - `x`: points of shape `(n, dim)`.
+    - `divergence`: `Exact()` (default); `Hutchinson(num_probes)`, whose price does not grow with
+      `dim`; `ThroughResidual()`, the identity for potentials.
+    - `rtol`, `atol`: tolerances of the solver; by default 1e-5 in single and 1e-9 in double precision.
+    - `solver`: a diffrax solver with an error estimate; by default `diffrax.Tsit5()`, in double
+      precision `diffrax.Dopri8()`.
+    - `max_steps`: the most steps a point may take.
+    - `batch_size`: points in memory at once; it changes no result.
+    - `progress`: a progress bar; by default only on a terminal.
+    - `key`: a `jax.random.key` for the probes; needed by `Hutchinson` only.
+
+    **Returns:** a `LogProbODE` in the precision of the model.
+
+    **Raises:** `ValueError` for bad arguments; `FloatingPointError` where the score is not finite or
+    the solver gave up.
+
+    ??? cite "Reference"
+        Chen et al., *Neural ordinary differential equations*, NeurIPS 2018, arXiv 1806.07366; Song et
+        al., ICLR 2021, arXiv 2011.13456.
+    """
+    method = Exact() if divergence is None else divergence
+    check_counts(max_steps=max_steps, batch_size=batch_size)
+    if isinstance(method, ThroughResidual) and not isinstance(model, PotentialModel):
+        raise ValueError(
+            "`divergence=ThroughResidual()` needs a model with `potential(t, x)`, got "
+            f"{type(model).__name__}; use `Exact()` or `Hutchinson()`."
+        )
+    if key is None:
+        if not isinstance(method, Exact | ThroughResidual):
+            raise ValueError(f"`key` is needed for the probes of {type(method).__name__}.")
+        key = jr.key(0)
+    points = checked_points(model, process, x)
+    double = points.dtype == jnp.float64
+    tolerances = tuple(
+        (1e-9 if double else 1e-5) if tolerance is None else tolerance for tolerance in (rtol, atol)
+    )
+    if not all(0 < tolerance < 1 for tolerance in tolerances):
+        raise ValueError(f"`rtol` and `atol` must lie in (0, 1), got {rtol} and {atol}.")
+    limits = tuple(jnp.asarray(tolerance, points.dtype) for tolerance in tolerances)
+    solver = solver or (diffrax.Dopri8() if double else diffrax.Tsit5())
+
+    def block(index, x):
+        return _block(model, process, method, solver, limits, max_steps, key, index, x)
+
+    result = in_blocks(block, points, batch_size, "log p_ODE", progress)
+    if not is_traced(result) and not bool(jnp.isfinite(result.value).all()):
+        bad = int((~jnp.isfinite(result.value)).sum())
+        raise FloatingPointError(
+            f"log p_ODE is not finite at {bad} of {len(points)} points: the score is not finite along "
+            "the flow, or the solver gave up; raise `max_steps`, or `rtol` and `atol`."
+        )
+    return result
+
+
+def flow_log_prob(
+    model: ScoreModel, process: Process, t: Time, x: Point, num_steps: int = 40
+) -> Scalar:
+    r"""$\log p_\text{ODE}(t, x)$ of one point at any time, on a fixed grid of `num_steps` steps from
+    $t$ to $t_1$: cheap, and differentiable as often as the score is."""
+    span = process.t1 - t
+
+    # In c with time t + span c^3, which keeps its digits when t is close to the end.
+    def rate(c, state, _):
+        now = t + span * c**3
+        probes = jnp.eye(x.size, dtype=x.dtype)
+        change = _velocity_and_divergence(model, process, Exact(), now, state[0], probes)
+        return tuple(3 * c**2 * span * part for part in change)
+
+    cuts = jnp.linspace(0, 1, num_steps + 1, dtype=x.dtype)
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(rate), diffrax.Tsit5(), cuts[0], cuts[-1], None, (x, jnp.zeros(1, x.dtype)),
+        stepsize_controller=diffrax.StepTo(cuts), max_steps=num_steps + 1,
+    )  # fmt: skip
+    end, integral = (y[-1] for y in solution.ys)  # pyright: ignore
+    return process.prior.log_prob(end) + integral[0]

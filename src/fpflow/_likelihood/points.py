@@ -1,0 +1,55 @@
+"""What both log densities share: points checked, and taken in blocks of one shape."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import Array, Float
+from tqdm import tqdm
+
+from .._model import check_dims, check_score, model_dtype
+from .._types import ArrayLike, Process
+
+
+def checked_points(model: Any, process: Process, x: ArrayLike) -> Float[Array, "n dim"]:
+    """`x` as points in the precision of the model, refused where they are none."""
+    points = jnp.asarray(x)
+    if points.ndim != 2 or points.shape[0] == 0 or points.shape[1] == 0:
+        raise ValueError(
+            f"`x` must hold points, shape (n, dim), got {points.shape}; "
+            "give one point as `x[None]`."
+        )
+    check_dims("x", points.shape[1], model)
+    if not is_traced(points) and not bool(jnp.isfinite(points).all()):
+        raise ValueError(f"`x` holds NaN or Inf in {int((~jnp.isfinite(points)).sum())} places.")
+    check_score(model, process, points.shape[1])
+    return points.astype(model_dtype(model))
+
+
+def in_blocks(
+    function: Callable[[Array, Array], Any], x: Array, block: int, name: str, progress: bool | None
+) -> Any:
+    """`function(index, points)` on blocks of points, joined; the last is padded by its last point,
+    so that nothing compiles twice."""
+    n = len(x)
+    block = min(block, n)
+    index = jnp.arange(-(-n // block) * block)
+    padded = x[jnp.minimum(index, n - 1)]
+
+    def parts() -> Iterator[Any]:
+        disable = None if progress is None else not progress
+        with tqdm(total=n, unit="point", desc=name, disable=disable) as bar:
+            for first in range(0, n, block):
+                yield function(index[first : first + block], padded[first : first + block])
+                bar.update(min(block, n - first))
+
+    joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *parts())
+    return joined
+
+
+def is_traced(tree: Any) -> bool:
+    """Whether a transformation is under way, so that values cannot be looked at."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree) if eqx.is_array(leaf))

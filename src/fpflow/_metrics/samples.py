@@ -1,0 +1,109 @@
+"""Distances between two sets of samples in any dimension, with the floor that noise gives them."""
+
+import dataclasses
+
+import numpy as np
+import ot
+from scipy.spatial.distance import cdist
+
+from .._types import ArrayLike
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleDistance:
+    r"""A squared distance between two laws, seen through samples.
+
+    **Attributes:**
+
+    - `value`: between the two sets, in units of $x^2$.
+    - `standard_error`: over projections or over halves of the samples.
+    - `floor`: what two sets of this size from one law are apart, from halves of either set. A `value`
+      near it says only that the laws are not much further apart than this.
+    """
+
+    value: float
+    standard_error: float
+    floor: float
+
+
+def _checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    for name, points in (("x", x), ("y", y)):
+        if points.ndim != 2 or len(points) < 4:
+            raise ValueError(
+                f"`{name}` must hold at least four points, shape (n, dim), got {points.shape}."
+            )
+        if not np.isfinite(points).all():
+            raise ValueError(f"`{name}` holds NaN or Inf.")
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"`x` and `y` must have one dimension, got {x.shape[1]} and {y.shape[1]}.")
+    return x, y
+
+
+def _sliced(x: np.ndarray, y: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """The squared distances of the projections, each the mean over merged quantiles."""
+    n = max(len(x), len(y))
+    level = (np.arange(n) + 0.5) / n
+
+    def quantiles(points):
+        ordered = np.sort(points @ directions, axis=0)
+        return ordered[np.floor(level * len(ordered)).astype(int)]
+
+    return ((quantiles(x) - quantiles(y)) ** 2).mean(0)
+
+
+def sliced_w2(
+    x: ArrayLike, y: ArrayLike, *, num_projections: int = 256, seed: int = 0
+) -> SampleDistance:
+    r"""The sliced $W_2^2$: `dim` times the mean over directions $\theta$ of that of $\theta\cdot x$.
+
+    The factor `dim` makes it $\|m\|^2$ for a shift by $m$, as for $W_2^2$ itself.
+
+    **Arguments:**
+
+    - `x`, `y`: samples of shapes `(n, dim)` and `(m, dim)`.
+    - `num_projections`: random directions.
+    - `seed`: of the directions, a whole number.
+
+    **Returns:** a `SampleDistance` with the standard error over directions.
+
+    **Raises:** `ValueError` for samples that are not finite or do not fit.
+    """
+    x, y = _checked(x, y)
+    directions = np.random.default_rng(seed).normal(size=(x.shape[1], num_projections))
+    directions /= np.linalg.norm(directions, axis=0)
+    values = x.shape[1] * _sliced(x, y, directions)
+    # Halves have twice the noise of the whole, whose square is what the floor measures.
+    halves = [_sliced(points[::2], points[1::2], directions).mean() for points in (x, y)]
+    floor = x.shape[1] * float(np.mean(halves))
+    error = values.std(ddof=1) / num_projections**0.5 if x.shape[1] > 1 else 0.0
+    return SampleDistance(float(values.mean()), float(error), float(floor / 2))
+
+
+def w2_samples(x: ArrayLike, y: ArrayLike, *, max_points: int = 1000) -> SampleDistance:
+    r"""$W_2^2$ between two sets of samples by the exact plan between them.
+
+    The distance of empirical measures is too large by an amount that falls only like $n^{-2/d}$: in
+    high dimensions read `value` against `floor`, or use `sliced_w2`.
+
+    **Arguments:**
+
+    - `x`, `y`: samples of shapes `(n, dim)` and `(m, dim)`.
+    - `max_points`: how many of each are used, in four groups; the time grows with its cube.
+
+    **Returns:** a `SampleDistance`: the mean over four pairs of groups, its standard error, and the
+    distance between groups of one law.
+
+    **Raises:** `ValueError` for samples that are not finite or do not fit.
+    """
+    x, y = (points[:max_points] for points in _checked(x, y))
+
+    def distance(a, b):
+        return float(ot.emd2([], [], cdist(a, b, "sqeuclidean"), numItermax=10**7))  # pyright: ignore
+
+    xs, ys = (np.array_split(points, 4) for points in (x, y))
+    values = [distance(a, b) for a, b in zip(xs, ys, strict=True)]
+    floor = [distance(group[i], group[i + 1]) for group in (xs, ys) for i in (0, 2)]
+    return SampleDistance(
+        float(np.mean(values)), float(np.std(values, ddof=1) / 2), float(np.mean(floor))
+    )

@@ -1,0 +1,4 @@
+from .report import GapReport as GapReport
+from .report import gap_report as gap_report
+from .settings import ReportSettings as ReportSettings
+from .split import GapSplit as GapSplit

@@ -1,0 +1,143 @@
+"""The report as text."""
+
+from typing import Any
+
+from .._metrics import Estimate
+
+
+def _row(cells: list[str], widths: list[int]) -> str:
+    padded = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+    return "  ".join([cells[0].ljust(widths[0]), *padded]).rstrip()
+
+
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Aligned columns under a header and a rule."""
+    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return [_row(header, widths), rule, *(_row(row, widths) for row in rows)]
+
+
+def number(value: Any, error: float | None = None) -> str:
+    """A number with its error, to the digits the error leaves."""
+    return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.1g}"
+
+
+def as_text(report: Any) -> str:
+    """All sections that the report has numbers for."""
+    split = report.split
+    unit = "W2^2" if report.grid_distances else "sliced W2^2"
+    lines = [f"Gap between ODE and SDE in dimension {report.dim}", ""]
+    parts = [
+        ("model: the two exact laws", split.model),
+        ("steps of the samplers", split.discretisation),
+        ("finite number of samples", split.noise),
+        ("cells", split.binning),
+        ("sum of the four", split.total),
+        ("observed between samples", split.observed),
+    ]
+    lines += table(
+        [f"part of the gap, {unit}", "value", "error", "kind"],
+        [[name, number(e.value), f"{e.error:.1g}", e.kind] for name, e in parts],
+    )
+    if report.grid_distances:
+        names = ["W2^2", "TV", "KL", "Hellinger"]
+        rows = []
+        for pair, found in report.grid_distances.items():
+            w2 = found["W2^2"]
+            shown = [f"{w2.value:.4g} [{w2.lower:.4g}, {w2.upper:.4g}]"]
+            rows.append([pair, *shown, *(str(found[name]) for name in names[1:])])
+        lines += [
+            "",
+            "Exact laws on the window (± floor of the grid; KL of the first from the second)",
+        ]
+        lines += table(["pair", "W2^2 [bracket]", "TV", "KL (nats)", "Hellinger"], rows)
+    rows = []
+    for pair, found in report.sample_distances.items():
+        for name, d in found.items():
+            rows.append([pair, name, number(d.value, d.standard_error), f"{d.floor:.2g}"])
+    lines += ["", "Between samples (a value near its floor says: not further apart than this)"]
+    lines += table(["pair", "distance", "value", "floor"], rows)
+    lines += ["", *_pointwise(report.pointwise)]
+    if report.residual is not None:
+        r = report.residual
+        rows = [
+            [
+                f"{a:.3g} to {b:.3g}", number(r.value[k], r.standard_error[k]),
+                number(r.spatial[k], r.spatial_standard_error[k]),
+                number(r.value[k] - r.spatial[k]),
+            ]
+            for k, (a, b) in enumerate(zip(r.edges[:-1], r.edges[1:], strict=True))
+        ]  # fmt: skip
+        lines += ["", "Fokker-Planck residual under p_t; the gauge part moves no sampler"]
+        lines += table(["time", "mean r^2", "of it in x", "gauge"], rows)
+    rows = [
+        [f"{t:.3g}", number(a), number(b)]
+        for t, a, b in zip(report.curl.times, report.curl.rms, report.curl.relative, strict=True)
+    ]
+    lines += ["", "Curl of the score under p_t (zero for a gradient)"]
+    lines += table(["time", "rms curl", "of the Jacobian"], rows)
+    if report.not_gradient is not None:
+        lines += [f"share of E|s|^2 at t0 that is no gradient: {report.not_gradient:.2g}"]
+    lines += _account(report.kl)
+    lines += _theorem(report)
+    if report.etas:
+        rows = [
+            [f"{row['eta']:g}", number(row["to_data"]), number(row["to_ODE"])]
+            for row in report.etas
+        ]
+        floor = max((row.get("floor", 0.0) for row in report.etas), default=0.0)
+        kind = f"{unit}, floor {floor:.2g}" if floor else unit
+        lines += ["", f"The family dx = [f - (1 + eta^2)/2 g^2 s]dt + eta g dW ({kind})"]
+        lines += table(["eta", "to the data", "to the ODE"], rows)
+    if report.notes:
+        lines += ["", "Do not overlook:", *(f"- {note}" for note in report.notes)]
+    return "\n".join(lines)
+
+
+def _pointwise(gap: Any) -> list[str]:
+    rows = [["mean of log p_SDE - log p_ODE", str(gap.mean)]]
+    rows += [["its standard deviation over points, errors taken off", number(gap.spread)]]
+    rows += [["median error at a point", number(float(sorted(gap.error)[len(gap.error) // 2]))]]
+    rows += [["least share of effective paths", f"{gap.effective_share.min():.0%}"]]
+    for name, value in (("ODE", gap.kl_ode), ("SDE", gap.kl_sde)):
+        if value is not None:
+            rows += [[f"KL of the data from the {name}", str(value)]]
+    return table([f"Pointwise at {len(gap.x)} points", "nats"], rows)
+
+
+def _account(kl: Any) -> list[str]:
+    if kl is None:
+        return []
+
+    def line(name: str, e: Estimate) -> list[str]:
+        return [name, str(e)]
+
+    rows = [
+        line("prior: KL(p_T | pi)", kl.prior),
+        line("score matching", kl.score_matching),
+        line("difference of the flows", kl.difference),
+        line("bound of KL(data | SDE)", kl.bound_sde),
+        line("KL(data | ODE) by the equality", kl.kl_ode),
+    ]
+    return ["", *table(["KL account", "nats"], rows)]
+
+
+def _theorem(report: Any) -> list[str]:
+    theorem = report.theorem
+    if theorem is None:
+        return []
+    measured = report.split.model.value**0.5
+    rows = [
+        ["measured W2", number(measured)],
+        ["G D, D from the densities", number(theorem.bound_from_densities)],
+        ["bound by the residual", number(theorem.bound)],
+        ["growth G of the flow", number(theorem.growth)],
+        ["D from the densities", number(theorem.distance)],
+        ["D by the identity", number(theorem.distance_by_identity)],
+        ["B, of the order of the root of the residual", number(theorem.forcing)],
+        ["KL(pi | p_T), the prior term", number(theorem.prior_term)],
+        ["largest Lipschitz constant", number(theorem.lipschitz.max())],
+        ["largest Poincare constant", number(theorem.poincare.max())],
+        ["largest sup of p_SDE over exp(u)", number(theorem.ratio.max())],
+    ]
+    return ["", *table(["Theorem 1 in numbers", "W2"], rows)]

@@ -1,0 +1,81 @@
+"""Ways to the squared residual at one point: exact, or with random probes for high dimensions."""
+
+from typing import Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from .._calculus import divergence
+from .._types import Point, PotentialModel, PRNGKey, Process, Scalar, Time
+from .pointwise import log_fp_residual
+
+
+@runtime_checkable
+class ResidualSquare(Protocol):
+    """A way to $r^2$ at one point: `ExactSquare()`, `HutchinsonSquare()` or `TwoProbeSquare()`."""
+
+    def __call__(self, model, process, t, x, key) -> Array: ...
+
+
+class ExactSquare(eqx.Module):
+    r"""$r^2$ with the exact Laplacian; its price grows with `dim`."""
+
+    def __call__(
+        self, model: PotentialModel, process: Process, t: Time, x: Point, key: PRNGKey
+    ) -> Scalar:
+        """The squared residual, shape `()`."""
+        del key
+        return log_fp_residual(model, process, t, x) ** 2
+
+
+def _split_residual(
+    model: PotentialModel, process: Process, t: Time, x: Point, probes: Float[Array, "k dim"]
+) -> tuple[Scalar, Float[Array, " k"]]:
+    r"""$r = a - b$: the part $a$ without second derivatives, and for each probe an estimate of
+    $b = \tfrac12 g^2\Delta u$."""
+    t = jnp.asarray(t, x.dtype)
+    half_g2 = process.diffusion(t) ** 2 / 2
+    _, motion = jax.jvp(lambda t: model.potential(t, x), (t,), (jnp.ones_like(t),))
+    score, push = jax.linearize(lambda x: model.score(t, x), x)
+    drift = process.drift(t, x)
+    spread_drift = divergence(lambda x: process.drift(t, x), x)
+    first_order = motion + spread_drift + drift @ score - half_g2 * score @ score
+    return first_order, half_g2 * jnp.sum(jax.vmap(push)(probes) * probes, axis=1)
+
+
+class HutchinsonSquare(eqx.Module):
+    r"""$\hat r^2$ with the Laplacian as a mean of Rademacher probes.
+
+    Too large in expectation by the variance of the probes over `num_probes`; its gradient is therefore
+    biased too. `TwoProbeSquare` is not.
+
+    **Arguments:**
+
+    - `num_probes`: probes at each point.
+    """
+
+    num_probes: int = 1
+
+    def __call__(
+        self, model: PotentialModel, process: Process, t: Time, x: Point, key: PRNGKey
+    ) -> Scalar:
+        """The squared residual, shape `()`."""
+        probes = jr.rademacher(key, (self.num_probes, x.size), x.dtype)
+        first_order, second_order = _split_residual(model, process, t, x, probes)
+        return (first_order - second_order.mean()) ** 2
+
+
+class TwoProbeSquare(eqx.Module):
+    r"""The unbiased estimate $(a - b_1)(a - b_2) = a^2 - a(b_1 + b_2) + b_1 b_2$ of $r^2$ from two
+    independent probes; single values may be negative."""
+
+    def __call__(
+        self, model: PotentialModel, process: Process, t: Time, x: Point, key: PRNGKey
+    ) -> Scalar:
+        """The estimate, shape `()`."""
+        probes = jr.rademacher(key, (2, x.size), x.dtype)
+        first_order, second_order = _split_residual(model, process, t, x, probes)
+        return jnp.prod(first_order - second_order)

@@ -1,0 +1,12 @@
+"""Figures from numbers. Every function draws on given or new Axes, returns them and shows nothing."""
+
+from matplotlib.figure import Figure as Figure
+
+from .page import report_page as report_page
+from .panels import COLOURS as COLOURS
+from .panels import MARKERS as MARKERS
+from .panels import against_residual as against_residual
+from .panels import curl as curl
+from .panels import density as density
+from .panels import difference as difference
+from .panels import loss_curves as loss_curves

@@ -1,0 +1,142 @@
+"""A gap report as one page."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .panels import COLOURS, density, difference
+
+
+def report_page(report: Any) -> Figure:
+    """The laws above; below, the split of the gap, its pointwise form, its sources and the family.
+
+    **Arguments:**
+
+    - `report`: a `GapReport`.
+
+    **Returns:** a new Figure.
+    """
+    figure, axes = plt.subplots(2, 4, figsize=(16, 8), layout="constrained")
+    (_draw_plane if report.densities and report.dim == 2 else _draw_lines)(report, axes[0])
+    _draw_split(report.split, axes[1, 0], "$W_2^2$" if report.densities else "sliced $W_2^2$")
+    _draw_pointwise(report.pointwise, axes[1, 1])
+    _draw_sources(report, axes[1, 2])
+    _draw_family(report, axes[1, 3])
+    figure.suptitle(f"ODE–SDE gap report, dimension {report.dim}")
+    return figure
+
+
+def _draw_plane(report: Any, axes: np.ndarray) -> None:
+    laws = report.densities
+    window = laws["data"].window
+    # One scale for all three; the 99.8th percentile keeps single sharp cells from darkening the rest.
+    top = max(np.quantile(law.mass, 0.998) for law in laws.values()) / window.cell_width**2
+    for ax, name in zip(axes, ("data", "ODE", "SDE"), strict=False):
+        density(laws[name].mass, window, ax=ax, vmax=top, title=name, colorbar=name == "SDE")
+    difference(laws["SDE"].mass - laws["ODE"].mass, window, ax=axes[3], title="SDE − ODE")
+
+
+def _draw_lines(report: Any, axes: np.ndarray) -> None:
+    """Densities on a line, or the first four coordinates one by one as histograms."""
+    for k, ax in enumerate(axes):
+        if k >= report.dim:
+            ax.set_axis_off()
+            continue
+        everything = np.concatenate([x[:, k] for x in report.samples.values()])
+        low, high = np.quantile(everything, [0.001, 0.999])
+        edges = np.linspace(low, high, 41)
+        for (name, x), colour, style in zip(
+            report.samples.items(), COLOURS, ("-", "--", ":"), strict=False
+        ):
+            if report.densities:
+                window = report.densities[name].window
+                height = report.densities[name].mass / window.cell_width
+                ax.plot(window.centres(), height, style, color=colour, label=name)
+            else:
+                height, _ = np.histogram(x[:, k], edges, density=True)
+                ax.stairs(height, edges, color=colour, linestyle=style, label=name, linewidth=1.5)
+        ax.set(xlabel=f"$x_{{{k + 1}}}$", ylabel="density")
+        ax.legend(frameon=False)
+
+
+def _draw_split(split: Any, ax: Axes, unit: str) -> None:
+    names = ["model", "steps", "samples", "cells", "sum", "observed"]
+    parts = [
+        split.model,
+        split.discretisation,
+        split.noise,
+        split.binning,
+        split.total,
+        split.observed,
+    ]
+    colours = [COLOURS[0]] * 4 + ["0.55", COLOURS[1]]
+    ax.barh(
+        names[::-1], [p.value for p in parts[::-1]], xerr=[p.error for p in parts[::-1]],
+        color=colours[::-1], ecolor="black", capsize=3,
+    )  # fmt: skip
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set(xlabel=f"{unit} between ODE and SDE samples", title="where the observed gap comes from")
+
+
+def _draw_pointwise(gap: Any, ax: Axes) -> None:
+    apart = gap.log_p_sde - gap.log_p_ode
+    ax.errorbar(
+        gap.log_p_ode, apart, yerr=gap.error, fmt="o", markersize=3, elinewidth=0.7,
+        color=COLOURS[0], alpha=0.6,
+    )  # fmt: skip
+    if not gap.reliable.all():
+        ax.plot(
+            gap.log_p_ode[~gap.reliable], apart[~gap.reliable], "x", color=COLOURS[1],
+            label="unreliable",
+        )  # fmt: skip
+        ax.legend(frameon=False)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set(
+        xlabel=r"$\log p_\mathrm{ODE}$ (nats)",
+        ylabel=r"$\log p_\mathrm{SDE} - \log p_\mathrm{ODE}$ (nats)",
+        title="the gap point by point",
+    )
+
+
+def _draw_sources(report: Any, ax: Axes) -> None:
+    profile = report.residual
+    if profile is None:
+        times = np.maximum(report.curl.times, report.curl.times[1] / 3)
+        ax.loglog(times, np.maximum(report.curl.rms, 1e-12), "o-", color=COLOURS[0])
+        ax.set(xlabel="time $t$", ylabel="rms curl of the score", title="what is no gradient")
+        return
+    edges = np.concatenate([[profile.edges[1] / 8], profile.edges[1:]])
+    middle = np.sqrt(edges[1:] * edges[:-1])
+    ax.stairs(profile.value, edges, color="0.6", label="all of it", linewidth=1.5)
+    ax.stairs(profile.spatial, edges, color=COLOURS[0], label="in $x$", linewidth=1.5)
+    ax.errorbar(
+        middle, profile.spatial, yerr=profile.spatial_standard_error, fmt="none",
+        ecolor=COLOURS[0], capsize=3,
+    )  # fmt: skip
+    ax.set(
+        xscale="log", yscale="log", xlabel="time $t$", ylabel="mean $r^2$ under $p_t$",
+        title="Fokker–Planck residual",
+    )  # fmt: skip
+    ax.legend(frameon=False)
+
+
+def _draw_family(report: Any, ax: Axes) -> None:
+    if not report.etas:
+        ax.set_axis_off()
+        return
+    eta = [row["eta"] for row in report.etas]
+    for name, label, colour, marker in (
+        ("to_data", "to the data", COLOURS[1], "s"),
+        ("to_ODE", "to the ODE", COLOURS[0], "o"),
+    ):
+        ax.plot(eta, [row[name] for row in report.etas], marker=marker, color=colour, label=label)
+    ax.set(
+        xlabel=r"$\eta$ (0 = ODE, 1 = SDE)",
+        ylabel="$W_2^2$" if report.densities else "sliced $W_2^2$",
+        title="the family between the two",
+    )
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False)
