@@ -269,7 +269,7 @@ def main(argv: list[str] | None = None) -> int:
         print(line, flush=True)
 
     settings = {**preset.as_dict(), "seed": arguments.seed}
-    del settings["datasets"], settings["fp_weights"]  # which runs, not how they run
+    del settings["datasets"], settings["fp_weights"], settings["meaning"]  # not how they run
     jobs = [(dataset, weight) for dataset in chosen for weight in weights]
     say(f"{preset.name}: {preset.meaning}; {len(jobs)} models into {out}")
 
