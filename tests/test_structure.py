@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "fpflow"
 ROOMS = (
     "_types", "_calculus", "_process", "_window", "datasets", "_model", "_dynamics", "_residual",
     "_loss", "_train", "_sample", "_likelihood", "_grid", "_metrics", "_accounting", "plot", "_report",
-    "paper",
+    "paper", "__main__",
 )  # fmt: skip
 
 # A package that only one room may know.

@@ -42,6 +42,7 @@ from ._metrics import hellinger as hellinger
 from ._metrics import kl_divergence as kl_divergence
 from ._metrics import sliced_w2 as sliced_w2
 from ._metrics import total_variation as total_variation
+from ._metrics import w2_continuous as w2_continuous
 from ._metrics import w2_grid as w2_grid
 from ._metrics import w2_samples as w2_samples
 from ._model import PotentialMLP as PotentialMLP
@@ -51,6 +52,8 @@ from ._model import from_data_prediction as from_data_prediction
 from ._model import from_noise_prediction as from_noise_prediction
 from ._model import from_v_prediction as from_v_prediction
 from ._model import from_velocity as from_velocity
+from ._model import load as load
+from ._model import save as save
 from ._process import AbstractProcess as AbstractProcess
 from ._process import IsotropicGaussian as IsotropicGaussian
 from ._process import OrnsteinUhlenbeck as OrnsteinUhlenbeck

@@ -73,7 +73,7 @@ def kl_account(
     process: Process,
     data,
     *,
-    num_points: int = 4096,
+    num_points: int = 2048,
     num_steps: int = 40,
     key: PRNGKey,
 ) -> KLAccount:

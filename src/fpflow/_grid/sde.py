@@ -169,7 +169,7 @@ def density_history(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The law of the reverse SDE at all times of its grid, from $t_0$ on: times `(n + 1,)`, masses
     `(n + 1, cells, ...)` on the refined window with its margin, and the centres along an axis."""
-    check_grid(model, process, window, refine=refine, num_steps=num_steps)
+    check_grid(model, process, window, refine=refine + 1, num_steps=num_steps)
     times, q, centres, _ = _padded(
         model, process, 1.0, window, refine, num_steps, margin, keep=True
     )

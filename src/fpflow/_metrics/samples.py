@@ -80,7 +80,7 @@ def sliced_w2(
     return SampleDistance(float(values.mean()), float(error), float(floor / 2))
 
 
-def w2_samples(x: ArrayLike, y: ArrayLike, *, max_points: int = 1000) -> SampleDistance:
+def w2_samples(x: ArrayLike, y: ArrayLike, *, max_points: int = 2000) -> SampleDistance:
     r"""$W_2^2$ between two sets of samples by the exact plan between them.
 
     The distance of empirical measures is too large by an amount that falls only like $n^{-2/d}$: in

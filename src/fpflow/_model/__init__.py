@@ -13,4 +13,6 @@ from .check import check_score as check_score
 from .check import model_dim as model_dim
 from .check import model_dtype as model_dtype
 from .potential import PotentialMLP as PotentialMLP
+from .saved import load as load
+from .saved import save as save
 from .score import ScoreMLP as ScoreMLP

@@ -18,6 +18,7 @@ from .._metrics import (
     kl_divergence,
     sliced_w2,
     total_variation,
+    w2_continuous,
     w2_grid,
     w2_samples,
 )
@@ -76,19 +77,6 @@ def draw(model, process, dim, settings, progress, key_ode, key_sde) -> dict[str,
     return {"ODE": np.asarray(ode), "SDE": np.asarray(sde)}
 
 
-def halved(window: Window) -> Window:
-    """The window whose cells are those of `window` cut in two each way."""
-    quarter = window.cell_width / 4
-    return Window(window.low - quarter, window.high + quarter, 2 * window.nodes, window.dim)
-
-
-def _merged(fine: GridDensity, window: Window) -> GridDensity:
-    plain = fine.mass if fine.unextrapolated is None else fine.unextrapolated
-    return GridDensity(
-        window.merge(fine.mass, 2), fine.outside, fine.error, window, window.merge(plain, 2)
-    )
-
-
 def gap(
     model, process, law, samples, settings, progress, key, drawn
 ) -> tuple[dict[str, GridDensity], GapSplit]:
@@ -103,15 +91,12 @@ def gap(
         dim = drawn.shape[1]
         fine = draw(model, process, dim, finer, progress, key_ode, key_sde)
         return {}, split_sliced(samples["ODE"], samples["SDE"], fine["ODE"], fine["SDE"], repeats)
-    fine_window = halved(window)
-    fine_ode = grid_density_ode(model, process, fine_window)
-    fine_sde = grid_density_sde(model, process, fine_window)
-    laws = {"ODE": _merged(fine_ode, window), "SDE": _merged(fine_sde, window)}
+    laws = {
+        "ODE": grid_density_ode(model, process, window),
+        "SDE": grid_density_sde(model, process, window),
+    }
     rng = np.random.default_rng(int(jr.randint(key, (), 0, 2**31 - 1)))
-    split = split_on_grid(
-        samples["ODE"], samples["SDE"], laws["ODE"], laws["SDE"],
-        w2_grid(fine_ode, fine_sde, radius=0.35).value, repeats, rng,
-    )  # fmt: skip
+    split = split_on_grid(samples["ODE"], samples["SDE"], laws["ODE"], laws["SDE"], repeats, rng)
     if hasattr(law, "cell_probabilities"):
         laws["data"] = law.cell_probabilities(window)
     else:
@@ -127,6 +112,7 @@ def grid_distances(laws: dict[str, GridDensity]) -> dict[str, dict[str, Estimate
     return {
         f"{a}-{b}": {
             "W2^2": w2_grid(laws[a], laws[b]),
+            "W2^2 without cells": w2_continuous(laws[a], laws[b]),
             **{name: kind(laws[a], laws[b]) for name, kind in kinds.items()},
         }
         for a, b in PAIRS

@@ -28,7 +28,7 @@ class ReportSettings:
     **Raises:** `ValueError` for counts below one or a negative `eta`.
     """
 
-    num_samples: int = 20_000
+    num_samples: int = 10_000
     repeats: int = 4
     ode_steps: int = 100
     sde_steps: int = 200

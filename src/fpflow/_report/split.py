@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from .._metrics import Estimate, sliced_w2, w2_grid
+from .._metrics import Estimate, sliced_w2, w2_continuous, w2_grid
 from .._window import GridDensity, Window
 from ..datasets import count_in_cells
 
@@ -56,7 +56,6 @@ def split_on_grid(
     sde_samples: np.ndarray,
     ode: GridDensity,
     sde: GridDensity,
-    fine_gap: float,
     repeats: int,
     rng: np.random.Generator,
 ) -> GapSplit:
@@ -66,7 +65,6 @@ def split_on_grid(
 
     - `ode_samples`, `sde_samples`: all samples of all repeats, shape `(repeats * n, dim)`.
     - `ode`, `sde`: the exact laws on the window.
-    - `fine_gap`: their $W_2^2$ on cells of half the width.
     """
     window = ode.window
     grouped = [np.array_split(points, repeats) for points in (ode_samples, sde_samples)]
@@ -93,13 +91,16 @@ def split_on_grid(
     interaction = abs((observed_mean - pooled) - (few_mean - many_mean))
     # One pooled value: its spread is that of the groups over the root of their number.
     pooled_error = float(np.std(many, ddof=1))
-    cells = Estimate(exact - fine_gap, abs(exact - fine_gap) / 2, "bracket")
+    # Without cells, unless the laws are so far apart that the first order overshoots.
+    model = w2_continuous(ode, sde)
+    if model.value > exact:
+        model = Estimate(exact, model.value - exact, "bracket")
     return GapSplit(
         Estimate(observed_mean, observed_error),
-        Estimate(fine_gap, cells.error, "bracket"),
+        model,
         Estimate(pooled - many_mean, float(np.hypot(pooled_error, many_error))),
         Estimate(few_mean - exact, float(np.hypot(few_error, interaction))),
-        cells,
+        Estimate(exact - model.value, model.error, "bracket"),
     )
 
 

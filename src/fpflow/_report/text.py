@@ -40,7 +40,7 @@ def as_text(report: Any) -> str:
         [[name, number(e.value), f"{e.error:.1g}", e.kind] for name, e in parts],
     )
     if report.grid_distances:
-        names = ["W2^2", "TV", "KL", "Hellinger"]
+        names = ["W2^2", "W2^2 without cells", "TV", "KL", "Hellinger"]
         rows = []
         for pair, found in report.grid_distances.items():
             w2 = found["W2^2"]
@@ -50,7 +50,9 @@ def as_text(report: Any) -> str:
             "",
             "Exact laws on the window (± floor of the grid; KL of the first from the second)",
         ]
-        lines += table(["pair", "W2^2 [bracket]", "TV", "KL (nats)", "Hellinger"], rows)
+        lines += table(
+            ["pair", "W2^2 [bracket]", "without cells", "TV", "KL (nats)", "Hellinger"], rows
+        )
     rows = []
     for pair, found in report.sample_distances.items():
         for name, d in found.items():

@@ -1,0 +1,113 @@
+r"""$W_2^2$ between the densities that two masses stand for, without the cells' own contribution.
+
+Masses on the centres of cells cannot move by less than a cell: between laws that differ by a shift
+$\delta$ below the cell width $h$ they are about $\delta h$ apart, not $\delta^2$. What is computed here
+has no such floor.
+"""
+
+import numpy as np
+import scipy.sparse as sps
+import scipy.sparse.linalg as spla
+
+from .._types import ArrayLike
+from .._window import GridDensity, Window
+from .result import Estimate, both_masses
+
+# Keeps empty regions connected; far below any mass that matters.
+_VACUUM = 1e-14
+
+
+def w2_continuous(
+    a: ArrayLike | GridDensity, b: ArrayLike | GridDensity, window: Window | None = None
+) -> Estimate:
+    r"""$W_2^2$ between two densities known by their cells, free of the cells' floor.
+
+    On a line both densities are taken as constant within cells and the value is exact. In the plane it
+    is the first order in the difference of the laws,
+
+    $$W_2^2 \approx \int \bar p\,\|\nabla\phi\|^2, \qquad -\nabla\cdot(\bar p\,\nabla\phi) = p - q,$$
+
+    with the mean $\bar p$ of both on the faces between cells: of second order in the cell width. It is
+    meant for laws that are closer to each other than the features of either; for the others use
+    `w2_grid`, whose floor then does not matter.
+
+    **Arguments:**
+
+    - `a`, `b`, `window`: as for `w2_grid`.
+
+    **Returns:** an `Estimate`; its error is how far another mean of the two densities (the
+    logarithmic) and a grid of twice the width move it.
+
+    **Raises:** `ValueError` as `w2_grid` does.
+
+    ??? cite "Reference"
+        Benamou and Brenier, Numer. Math. 84 (2000) 375; Peyre, *Comparison between W2 distance and
+        H-1 norm*, ESAIM COCV 24 (2018) 1489.
+    """
+    p, q, window = both_masses(a, b, window)
+    if window.dim == 1:
+        return Estimate(_on_a_line(p, q, window), 0.0, "bracket")
+    value = _first_order(p, q, window.cell_width, _arithmetic)
+    error = abs(value - _first_order(p, q, window.cell_width, _logarithmic))
+    if window.nodes % 2 == 0:
+        coarse = Window(window.low, window.high, window.nodes).merge
+        coarser = _first_order(coarse(p, 2), coarse(q, 2), 2 * window.cell_width, _arithmetic)
+        error += abs(value - coarser) / 3
+    return Estimate(value, error, "bracket")
+
+
+def _on_a_line(p: np.ndarray, q: np.ndarray, window: Window) -> float:
+    """The quantile functions are linear between the merged levels: Simpson's rule is exact."""
+    edges = window.edges()
+    levels = [np.concatenate([[0.0], np.cumsum(mass)]).clip(0, 1) for mass in (p, q)]
+    cuts = np.unique(np.concatenate(levels))
+    low, high = cuts[:-1], cuts[1:]
+
+    def apart(level):
+        # Strictly inside a piece, so that the flat parts of a distribution function do not matter.
+        a, b = (_quantile(level, own, edges) for own in levels)
+        return a - b
+
+    # A linear function is known from two inner points.
+    left, right = apart(low + (high - low) / 4), apart(high - (high - low) / 4)
+    middle, slope = (left + right) / 2, right - left
+    return float(((high - low) * (middle**2 + slope**2 / 3)).sum())
+
+
+def _quantile(level: np.ndarray, levels: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    cell = np.clip(np.searchsorted(levels, level, side="right") - 1, 0, len(edges) - 2)
+    share = levels[cell + 1] - levels[cell]
+    fraction = np.divide(level - levels[cell], share, out=np.zeros_like(level), where=share > 0)
+    return edges[cell] + fraction.clip(0, 1) * (edges[cell + 1] - edges[cell])
+
+
+def _arithmetic(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return (p + q) / 2
+
+
+def _logarithmic(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """$(p - q) / (\\log p - \\log q)$, by its series where both are close."""
+    p, q = np.maximum(p, _VACUUM), np.maximum(q, _VACUUM)
+    ratio = np.log(p / q)
+    close = np.abs(ratio) < 1e-4
+    return np.where(close, (p + q) / 2, (p - q) / np.where(close, 1.0, ratio))
+
+
+def _first_order(p: np.ndarray, q: np.ndarray, width: float, mean) -> float:
+    weight = mean(p, q)
+    index = np.arange(p.size).reshape(p.shape)
+    rows, columns, conductances = [], [], []
+    for axis in range(2):
+        i, j = np.delete(index, -1, axis).ravel(), np.delete(index, 0, axis).ravel()
+        rows.append(i)
+        columns.append(j)
+        face = (weight.ravel()[i] + weight.ravel()[j]) / 2
+        conductances.append(np.maximum(face, _VACUUM) / width**2)
+    i, j, c = (np.concatenate(part) for part in (rows, columns, conductances))
+    entries = np.concatenate([c, c, -c, -c])
+    row, column = np.concatenate([i, j, i, j]), np.concatenate([i, j, j, i])
+    laplacian = sps.coo_matrix((entries, (row, column)), shape=(p.size, p.size)).tocsc()
+    change = (p - q).ravel()
+    # The potential is fixed at one cell, because it is known up to a constant.
+    potential = spla.spsolve(laplacian[1:, 1:], change[1:])
+    return float(potential @ change[1:])
