@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import fpflow
-from known import OU, PROCESSES, ROUND_OFF, Stretch, mixture
+from fpflow._loss import noised_batch
+from known import OU, PROCESSES, ROUND_OFF, Stretch, WithoutPotential, mixture
 
 
 class Plain(eqx.Module):
@@ -105,3 +106,139 @@ def test_calculus_on_fields_with_known_derivatives():
         ValueError, match=r"must be one point of the plane, shape \(2,\), got \(3,\)"
     ):
         fpflow.curl(field, jnp.ones(3))
+
+
+class Tilted(eqx.Module):
+    """A wrong potential that moves in time and bends in space, with no symmetry to hide behind."""
+
+    def potential(self, t, x):
+        return jnp.sin(t + x[0]) * jnp.cos(0.7 * x[1]) - 0.6 * jnp.sum(x**2) + t**2
+
+    def score(self, t, x):
+        return jax.grad(self.potential, 1)(t, x)
+
+
+TILTED, AT, HERE = Tilted(), jnp.array(0.8), jnp.array([0.4, -0.9])
+
+
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+def test_density_residual_is_the_equation_of_the_density(process):
+    """d_t p + div(f p) - g^2 lap(p) / 2 with every derivative taken of p itself."""
+
+    def p(t, x):
+        return jnp.exp(TILTED.potential(t, x))
+
+    flux = fpflow.divergence(lambda x: process.drift(AT, x) * p(AT, x), HERE)
+    spread = process.diffusion(AT) ** 2 / 2 * fpflow.laplacian(lambda x: p(AT, x), HERE)
+    expected = jax.grad(p)(AT, HERE) + flux - spread
+    np.testing.assert_allclose(
+        fpflow.fp_residual(TILTED, process, AT, HERE), expected, rtol=ROUND_OFF
+    )
+
+
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+def test_score_residual_is_the_gradient_of_the_log_residual(process):
+    expected = jax.grad(lambda x: fpflow.log_fp_residual(TILTED, process, AT, x))(HERE)
+    found = fpflow.score_fp_residual(WithoutPotential(TILTED), process, AT, HERE)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    law = mixture(2).marginal(process)
+    exact = fpflow.score_fp_residual(WithoutPotential(law), process, AT, HERE)
+    np.testing.assert_allclose(exact, 0, atol=1e-9)
+
+
+def test_an_offset_in_time_is_gauge():
+    class Shifted(Tilted):
+        def potential(self, t, x):
+            return super().potential(t, x) + jnp.exp(3 * t)
+
+    x = jr.normal(jr.key(0), (20, 2))
+    one, other = (fpflow.gauge_free_residual(model, OU, AT, x) for model in (TILTED, Shifted()))
+    np.testing.assert_allclose(one, other, atol=1e-10)
+    r = jax.vmap(lambda x: fpflow.log_fp_residual(TILTED, OU, AT, x))(x)
+    np.testing.assert_allclose(one, r - r.mean(), atol=1e-12)
+    assert abs(fpflow.log_fp_residual(Shifted(), OU, AT, x[0]) - r[0]) > 1
+
+
+def test_squares_by_probes_have_the_means_they_promise():
+    r = fpflow.log_fp_residual(TILTED, OU, AT, HERE)
+    hessian = jax.hessian(TILTED.potential, 1)(AT, HERE)
+    # eps' H eps = tr H + 2 eps1 eps2 H12, and g^2 / 2 = 1 / 2.
+    variance = hessian[0, 1] ** 2
+    assert fpflow.ExactSquare()(TILTED, OU, AT, HERE, jr.key(0)) == r**2
+    keys = jr.split(jr.key(1), 4000)
+    for square, expected in (
+        (fpflow.HutchinsonSquare(num_probes=2), r**2 + variance / 2),
+        (fpflow.TwoProbeSquare(), r**2),
+    ):
+        values = jax.vmap(lambda key, square=square: square(TILTED, OU, AT, HERE, key))(keys)
+        assert abs(values.mean() - expected) < 5 * values.std() / 4000**0.5
+        assert values.std() > 0
+
+
+def test_penalties_take_other_squares():
+    model = fpflow.PotentialMLP(2, width=8, depth=1, key=jr.key(0))
+    batch = noised_batch(fpflow.NoiseRatioTime(), OU, mixture(2), 4096, jr.key(1))
+    exact, probed = (
+        fpflow.MarginalPenalty(4096, square)(model, OU, batch, jr.key(2))
+        for square in (fpflow.ExactSquare(), fpflow.TwoProbeSquare())
+    )
+    # Thousands of points average the probes; a tenth is five of their standard errors.
+    np.testing.assert_allclose(probed, exact, rtol=0.1)
+
+
+def test_weak_form_is_the_strong_one_tested():
+    """Against the same test functions with the Laplacian left where it was."""
+    law, t, n = mixture(2), jnp.array(0.5), 40_000
+    weak = fpflow.WeakForm(num_features=8, length=0.8)
+    found = weak(TILTED, OU, law, t, num_points=n, key=jr.key(0))
+    _, _, key_frequency, key_phase = jr.split(jr.key(0), 4)
+    frequency = jr.normal(key_frequency, (8, 2)) / 0.8
+    phase = jr.uniform(key_phase, (8,), maxval=2 * jnp.pi)
+    x0 = law.sample(jr.key(9), n)
+    mean, std = jax.vmap(OU.transition, (None, 0))(t, x0)
+    x = mean + std[:, None] * jr.normal(jr.key(10), x0.shape)
+    r = jax.vmap(lambda x: fpflow.log_fp_residual(TILTED, OU, t, x))(x)
+    strong = 2**0.5 * jnp.cos(x @ frequency.T + phase) * r[:, None]
+    error = jnp.hypot(found.standard_error, strong.std(0) / n**0.5)
+    assert (abs(found.value - strong.mean(0)) < 4.5 * error).all()
+    assert (abs(strong.mean(0)) > 10 * error).any()
+    exact = weak(law.marginal(OU), OU, law, t, num_points=n, key=jr.key(3))
+    assert (abs(exact.value) < 4.5 * exact.standard_error).all()
+
+
+def test_profile_sums_to_the_norm_and_knows_the_gauge():
+    settings = {"low": -1.0, "high": 1.0}
+    profile = fpflow.residual_profile(
+        TILTED, OU, edges=[0.0, 1.0, 4.0, 10.0], times_per_bin=400, key=jr.key(0), **settings
+    )
+    whole = fpflow.residual_norm(TILTED, OU, key=jr.key(1), **settings)
+    width = np.diff(profile.edges) / 10
+    error = np.hypot(np.sqrt(((width * profile.standard_error) ** 2).sum()), whole.standard_error)
+    assert abs((width * profile.value).sum() - whole.value) < 5 * error
+    spatial = np.hypot(
+        np.sqrt(((width * profile.spatial_standard_error) ** 2).sum()), whole.spatial_standard_error
+    )
+    assert abs((width * profile.spatial).sum() - whole.spatial) < 5 * spatial
+    # Under p_t of the exact potential nothing is left.
+    law = mixture(2)
+    exact = fpflow.residual_profile(law.marginal(OU), OU, data=law, key=jr.key(2))
+    assert exact.value.max() < 1e-12
+    late = fpflow.residual_norm(TILTED, OU, data=law, t_min=9.0, key=jr.key(3))
+    assert late.value > (2 * 9.0 - 3) ** 2  # d_t t^2 = 2 t outgrows the rest
+    for bad, words in (
+        (
+            lambda: fpflow.residual_norm(TILTED, OU, t_min=10.0, key=jr.key(0)),
+            "`t_min` must lie in",
+        ),
+        (
+            lambda: fpflow.residual_profile(TILTED, OU, edges=[1.0, 0.0], key=jr.key(0)),
+            "`edges` must be increasing",
+        ),
+        (
+            lambda: fpflow.residual_profile(TILTED, OU, edges=[1.0, 11.0], key=jr.key(0)),
+            r"`edges` must lie in \[0.0, 10.0\]",
+        ),
+        (lambda: fpflow.WeakForm(num_features=0), "`num_features` and `length` must be positive"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            bad()

@@ -44,6 +44,7 @@ from ._metrics import sliced_w2 as sliced_w2
 from ._metrics import total_variation as total_variation
 from ._metrics import w2_continuous as w2_continuous
 from ._metrics import w2_grid as w2_grid
+from ._metrics import w2_moments as w2_moments
 from ._metrics import w2_samples as w2_samples
 from ._model import PotentialMLP as PotentialMLP
 from ._model import ScoreFunction as ScoreFunction

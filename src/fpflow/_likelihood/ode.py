@@ -40,11 +40,11 @@ class LogProbODE(eqx.Module):
     - `num_steps`, `num_rejected`: steps of the solver that were accepted and refused, shape `(n,)`.
     """
 
-    value: Float[Array, " n"]
-    standard_error: Float[Array, " n"]
-    solver_error: Float[Array, " n"]
-    num_steps: Int[Array, " n"]
-    num_rejected: Int[Array, " n"]
+    value: Float[Array, "*n"]
+    standard_error: Float[Array, "*n"]
+    solver_error: Float[Array, "*n"]
+    num_steps: Int[Array, "*n"]
+    num_rejected: Int[Array, "*n"]
 
 
 def _velocity_and_divergence(model, process, method, t, x, probes):

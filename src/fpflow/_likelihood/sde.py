@@ -37,15 +37,15 @@ class LogProbSDE(eqx.Module):
       upper estimate of the error of the time grid.
     - `effective_sample_size`: $(\sum w)^2 / \sum w^2$ of the path weights, at most `num_paths`,
       shape `(n,)`.
-    - `reliable`: where the weights are even enough for `standard_error` to be believed: at least a
-      tenth of the paths and at least sixteen are effective, shape `(n,)`.
+    - `reliable`: where the weights are even enough for `standard_error` to be believed: a tenth of the
+      paths are effective, and sixteen of them (half of them, where there are fewer), shape `(n,)`.
     """
 
-    value: Float[Array, " n"]
-    standard_error: Float[Array, " n"]
-    step_error: Float[Array, " n"]
-    effective_sample_size: Float[Array, " n"]
-    reliable: Bool[Array, " n"]
+    value: Float[Array, "*n"]
+    standard_error: Float[Array, "*n"]
+    step_error: Float[Array, "*n"]
+    effective_sample_size: Float[Array, "*n"]
+    reliable: Bool[Array, "*n"]
 
 
 class EvidenceBound(eqx.Module):
@@ -57,8 +57,8 @@ class EvidenceBound(eqx.Module):
     - `standard_error`: of `value`, shape `(n,)`.
     """
 
-    value: Float[Array, " n"]
-    standard_error: Float[Array, " n"]
+    value: Float[Array, "*n"]
+    standard_error: Float[Array, "*n"]
 
 
 class _Grid(eqx.Module):
@@ -211,7 +211,7 @@ def _log_prob_block(model, process, grid, num_chunks, chunk, key, index, x):
             error,
             jnp.abs(jnp.log(sums.plain / sums.weight)),
             effective,
-            effective >= max(_RELIABLE_SHARE * num_paths, _RELIABLE_PATHS),
+            effective >= max(_RELIABLE_SHARE * num_paths, min(_RELIABLE_PATHS, num_paths / 2)),
         )
 
     return jax.vmap(one_point)(index, x)

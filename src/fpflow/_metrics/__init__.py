@@ -7,5 +7,6 @@ from .result import Estimate as Estimate
 from .result import W2Result as W2Result
 from .samples import SampleDistance as SampleDistance
 from .samples import sliced_w2 as sliced_w2
+from .samples import w2_moments as w2_moments
 from .samples import w2_samples as w2_samples
 from .sinkhorn import Sinkhorn as Sinkhorn

@@ -80,6 +80,42 @@ def sliced_w2(
     return SampleDistance(float(values.mean()), float(error), float(floor / 2))
 
 
+def w2_moments(x: ArrayLike, y: ArrayLike) -> SampleDistance:
+    r"""A lower bound of $W_2^2$ from means and covariances alone, exact between Gaussians:
+
+    $$\|m_x - m_y\|^2 + \mathrm{tr}\bigl(A + B - 2 (A^{1/2} B A^{1/2})^{1/2}\bigr).$$
+
+    It sees no difference beyond second moments, but its noise falls like $1/n$ in any dimension.
+
+    **Arguments:**
+
+    - `x`, `y`: samples of shapes `(n, dim)` and `(m, dim)`.
+
+    **Returns:** a `SampleDistance`; the standard error is over four groups, the floor that of two sets
+    of this size from one law.
+
+    **Raises:** `ValueError` for samples that are not finite or do not fit.
+
+    ??? cite "Reference"
+        Gelbrich, Math. Nachr. 147 (1990) 185.
+    """
+    x, y = _checked(x, y)
+
+    def bures(a, b):
+        covariances = [np.atleast_2d(np.cov(points.T)) for points in (a, b)]
+        values, axes = np.linalg.eigh(covariances[0])
+        root = (axes * np.sqrt(np.maximum(values, 0))) @ axes.T
+        cross = np.linalg.eigvalsh(root @ covariances[1] @ root)
+        spread = sum(np.trace(c) for c in covariances) - 2 * np.sqrt(np.maximum(cross, 0)).sum()
+        return float(((a.mean(0) - b.mean(0)) ** 2).sum() + spread)
+
+    pairs = zip(np.array_split(x, 4), np.array_split(y, 4), strict=True)
+    error = np.std([bures(a, b) for a, b in pairs], ddof=1) / 2
+    # Halves have twice the squared noise of the whole.
+    floor = np.mean([bures(points[::2], points[1::2]) for points in (x, y)]) / 2
+    return SampleDistance(bures(x, y), float(error), float(floor))
+
+
 def w2_samples(x: ArrayLike, y: ArrayLike, *, max_points: int = 2000) -> SampleDistance:
     r"""$W_2^2$ between two sets of samples by the exact plan between them.
 

@@ -20,6 +20,7 @@ from .._metrics import (
     total_variation,
     w2_continuous,
     w2_grid,
+    w2_moments,
     w2_samples,
 )
 from .._residual import ResidualProfile, residual_profile
@@ -128,6 +129,7 @@ def sample_distances(
         f"{a}-{b}": {
             "sliced W2^2": sliced_w2(named[a][:n], named[b][:n]),
             "sample W2^2": w2_samples(named[a][:n], named[b][:n]),
+            "moments W2^2": w2_moments(named[a][:n], named[b][:n]),
         }
         for a, b in PAIRS
     }

@@ -1,0 +1,75 @@
+"""KL accounts and the theorem's constants on laws whose answers are known."""
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import fpflow
+from fpflow._accounting.theorem import poincare_constant
+from known import OU, linear_laws
+from test_likelihood import LinearPotential
+
+
+def kl_gaussians(a, b):
+    ratio = np.linalg.solve(b, a)
+    return float(np.trace(ratio) - len(a) - np.linalg.slogdet(ratio)[1]) / 2
+
+
+@pytest.mark.parametrize("dim", [1, 3])
+def test_accounts_of_a_linear_wrong_score(dim):
+    """Data that is the prior itself, N(0, I/2), so that all parts are Gaussian integrals."""
+    data = fpflow.datasets.GaussianMixture(np.zeros((1, dim)), 0.5)
+    model = LinearPotential(jnp.diag(jnp.linspace(1.8, 2.3, dim)))
+    sde_cov, ode_cov = linear_laws(model.matrix, OU)
+    account = fpflow.kl_account(model, OU, data, num_points=4096, key=jr.key(0))
+    true_ode = kl_gaussians(np.eye(dim) / 2, ode_cov)
+    true_sde = kl_gaussians(np.eye(dim) / 2, sde_cov)
+    # ½ ∫ g² E|∇log p − s|² = T/2 tr((A − 2)² / 2)
+    exact = 5 * np.sum((np.linspace(1.8, 2.3, dim) - 2) ** 2) / 2
+    assert abs(account.score_matching.value - exact) < 4 * account.score_matching.error
+    assert abs(account.kl_ode.value - true_ode) < 4 * account.kl_ode.error
+    assert account.kl_ode.error < 0.1 * true_ode + 1e-3
+    assert true_sde < account.bound_sde.value + 4 * account.bound_sde.error
+    assert abs(account.prior.value) < 1e-9
+
+
+def test_account_of_an_exact_score_is_zero():
+    law = fpflow.datasets.GaussianMixture([[-1.0], [1.0]], 0.2)
+    account = fpflow.kl_account(law.marginal(OU), OU, law, num_points=64, key=jr.key(0))
+    for term in (account.score_matching, account.difference):
+        assert abs(term.value) < 1e-7
+    # KL(p_T | pi) of data moved by e^-10 only.
+    assert abs(account.prior.value) < 1e-6
+    with pytest.raises(ValueError, match=r"`data` must offer `marginal\(process\)`"):
+        fpflow.kl_account(law.marginal(OU), OU, fpflow.datasets.circles(), key=jr.key(0))
+
+
+def test_poincare_constant_of_a_gaussian_is_its_variance():
+    x = np.linspace(-4, 4, 161)
+    # Second differences at h = 0.05.
+    np.testing.assert_allclose(poincare_constant(-(x**2) / (2 * 0.36), 0.05), 0.36, rtol=5e-3)
+    plane = -(x[::4, None] ** 2) / (2 * 0.36) - x[None, ::4] ** 2 / (2 * 0.7)
+    np.testing.assert_allclose(poincare_constant(plane, 0.2), 0.7, rtol=2e-2)
+
+
+def test_the_theorem_holds_in_numbers():
+    """On a line with a slightly wrong potential: both sides of the identity, and both bounds."""
+    model, window = LinearPotential(jnp.array([[2.2]])), fpflow.Window(-4.0, 4.0, 160, dim=1)
+    process = fpflow.OrnsteinUhlenbeck(t1=3.0)
+    found = fpflow.theorem_one(model, process, window, num_times=120, num_steps=240)
+    sde_cov, ode_cov = linear_laws(model.matrix, process)
+    gap = abs(np.sqrt(sde_cov[0, 0]) - np.sqrt(ode_cov[0, 0]))
+    # psi = -x^2/2 (1/Sigma - A) + c: D^2 = ∫ ½ Sigma (1/Sigma - A)² dt with Sigma from its equation.
+    cov, h, total = 0.5, 1e-4, 0.0
+    for _ in range(30_000):
+        total += h / 2 * cov * (1 / cov - 2.2) ** 2
+        cov += h * (2 * (1 - 2.2) * cov + 1)
+    np.testing.assert_allclose(found.distance, np.sqrt(total), rtol=0.01)
+    np.testing.assert_allclose(found.distance_by_identity, found.distance, rtol=0.03)
+    # The velocity -x + 1.1 x run backwards: L = 1 - 1.1 = -0.1 everywhere.
+    np.testing.assert_allclose(found.lipschitz, -0.1, atol=1e-6)
+    np.testing.assert_allclose(found.poincare, 1 / 2.2, rtol=0.02)
+    assert gap <= found.bound_from_densities * 1.01 <= found.bound * 1.03
+    with pytest.raises(ValueError, match="`model` must have `potential"):
+        fpflow.theorem_one.__wrapped__(fpflow.ScoreMLP(1, key=jr.key(0)), process, window)

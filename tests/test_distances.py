@@ -1,0 +1,182 @@
+"""Divergences on a window, distances without cells, and distances between samples."""
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import fpflow
+from known import OU, LinearScore, bures, linear_laws
+
+LINE = fpflow.Window(-5.0, 5.0, 200, dim=1)
+
+
+def gaussian(mean, std, window=LINE):
+    dim = window.dim
+    mean = np.broadcast_to(mean, dim)
+    return fpflow.datasets.GaussianMixture(mean[None], std**2).cell_probabilities(window)
+
+
+def test_divergences_of_gaussians():
+    a, b = gaussian(0.3, 0.8), gaussian(-0.2, 1.1)
+    kl = np.log(1.1 / 0.8) + (0.8**2 + 0.5**2) / (2 * 1.1**2) - 0.5
+    affinity = np.sqrt(2 * 0.8 * 1.1 / (0.8**2 + 1.1**2)) * np.exp(-0.25 / (4 * (0.8**2 + 1.1**2)))
+    # Cells of width 0.05 lose h^2 / 24 of the Fisher information; the window loses 1e-5 of mass.
+    np.testing.assert_allclose(fpflow.kl_divergence(a, b).value, kl, atol=3e-4)
+    np.testing.assert_allclose(fpflow.hellinger(a, b).value, np.sqrt(1 - affinity), atol=3e-4)
+    x = np.linspace(-9, 9, 200_001)
+
+    def density(m, s):
+        return np.exp(-((x - m) ** 2) / (2 * s * s)) / (s * np.sqrt(2 * np.pi))
+
+    tv = np.abs(density(0.3, 0.8) - density(-0.2, 1.1)).sum() * (x[1] - x[0]) / 2
+    np.testing.assert_allclose(fpflow.total_variation(a, b).value, tv, atol=1e-3)
+    assert fpflow.kl_divergence(a, a).value == fpflow.total_variation(b, b).value == 0
+    assert fpflow.total_variation(a, b).error == 0
+
+
+def test_floors_come_from_the_masses_without_extrapolation():
+    model = LinearScore(jnp.diag(jnp.array([2.2, 1.9])))
+    window = fpflow.Window(-4.0, 4.0, 32)
+    ode = fpflow.grid_density_ode(model, OU, window, num_steps=10)
+    sde = fpflow.grid_density_sde(model, OU, window, num_steps=20)
+    found = fpflow.total_variation(ode, sde)
+    plain = np.abs(ode.unextrapolated - sde.unextrapolated).sum() / 2
+    np.testing.assert_allclose(found.error, abs(found.value - plain))
+    assert found.kind == "floor" and found.error > 0
+
+
+def test_w2_on_a_line_is_that_of_the_quantiles():
+    a, b = gaussian(0.3, 0.8), gaussian(-0.2, 1.1)
+    exact = 0.5**2 + 0.3**2  # (difference of means)^2 + (difference of deviations)^2
+    # On centres the cell adds up to h^2 / 6 = 4e-4; the window's edges lose 1e-5 of the tails.
+    np.testing.assert_allclose(fpflow.w2_grid(a, b).value, exact, atol=2e-3)
+    np.testing.assert_allclose(fpflow.w2_continuous(a, b).value, exact, atol=1e-3)
+    assert fpflow.w2_grid(a, a).value == 0
+
+
+def test_shifts_below_the_cell_are_seen_without_cells():
+    """Masses on centres turn a shift d into about d h; the densities keep d^2."""
+    for window in (fpflow.Window(-4.0, 4.0, 64, dim=1), fpflow.Window(-4.0, 4.0, 64)):
+        h, shift = window.cell_width, window.cell_width / 8
+        direction = np.zeros(window.dim)
+        direction[0] = shift
+        a, b = gaussian(0.0, 0.6, window), gaussian(direction, 0.6, window)
+        exact = fpflow.w2_grid(a, b).value
+        assert 0.8 < exact / (shift * h) < 1.2
+        # Second order in h / 0.6, which is 0.2.
+        np.testing.assert_allclose(fpflow.w2_continuous(a, b).value, shift**2, rtol=0.03)
+
+
+def test_w2_without_cells_of_close_gaussians_is_bures():
+    model = LinearScore(jnp.diag(jnp.array([2.05, 1.98])))
+    sde_cov, ode_cov = linear_laws(model.matrix, OU)
+    window = fpflow.Window(-5.0, 5.0, 80)
+    found = fpflow.w2_continuous(
+        fpflow.grid_density_ode(model, OU, window), fpflow.grid_density_sde(model, OU, window)
+    )
+    exact = bures(sde_cov, ode_cov)
+    # Two per cent of W2 is the promise; its own error says as much.
+    np.testing.assert_allclose(found.value**0.5, exact**0.5, rtol=0.02)
+    assert abs(found.value - exact) < found.error
+
+
+@pytest.mark.parametrize("dim", [1, 3, 10])
+def test_sliced_w2_of_a_shift(dim):
+    x, y = (np.asarray(jr.normal(k, (40_000, dim))) for k in jr.split(jr.key(dim)))
+    shift = np.zeros(dim)
+    shift[0] = 0.5
+    found = fpflow.sliced_w2(x, y + shift)
+    # dim * E cos^2 = 1; the floor and the noise of the means, 2 |m| sqrt(2 / n), come on top.
+    allowed = 5 * found.standard_error + 3 * found.floor + 5 * 0.5 * (2 / 40_000) ** 0.5
+    assert abs(found.value - 0.25) < allowed
+    same = fpflow.sliced_w2(x, y)
+    # A distance between two sets of one law is its own floor, within the luck of the draw.
+    assert 0.2 < same.value / same.floor < 5
+
+
+def test_w2_of_samples_stands_beside_its_floor():
+    x, y = (np.asarray(jr.normal(k, (800, 2))) for k in jr.split(jr.key(0)))
+    same, apart = fpflow.w2_samples(x, y), fpflow.w2_samples(x, y + np.array([2.0, 0]))
+    assert abs(same.value - same.floor) < 5 * same.standard_error + 0.1 * same.floor
+    assert abs(apart.value - same.floor - 4) < 5 * apart.standard_error
+
+
+def test_w2_of_moments_is_bures_in_dimension_ten():
+    """Samples of both samplers of a linear wrong score, whose laws are Gaussian."""
+    process = fpflow.OrnsteinUhlenbeck(t1=1.0)
+    model = LinearScore(jnp.diag(jnp.linspace(0.5, 4.0, 10)))
+    exact = bures(*linear_laws(model.matrix, process))
+    n = 100_000
+    ode = fpflow.sample_ode(model, process, n, num_steps=30, key=jr.key(0))
+    sde = fpflow.sample_sde(model, process, n, num_steps=60, key=jr.key(1))
+    found = fpflow.w2_moments(ode, sde)
+    np.testing.assert_allclose((found.value - found.floor) ** 0.5, exact**0.5, rtol=0.02)
+    assert found.standard_error < 0.04 * exact
+    # Never above the distance of the samples themselves.
+    assert found.value < fpflow.w2_samples(ode, sde).value
+
+
+def test_bad_samples_are_refused():
+    x = np.zeros((8, 2))
+    for call, words in (
+        (
+            lambda: fpflow.sliced_w2(x[0], x),
+            r"`x` must hold at least four points, shape \(n, dim\)",
+        ),
+        (lambda: fpflow.sliced_w2(x, x[:, :1]), "`x` and `y` must have one dimension, got 2 and 1"),
+        (lambda: fpflow.w2_samples(x, x * np.nan), "`y` holds NaN or Inf"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+    with pytest.raises(ValueError, match="`method` is for windows in the plane"):
+        a = gaussian(0.0, 1.0)
+        fpflow.w2_grid(a, a, method=fpflow.Sinkhorn())
+
+
+def test_much_mass_outside_is_told():
+    a = gaussian(4.5, 1.0)
+    with pytest.warns(UserWarning, match="of a law lies outside"):
+        fpflow.w2_grid(a, a)
+
+
+def test_windows_on_a_line_hold_both_laws():
+    """The moments of a linear score's laws on a line; h^2 / 12 is the cell's own variance."""
+    model = LinearScore(jnp.array([[2.6]]))
+    for density, cov in zip(
+        (fpflow.grid_density_sde(model, OU, LINE), fpflow.grid_density_ode(model, OU, LINE)),
+        linear_laws(model.matrix, OU), strict=True,
+    ):  # fmt: skip
+        x = LINE.centres()
+        variance = float((density.mass * x**2).sum() - LINE.cell_width**2 / 12)
+        if cov[0, 0] < 0.7:  # the other reaches far beyond the window
+            np.testing.assert_allclose(variance, cov[0, 0], rtol=1e-3)
+        np.testing.assert_allclose(density.mass.sum(), 1, rtol=1e-12)
+        np.testing.assert_allclose(density.mass, density.mass[::-1], atol=1e-9)
+    counts = fpflow.sample_histogram(model, OU, 4000, LINE, law="sde", num_steps=50, key=jr.key(0))
+    assert counts.mass.shape == (200,)
+    with pytest.raises(ValueError, match="`dim` of a window must be 1 or 2, got 3"):
+        fpflow.Window(dim=3)
+    with pytest.raises(ValueError, match="the window has dimension 1 and the law dimension 2"):
+        fpflow.datasets.circles().cell_probabilities(LINE)
+
+
+def test_members_of_the_family_have_the_laws_of_their_moment_equations():
+    """Sampler and grid of eta = 0.5 against the covariance equation, and the exact score for all."""
+    eta, matrix = 0.5, jnp.array([[2.4]])
+    drift, noise = 1 - (1 + eta**2) / 2 * 2.4, eta**2
+    cov = 0.5
+    for _ in range(100_000):
+        cov += 1e-4 * (2 * drift * cov + noise)
+    density = fpflow.grid_density_sde(LinearScore(matrix), OU, LINE, eta=eta)
+    variance = float((density.mass * LINE.centres() ** 2).sum() - LINE.cell_width**2 / 12)
+    np.testing.assert_allclose(variance, cov, rtol=2e-3)
+    x = fpflow.sample_sde(LinearScore(matrix), OU, 40_000, eta=eta, num_steps=100, key=jr.key(0))
+    # The variance of 40,000 samples has a relative standard error of 0.7 %.
+    np.testing.assert_allclose(float(x.var()), cov, rtol=0.035)
+    law = fpflow.datasets.GaussianMixture([[-1.0], [1.0]], 0.1)
+    member = fpflow.grid_density_sde(law.marginal(OU), OU, LINE, eta=0.7)
+    assert fpflow.total_variation(member, law.cell_probabilities(LINE)).value < 1e-3
+    for bad, words in ((-1.0, "`eta` must be finite and not negative"), (0.0, "`eta` = 0 is the")):
+        with pytest.raises(ValueError, match=words):
+            fpflow.grid_density_sde(law.marginal(OU), OU, LINE, eta=bad)

@@ -1,0 +1,260 @@
+"""Both log densities against closed forms, each other's identities, and the grid."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from jax.scipy.stats import multivariate_normal
+
+import fpflow
+from known import OU, LinearScore, WithoutPotential, linear_laws, mixture
+
+# At T = 20 the prior is the law of noised data to e^-20 = 2e-9.
+LONG = fpflow.OrnsteinUhlenbeck(t1=20.0)
+NETWORK = fpflow.load(__file__.replace("test_likelihood.py", "networks/mixture.npz"))
+
+
+class LinearPotential(LinearScore):
+    """The same wrong score as the gradient of -x A x / 2."""
+
+    def potential(self, t, x):
+        del t
+        return -x @ self.matrix @ x / 2
+
+
+def wrong(dim, potential=True):
+    """A score a few per cent off the prior's, -2 x, with axes of its own."""
+    rng = np.random.default_rng(dim)
+    tilt = 0.05 / dim * rng.normal(size=(dim, dim))
+    matrix = jnp.asarray(2 * np.eye(dim) + tilt + tilt.T)
+    return (LinearPotential if potential else LinearScore)(matrix)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_log_prob_ode_of_an_exact_score(dim):
+    law = mixture(dim)
+    x = law.sample(jr.key(1), 20)
+    result = fpflow.log_prob_ode(law.marginal(LONG), LONG, x)
+    exact = jax.vmap(law.log_prob)(x)
+    # The promise for double precision; the solver's tolerance is 1e-9.
+    np.testing.assert_allclose(result.value, exact, atol=1e-6)
+    assert (result.standard_error == 0).all() and (result.num_steps > 5).all()
+    assert (result.solver_error < 1e-6).all()
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_log_prob_sde_of_an_exact_score_has_no_variance(dim):
+    law = mixture(dim)
+    x = law.sample(jr.key(1), 20)
+    exact = jax.vmap(law.log_prob)(x)
+    known = law.marginal(LONG)
+    with_potential = fpflow.log_prob_sde(known, LONG, x, num_paths=8, num_steps=20, key=jr.key(0))
+    np.testing.assert_allclose(with_potential.value, exact, atol=1e-7)  # r is zero to round-off
+    assert (with_potential.standard_error < 1e-7).all()
+    np.testing.assert_allclose(with_potential.effective_sample_size, 8, rtol=1e-6)
+    bare = fpflow.log_prob_sde(WithoutPotential(known), LONG, x, num_paths=32, key=jr.key(0))
+    # The line integral along 400 steps of noise: measured 2e-4 at most.
+    np.testing.assert_allclose(bare.value, exact, atol=1e-3)
+    assert (bare.standard_error < 1e-3).all() and (bare.step_error < 5e-3).all()
+
+
+def test_steps_of_a_bare_score_converge_to_second_order():
+    """Halving the steps divides the unextrapolated error in mean by four, as `step_error` shows."""
+    law = mixture(2)
+    model, x = WithoutPotential(law.marginal(LONG)), law.sample(jr.key(2), 40)
+    errors = []
+    for n in (100, 200):
+        result = fpflow.log_prob_sde(model, LONG, x, num_paths=16, num_steps=n, key=jr.key(0))
+        errors.append(float(result.step_error.mean()))
+    assert 3 < errors[0] / errors[1] < 5.5
+
+
+@pytest.mark.parametrize("potential", [True, False], ids=["potential", "score"])
+@pytest.mark.parametrize("dim", [1, 2, 10])
+def test_linear_wrong_score_gives_both_gaussians(dim, potential):
+    model, process = wrong(dim, potential), fpflow.OrnsteinUhlenbeck(t1=1.0)
+    sde_cov, ode_cov = linear_laws(model.matrix, process)
+    x = jnp.asarray(np.random.default_rng(0).multivariate_normal(np.zeros(dim), sde_cov, 5))
+    zero = jnp.zeros(dim)
+    ode = fpflow.log_prob_ode(model, process, x)
+    sde = fpflow.log_prob_sde(model, process, x, num_paths=2**15, num_steps=40, key=jr.key(3))
+    # The promise of a thousandth at every point, and what the SDE says of its own errors.
+    np.testing.assert_allclose(
+        ode.value, multivariate_normal.logpdf(x, zero, jnp.asarray(ode_cov)), atol=1e-4
+    )
+    miss = sde.value - multivariate_normal.logpdf(x, zero, jnp.asarray(sde_cov))
+    assert (abs(miss) < 1e-3).all()
+    assert (abs(miss) < 4 * sde.standard_error + sde.step_error).all()
+    assert abs(sde.value - ode.value).max() > 1e-3  # a gap there is
+
+
+def test_three_ways_to_the_divergence_agree():
+    model, x = NETWORK, fpflow.datasets.gaussian_mixture().sample(jr.key(0), 50)
+    exact = fpflow.log_prob_ode(model, OU, x)
+    other = fpflow.log_prob_ode(model, OU, x, divergence=fpflow.ThroughResidual())
+    miss = abs(exact.value - other.value)
+    # Single precision along the way: tolerance 1e-5 at about twenty steps.
+    assert (miss < 10 * (exact.solver_error + other.solver_error) + 5e-4).all()
+    probed = fpflow.log_prob_ode(
+        model, OU, x, divergence=fpflow.Hutchinson(num_probes=16), key=jr.key(5)
+    )
+    z = (probed.value - exact.value) / jnp.maximum(probed.standard_error, 1e-6)
+    assert (probed.standard_error > 0).all()
+    # Fifty Student ratios with 15 degrees of freedom.
+    assert abs(z.mean()) < 5 / 50**0.5 and 0.7 < z.std() < 1.4
+
+
+def test_log_prob_ode_is_differentiable_in_points_and_parameters():
+    model, x = wrong(2), jnp.array([[0.3, -0.4]])
+
+    def value(matrix, x):
+        return fpflow.log_prob_ode(LinearPotential(matrix), LONG, x).value[0]
+
+    step = 1e-4
+    for argument in (0, 1):
+        slope = jax.grad(value, argument)(model.matrix, x)
+        at = [model.matrix, x]
+        bump = jnp.zeros_like(at[argument]).at[0, 1].set(step)
+        ends = []
+        for sign in (1, -1):
+            moved = list(at)
+            moved[argument] = moved[argument] + sign * bump
+            ends.append(value(*moved))
+        # A central difference of step 1e-4 on a tolerance of 1e-9.
+        np.testing.assert_allclose(slope[0, 1], (ends[0] - ends[1]) / (2 * step), atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def trained_cells():
+    """Two hundred cells under the trained network's SDE law, and point values at their centres."""
+    window = fpflow.Window(low=-3.6, high=3.6, nodes=81)
+    laws = {
+        "ode": fpflow.grid_density_ode(NETWORK, OU, window),
+        "sde": fpflow.grid_density_sde(NETWORK, OU, window),
+    }
+    rng = np.random.default_rng(0)
+    inner = np.zeros(window.shape, bool)
+    inner[1:-1, 1:-1] = True
+    p = np.where(inner, laws["sde"].mass, 0).ravel()
+    cells = rng.choice(p.size, 200, p=p / p.sum())
+
+    def log_density(law):
+        """The cell mean less h^2/24 times its Laplacian is the point value to fourth order."""
+        mean = law.mass * (1 - law.outside) / window.cell_width**2
+        bend = sum(np.roll(mean, s, a) for s in (1, -1) for a in (0, 1)) - 4 * mean
+        return np.log((mean - bend / 24).ravel()[cells])
+
+    return window.points()[cells], {name: log_density(law) for name, law in laws.items()}
+
+
+def test_log_prob_ode_agrees_with_the_grid(trained_cells):
+    x, grid = trained_cells
+    result = fpflow.log_prob_ode(NETWORK, OU, x)
+    # Both are deterministic: the grid's own error is 3e-4 in total variation, more in the tails.
+    miss = np.asarray(result.value) - grid["ode"]
+    assert abs(np.median(miss)) < 1e-3 and np.quantile(abs(miss), 0.9) < 0.01
+
+
+def test_log_prob_sde_agrees_with_the_grid(trained_cells):
+    x, grid = trained_cells
+    result = fpflow.log_prob_sde(NETWORK, OU, x, num_paths=64, num_steps=300, key=jr.key(7))
+    miss, error = np.asarray(result.value) - grid["sde"], np.asarray(result.standard_error)
+    assert error.max() < 0.03 and bool(result.reliable.all())
+    # Within three standard errors of the mean, and a spread that the errors explain: the root of 200
+    # squared ratios has a standard deviation of 5 %, the grid adds a few thousandths.
+    assert abs(miss.mean()) < 3 * error.mean() / 200**0.5 + 1e-3
+    assert 0.8 < np.sqrt(np.mean((miss / np.hypot(error, 3e-3)) ** 2)) < 1.25
+
+
+@pytest.mark.parametrize("law", ["ode", "sde"])
+def test_densities_of_a_trained_network_integrate_to_one(law):
+    window = fpflow.Window(low=-4.0, high=4.0, nodes=40)
+    x = window.points()
+    if law == "ode":
+        result = fpflow.log_prob_ode(NETWORK, OU, x)
+    else:
+        with pytest.warns(UserWarning, match="log p_SDE is unreliable"):  # far out, few paths
+            result = fpflow.log_prob_sde(NETWORK, OU, x, num_paths=16, num_steps=100, key=jr.key(0))
+    # The midpoint rule on features of width 0.29 with h = 0.21 is exact to 1e-17.
+    total = float(jnp.exp(result.value).sum() * window.cell_width**2)
+    assert abs(total - 1) < 1e-3
+
+
+def test_evidence_bound_tightens_towards_log_prob_sde():
+    model = LinearPotential(jnp.diag(jnp.array([2.4, 1.7])))
+    x = jnp.array([[0.5, 0.5], [1.0, -0.5], [0.0, 1.5]])
+    settings = {"num_steps": 100, "key": jr.key(0)}
+    log_p = fpflow.log_prob_sde(model, OU, x, num_paths=2048, **settings)
+    bounds = [
+        fpflow.evidence_bound(model, OU, x, num_importance=k, num_groups=400, **settings)
+        for k in (1, 8)
+    ]
+    for looser, tighter in ((bounds[0], bounds[1]), (bounds[1], log_p)):
+        gain = tighter.value - looser.value
+        error = jnp.hypot(tighter.standard_error, looser.standard_error)
+        assert (gain > -4 * error).all()
+    assert (bounds[1].value - bounds[0].value > 2 * bounds[0].standard_error).any()
+
+
+def test_uneven_weights_are_called_unreliable():
+    model = LinearPotential(jnp.diag(jnp.array([9.0, 0.3])))
+    with pytest.warns(UserWarning, match="log p_SDE is unreliable at"):
+        result = fpflow.log_prob_sde(model, OU, jnp.ones((3, 2)), num_paths=64, key=jr.key(0))
+    assert not result.reliable.all()
+
+
+def test_results_do_not_depend_on_blocks():
+    x = fpflow.datasets.gaussian_mixture().sample(jr.key(0), 70)
+    whole = fpflow.log_prob_ode(NETWORK, OU, x, rtol=1e-3, atol=1e-3)
+    parts = fpflow.log_prob_ode(NETWORK, OU, x, rtol=1e-3, atol=1e-3, batch_size=32)
+    # Another width of the matrix products rounds differently.
+    np.testing.assert_allclose(whole.value, parts.value, atol=2e-4)
+    paths = {"num_paths": 64, "num_steps": 20, "key": jr.key(1)}
+    many = fpflow.log_prob_sde(NETWORK, OU, x, **paths)
+    few = fpflow.log_prob_sde(NETWORK, OU, x[:5], **paths)
+    np.testing.assert_allclose(many.value[:5], few.value, atol=2e-4)
+
+
+class NotANumber(eqx.Module):
+    def score(self, t, x):
+        return jnp.where(t < 5, jnp.nan, -2 * x)
+
+
+def test_bad_input_is_refused():
+    x, key = jnp.zeros((3, 2)), jr.key(0)
+    score = WithoutPotential(NETWORK)
+    cases = [
+        (lambda: fpflow.log_prob_ode(NETWORK, OU, x[0]), r"`x` must hold points, shape \(n, dim\)"),
+        (
+            lambda: fpflow.log_prob_ode(NETWORK, OU, jnp.zeros((3, 5))),
+            "`x` has dimension 5 and the",
+        ),
+        (lambda: fpflow.log_prob_ode(NETWORK, OU, x * jnp.nan), "`x` holds NaN or Inf in 6 places"),
+        (lambda: fpflow.log_prob_ode(NETWORK, OU, x, rtol=2.0), "`rtol` and `atol` must lie in"),
+        (
+            lambda: fpflow.log_prob_ode(NETWORK, OU, x, divergence=fpflow.Hutchinson()),
+            "`key` is needed for the probes of Hutchinson",
+        ),
+        (
+            lambda: fpflow.log_prob_ode(score, OU, x, divergence=fpflow.ThroughResidual()),
+            "needs a model with `potential",
+        ),
+        (
+            lambda: fpflow.log_prob_sde(NETWORK, OU, x, num_paths=2, key=key),
+            "`num_paths` must be at",
+        ),
+        (lambda: fpflow.Hutchinson(num_probes=1), "`num_probes` must be at least 2"),
+        (
+            lambda: fpflow.evidence_bound(NETWORK, OU, x, num_groups=1, key=key),
+            "`num_groups` must be at least 2",
+        ),
+    ]
+    for call, words in cases:
+        with pytest.raises(ValueError, match=words):
+            call()
+    with pytest.raises(FloatingPointError, match="log p_ODE is not finite at 3 of 3 points"):
+        fpflow.log_prob_ode(NotANumber(), OU, x)
+    with pytest.raises(FloatingPointError, match="log p_SDE is not finite at 3 of 3 points"):
+        fpflow.log_prob_sde(NotANumber(), OU, x, num_steps=10, key=key)

@@ -1,0 +1,239 @@
+"""The gap report: the split on cases built for each part, adapters, and what it prints, saves, draws."""
+
+import json
+
+import diffrax
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+
+import fpflow
+from fpflow.__main__ import main
+from known import OU, LinearScore, WithoutPotential, linear_laws, mixture
+
+LAW = fpflow.datasets.GaussianMixture([[-1.0], [0.2], [1.3]], 0.1)
+EXACT = LAW.marginal(OU)
+LINE = fpflow.Window(-4.0, 4.0, 128, dim=1)
+SMALL = {"num_points": 16, "num_paths": 16, "etas": (0.0, 1.0), "theorem": False, "window": LINE}
+
+
+def report(model, **settings):
+    settings = fpflow.ReportSettings(**{**SMALL, **settings})
+    return fpflow.gap_report(model, OU, LAW, settings=settings)
+
+
+def assert_adds_up(split):
+    """The sum of the parts is the observed gap within three of the errors they state."""
+    allowed = 3 * np.hypot(split.observed.error, split.total.error)
+    assert abs(split.observed.value - split.total.value) < allowed
+    assert split.total.error < 0.5 * max(split.observed.value, 4 * split.noise.value)
+
+
+def largest(split):
+    parts = {
+        name: getattr(split, name).value for name in ("model", "discretisation", "noise", "binning")
+    }
+    return max(parts, key=parts.get)
+
+
+def test_coarse_steps_dominate_where_they_are_the_cause():
+    found = report(
+        EXACT, num_samples=20_000, ode_steps=12, sde_steps=150, ode_solver=diffrax.Euler()
+    ).split
+    assert_adds_up(found)
+    assert largest(found) == "discretisation"
+    assert abs(found.model.value) < 1e-4  # an exact score has no gap
+
+
+def test_few_samples_dominate_where_they_are_the_cause():
+    found = report(EXACT, num_samples=150, repeats=8, theorem=True)
+    assert_adds_up(found.split)
+    assert largest(found.split) == "noise"
+    assert "Theorem 1 in numbers" in str(found)
+    assert found.theorem.distance < 1e-3 and found.split.model.value < 1e-5
+
+
+def test_a_wrong_score_dominates_where_it_is_the_cause():
+    model = LinearScore(jnp.array([[2.8]]))
+    settings = fpflow.ReportSettings(**{**SMALL, "num_samples": 40_000})
+    data = fpflow.datasets.GaussianMixture([[0.0]], 0.5)
+    process = fpflow.OrnsteinUhlenbeck(t1=1.0)
+    found = fpflow.gap_report(model, process, data, settings=settings)
+    assert_adds_up(found.split)
+    assert largest(found.split) == "model"
+    from_moments = gap_of_moments(model, process)
+    np.testing.assert_allclose(found.split.model.value**0.5, from_moments, rtol=0.02)
+    # The pointwise gap has the mean that the two Gaussians give under the data.
+    assert found.curl.rms.max() == 0 and found.kl is not None and found.residual is None
+
+
+def gap_of_moments(model, process):
+    sde_cov, ode_cov = linear_laws(model.matrix, process)
+    return abs(np.sqrt(sde_cov[0, 0]) - np.sqrt(ode_cov[0, 0]))
+
+
+def test_split_in_five_dimensions():
+    model = LinearScore(jnp.diag(jnp.linspace(1.0, 4.0, 5)))
+    data = fpflow.datasets.GaussianMixture(np.zeros((1, 5)), 0.5)
+    settings = fpflow.ReportSettings(
+        num_samples=4000, ode_steps=25, sde_steps=50, num_points=16, num_paths=16, etas=(0.0, 1.0)
+    )
+    found = fpflow.gap_report(model, fpflow.OrnsteinUhlenbeck(t1=1.0), data, settings=settings)
+    assert_adds_up(found.split)
+    assert largest(found.split) == "model" and found.split.binning.value == 0
+    assert found.grid_distances == {} and found.theorem is None
+    assert "sliced W2^2" in str(found)
+    found.plot()
+
+
+def test_report_of_a_trained_network_prints_saves_and_draws(tmp_path):
+    model = fpflow.load(__file__.replace("test_report.py", "networks/mixture.npz"))
+    settings = fpflow.ReportSettings(
+        num_samples=1000, repeats=2, num_points=8, num_paths=16, etas=(0.0, 1.0), theorem=False, ode_steps=20, sde_steps=20,
+        window=fpflow.Window(-4.0, 4.0, 40),
+    )  # fmt: skip
+    law = fpflow.datasets.gaussian_mixture()
+    found = fpflow.gap_report(model, OU, law, settings=settings, points=jnp.array([[9.0, 9.0]] * 2))
+    text = str(found)
+    for words in (
+        "part of the gap", "observed between samples", "Fokker-Planck residual", "Curl of the score",
+        "KL account", "Theorem 1 in numbers", "eta", "2 of 2 `points` lie outside the box of the data",
+    ):  # fmt: skip
+        assert words in text, words
+    assert found.curl.relative.max() < 1e-5  # a gradient by construction
+    assert found.not_gradient < 1e-3
+    grid = found.grid_distances["data-ODE"]["KL"].value
+    assert abs(found.kl.kl_ode.value - grid) < 4 * found.kl.kl_ode.error
+    assert found.grid_distances["data-SDE"]["KL"].value < found.kl.bound_sde.value
+    found.save(tmp_path / "report.json")
+    saved = json.loads((tmp_path / "report.json").read_text())
+    assert saved["split"]["observed"]["value"] == found.split.observed.value
+    assert saved["settings"]["num_samples"] == 1000
+    np.testing.assert_array_equal(saved["residual"]["value"], found.residual.value)
+    figure = found.plot()
+    titles = [ax.get_title() for ax in figure.axes]
+    for title in ("data", "ODE", "SDE", "SDE − ODE", "the gap point by point"):
+        assert title in titles
+    figure.savefig(tmp_path / "page.png")
+
+
+@pytest.mark.parametrize("kind", ["noise", "data", "v", "velocity"])
+def test_adapters_give_the_score_back(kind):
+    """Each prediction of the exact law, written by its definition, gives the exact score."""
+    law = mixture(2)
+    exact, t, x = law.marginal(OU), jnp.array(0.3), jnp.array([0.4, -0.7])
+    a, std = jnp.exp(-t), jnp.sqrt(-jnp.expm1(-2 * t) / 2)
+
+    def noise(t, x):
+        return -std * exact.score(t, x)
+
+    def x0(t, x):
+        return (x - std * noise(t, x)) / a
+
+    predictions = {
+        "noise": noise,
+        "data": x0,
+        "v": lambda t, x: a * noise(t, x) - std * x0(t, x),
+        "velocity": lambda t, x: -x - exact.score(t, x) / 2,
+    }
+    adapt = getattr(fpflow, f"from_{kind}" + ("" if kind == "velocity" else "_prediction"))
+    model = adapt(predictions[kind], OU)
+    np.testing.assert_allclose(model.score(t, x), exact.score(t, x), rtol=1e-10)
+    early = adapt(lambda t, x: jnp.full_like(x, t), OU, t_min=0.1)
+    assert jnp.isfinite(early.score(jnp.array(0.0), x)).all()
+    with pytest.raises(ValueError, match=r"`t_min` must lie in \[0.0, 10.0\), got 11.0"):
+        adapt(predictions[kind], OU, t_min=11.0)
+    with pytest.raises(ValueError, match="`prediction` must be a function of"):
+        adapt.__wrapped__(3.0, OU)
+
+
+def test_any_function_is_a_model():
+    settings = fpflow.ReportSettings(**{**SMALL, "num_samples": 500})
+    found = fpflow.gap_report(lambda t, x: EXACT.score(t, x), OU, LAW, settings=settings)
+    assert found.residual is None and found.dim == 1
+    with pytest.raises(ValueError, match=r"a model must have a method `score\(t, x\)` or be a"):
+        fpflow.gap_report("network", OU, LAW)
+
+
+class Broken(eqx.Module):
+    def score(self, t, x):
+        return jnp.where(t > 5, -2 * x, jnp.nan)
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(FloatingPointError, match="ODE sample is not finite"):
+        report(Broken(), num_samples=100)
+    with pytest.raises(ValueError, match="`model.score` must be finite, got"):
+        fpflow.gap_report(lambda t, x: x * jnp.nan, OU, LAW)
+    with pytest.raises(
+        ValueError, match=r"`model.score` (must return shape|does not take points of shape) \(1,\)"
+    ):
+        fpflow.gap_report(lambda t, x: jnp.zeros(2), OU, LAW)
+    with pytest.raises(ValueError, match="`data` has dimension 1 and the model dimension 2"):
+        fpflow.gap_report(fpflow.ScoreMLP(2, key=jr.key(0)), OU, LAW)
+    with pytest.raises(ValueError, match="`settings.window` has dimension 2, the data 1"):
+        report(EXACT, window=fpflow.Window())
+    with pytest.raises(ValueError, match="`key` must be a `jax.random.key`, got 3"):
+        fpflow.gap_report.__wrapped__(EXACT, OU, LAW, key=3)
+    with pytest.raises(ValueError, match="`repeats` must be at least 2"):
+        fpflow.ReportSettings(repeats=1)
+
+
+def test_saved_models_come_back_and_damaged_ones_do_not(tmp_path):
+    model = fpflow.ScoreMLP(3, width=5, depth=2, beta=7.0, key=jr.key(0))
+    path = tmp_path / "model.npz"
+    fpflow.save(path, model)
+    back = fpflow.load(path)
+    t, x = jnp.array(0.4), jnp.array([0.1, 0.2, -0.3])
+    np.testing.assert_array_equal(back.score(t, x), model.score(t, x))
+    assert type(back) is fpflow.ScoreMLP and [p.name for p in tmp_path.iterdir()] == ["model.npz"]
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match="is no model saved by `fpflow.save`"):
+        fpflow.load(path)
+    with pytest.raises(FileNotFoundError):
+        fpflow.load(tmp_path / "nothing.npz")
+    with pytest.raises(ValueError, match="`model` must be one of PotentialMLP, ScoreMLP"):
+        fpflow.save.__wrapped__(path, EXACT)
+
+
+def test_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def noise(t, x):\n    return 1.4 * x * (1 + 0.0 * t)\n")
+    points = np.asarray(LAW.sample(jr.key(0), 600))
+    np.savetxt("points.csv", points, delimiter=",", header="x", comments="")
+    counts = [
+        "--num-samples", "300", "--repeats", "2", "--num-points", "8", "--num-paths", "8",
+        "--ode-steps", "20", "--sde-steps", "20",
+    ]  # fmt: skip
+    outputs = ["--out", "report.json", "--figure", "page.png"]
+    code = main(["report", "mine:noise", "points.csv", "--prediction", "noise", *counts, *outputs])
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    assert "Gap between ODE and SDE in dimension 1" in printed.out
+    assert json.loads((tmp_path / "report.json").read_text())["dim"] == 1
+    assert (tmp_path / "page.png").stat().st_size > 10_000
+    for arguments, words in (
+        (["nothing.npz", "points.csv"], "No such file or directory"),
+        (["mine:nothing", "points.csv"], "module 'mine' has no 'nothing'"),
+        (["nowhere:score", "points.csv"], "module 'nowhere' of 'nowhere:score' was not found"),
+        (["mine:noise", "points.txt"], "data must be a .npy, .npz or .csv file"),
+        (
+            ["mine:noise", "points.csv", "--out", "no/where.json"],
+            "the folder of no/where.json does",
+        ),
+        (["mine:noise", "points.csv", "--rate", "-1"], "`rate` must be positive"),
+    ):
+        assert main(["report", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+
+
+def test_plain_objects_without_dimension_are_judged():
+    settings = fpflow.ReportSettings(**{**SMALL, "num_samples": 500})
+    found = fpflow.gap_report(WithoutPotential(EXACT), OU, LAW, settings=settings)
+    assert abs(found.pointwise.mean.value) < 0.01 and found.pointwise.reliable.all()
