@@ -54,7 +54,9 @@ def test_log_prob_sde_of_an_exact_score_has_no_variance(dim):
     np.testing.assert_allclose(with_potential.value, exact, atol=1e-7)  # r is zero to round-off
     assert (with_potential.standard_error < 1e-7).all()
     np.testing.assert_allclose(with_potential.effective_sample_size, 8, rtol=1e-6)
-    bare = fpflow.log_prob_sde(WithoutPotential(known), LONG, x, num_paths=32, key=jr.key(0))
+    bare = fpflow.log_prob_sde(
+        WithoutPotential(known), LONG, x, num_paths=32, num_steps=400, key=jr.key(0)
+    )
     # The line integral along 400 steps of noise: measured 2e-4 at most.
     np.testing.assert_allclose(bare.value, exact, atol=1e-3)
     assert (bare.standard_error < 1e-3).all() and (bare.step_error < 5e-3).all()
@@ -203,6 +205,40 @@ def test_uneven_weights_are_called_unreliable():
     with pytest.warns(UserWarning, match="log p_SDE is unreliable at"):
         result = fpflow.log_prob_sde(model, OU, jnp.ones((3, 2)), num_paths=64, key=jr.key(0))
     assert not result.reliable.all()
+
+
+def test_few_paths_are_unbiased_and_know_their_error():
+    """The same point four thousand times with eight paths each."""
+    model, process = LinearPotential(jnp.array([[3.0]])), fpflow.OrnsteinUhlenbeck(t1=1.0)
+    x = jnp.full((4000, 1), 0.3)
+    result = fpflow.log_prob_sde(model, process, x, num_paths=8, num_steps=30, key=jr.key(0))
+    cov = linear_laws(model.matrix, process)[0]
+    exact = float(multivariate_normal.logpdf(x[0], jnp.zeros(1), jnp.asarray(cov)))
+    spread = float(result.value.std())
+    bias = float((result.standard_error**2).mean() / 2)  # of the logarithm, had it not been corrected
+    assert bias > 4 * spread / 4000**0.5
+    # What is left is of the next order in the variance of the mean.
+    assert abs(float(result.value.mean()) - exact) < 3 * spread / 4000**0.5 + bias / 10
+    np.testing.assert_allclose(np.sqrt((result.standard_error**2).mean()), spread, rtol=0.25)
+
+
+def test_more_paths_are_spent_where_the_error_is_too_large():
+    model = LinearPotential(jnp.diag(jnp.array([2.2, 1.7])))
+    process = fpflow.OrnsteinUhlenbeck(t1=1.0)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(30, 2)))
+    settings = {"num_paths": 32, "num_steps": 30, "key": jr.key(0)}
+    before = fpflow.log_prob_sde(model, process, x, **settings)
+    target = float(jnp.median(before.standard_error)) / 2
+    after = fpflow.log_prob_sde(model, process, x, target_error=target, **settings)
+    assert (before.standard_error > target).sum() > 15
+    # Sixteen pairs know their own error badly: the target is met in the middle, not everywhere.
+    assert jnp.median(after.standard_error) < target and (after.standard_error < 3 * target).all()
+    exact = multivariate_normal.logpdf(
+        x, jnp.zeros(2), jnp.asarray(linear_laws(model.matrix, process)[0])
+    )
+    assert (abs(after.value - exact) < 5 * after.standard_error + after.step_error).all()
+    kept = before.standard_error <= target
+    np.testing.assert_array_equal(after.value[kept], before.value[kept])
 
 
 def test_results_do_not_depend_on_blocks():

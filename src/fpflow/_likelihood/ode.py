@@ -35,7 +35,7 @@ class LogProbODE(eqx.Module):
 
     - `value`: shape `(n,)`.
     - `standard_error`: of the divergence estimate, shape `(n,)`; zero where it is exact.
-    - `solver_error`: the distance to the solution at a hundred times the tolerance, shape `(n,)`: an
+    - `solver_error`: the distance to the solution at ten times the tolerance, shape `(n,)`: an
       upper estimate of the error of `value` from the steps.
     - `num_steps`, `num_rejected`: steps of the solver that were accepted and refused, shape `(n,)`.
     """
@@ -97,7 +97,7 @@ def _block(model, process, method, solver, tolerances, max_steps, key, index, x)
             return _solve(model, process, method, solver, controller, max_steps, x, probes)
 
         estimates, accepted, rejected = at_tolerance(1)
-        loose, _, _ = at_tolerance(100)
+        loose, _, _ = at_tolerance(10)
         loose = jax.lax.stop_gradient(loose)
         value, size = estimates.mean(), estimates.size
         spread = jax.lax.stop_gradient(estimates).std(ddof=1) if size > 1 else jnp.zeros_like(value)
@@ -177,7 +177,7 @@ def log_prob_ode(
     def block(index, x):
         return _block(model, process, method, solver, limits, max_steps, key, index, x)
 
-    result = in_blocks(block, points, batch_size, "log p_ODE", progress)
+    result = in_blocks(block, points, min(batch_size, len(points)), "log p_ODE", progress)
     if not is_traced(result) and not bool(jnp.isfinite(result.value).all()):
         bad = int((~jnp.isfinite(result.value)).sum())
         raise FloatingPointError(

@@ -35,7 +35,6 @@ def in_blocks(
     """`function(index, points)` on blocks of points, joined; the last is padded by its last point,
     so that nothing compiles twice."""
     n = len(x)
-    block = min(block, n)
     index = jnp.arange(-(-n // block) * block)
     padded = x[jnp.minimum(index, n - 1)]
 

@@ -191,16 +191,16 @@ def _log_prob_block(model, process, grid, num_chunks, chunk, key, index, x):
     def one_point(index, x):
         point_key = jr.fold_in(key, index)
 
-        def more(sums, number):
+        def more(number, sums):
             keys = jax.vmap(lambda i: jr.fold_in(point_key, i))(number * pairs + jnp.arange(pairs))
             exponents = jax.vmap(
                 lambda key: path_exponents(model, process, grid, x, key, antithetic=True)
             )(keys)
-            return sums.add(exponents), None
+            return sums.add(exponents)
 
         zero = jnp.zeros((), x.dtype)
         start = _Sums(jnp.full_like(zero, -jnp.inf), zero, zero, zero, zero)
-        sums, _ = jax.lax.scan(more, start, jnp.arange(num_chunks))
+        sums = jax.lax.fori_loop(0, num_chunks, more, start)
         num_paths, num_pairs = num_chunks * chunk, num_chunks * pairs
         mean = sums.weight / num_paths
         variance = jnp.maximum(sums.pair_square / num_pairs - mean**2, 0) / (num_pairs - 1)
@@ -211,7 +211,10 @@ def _log_prob_block(model, process, grid, num_chunks, chunk, key, index, x):
             error,
             jnp.abs(jnp.log(sums.plain / sums.weight)),
             effective,
-            effective >= max(_RELIABLE_SHARE * num_paths, min(_RELIABLE_PATHS, num_paths / 2)),
+            effective
+            >= jnp.maximum(
+                _RELIABLE_SHARE * num_paths, jnp.minimum(_RELIABLE_PATHS, num_paths / 2)
+            ),
         )
 
     return jax.vmap(one_point)(index, x)
@@ -222,8 +225,9 @@ def log_prob_sde(
     process: Process,
     x: ArrayLike,
     *,
-    num_paths: int = 64,
-    num_steps: int = 400,
+    num_paths: int = 128,
+    num_steps: int = 200,
+    target_error: float | None = None,
     progress: bool | None = None,
     key: PRNGKey,
 ) -> LogProbSDE:
@@ -246,6 +250,8 @@ def log_prob_sde(
     - `num_paths`: paths from each point; rounded up to an even number, and beyond 64 to a multiple
       of 64. The standard error falls with its root.
     - `num_steps`: times of a path, cubically graded towards $t_0$.
+    - `target_error`: where given, points whose standard error is larger are computed again with as
+      many paths as that takes, at most 64 times `num_paths`.
     - `progress`: a progress bar; by default only on a terminal.
     - `key`: a `jax.random.key`.
 
@@ -257,15 +263,35 @@ def log_prob_sde(
     check_counts(num_paths=num_paths, num_steps=num_steps)
     if num_paths < 4:
         raise ValueError(f"`num_paths` must be at least 4, two antithetic pairs, got {num_paths}.")
+    if target_error is not None and not target_error > 0:
+        raise ValueError(f"`target_error` must be positive, got {target_error}.")
     points = checked_points(model, process, x)
+    num_points = len(points)
     grid = _grid(process, num_steps, points.dtype)
-    chunk = min(num_paths + num_paths % 2, _CHUNK)
-    num_chunks = -(-num_paths // chunk)
 
-    def block(index, x):
-        return _log_prob_block(model, process, grid, num_chunks, chunk, key, index, x)
+    def with_paths(count: int, points: Array, key: PRNGKey) -> LogProbSDE:
+        chunk = min(count + count % 2, _CHUNK)
 
-    result = in_blocks(block, points, max(_LANES // chunk, 1), "log p_SDE", progress)
+        def block(index, x):
+            # The number of chunks is an array, so that more paths compile nothing new.
+            chunks = jnp.asarray(-(-count // chunk))
+            return _log_prob_block(model, process, grid, chunks, chunk, key, index, x)
+
+        width = min(max(_LANES // chunk, 1), num_points)
+        return in_blocks(block, points, width, "log p_SDE", progress)
+
+    result = with_paths(num_paths, points, key)
+    if target_error is not None and not is_traced(result):
+        error = np.asarray(result.standard_error)
+        need = 1.2 * (error / target_error) ** 2
+        # In groups of like need, each with twice the paths of the one before.
+        level = np.where(error > target_error, np.ceil(np.log2(np.maximum(need, 2))), 0).clip(0, 6)
+        for doublings in range(1, 7):
+            group = np.flatnonzero(level == doublings)
+            if len(group):
+                another = jr.fold_in(key, 2**31 + doublings)
+                again = with_paths(num_paths * 2**doublings, points[group], another)
+                result = jax.tree.map(lambda old, new, g=group: old.at[g].set(new), result, again)
     if is_traced(result):
         return result
     if not bool(jnp.isfinite(result.value).all()):
@@ -276,9 +302,9 @@ def log_prob_sde(
     if not bool(result.reliable.all()):
         bad = int((~result.reliable).sum())
         warnings.warn(
-            f"log p_SDE is unreliable at {bad} of {len(points)} points: too few of the "
-            f"{num_chunks * chunk} paths are effective; raise `num_paths`, or distrust the score "
-            "there. See `.reliable` and `.effective_sample_size`.",
+            f"log p_SDE is unreliable at {bad} of {len(points)} points: too few of the paths are "
+            "effective; raise `num_paths`, or distrust the score there. See `.reliable` and "
+            "`.effective_sample_size`.",
             stacklevel=2,
         )
     return result
@@ -346,5 +372,5 @@ def evidence_bound(
     def block(index, x):
         return _evidence_block(model, process, grid, num_groups, num_importance, key, index, x)
 
-    width = max(_LANES // min(_CHUNK, num_groups * num_importance), 1)
+    width = min(max(_LANES // min(_CHUNK, num_groups * num_importance), 1), len(points))
     return in_blocks(block, points, width, "evidence bound", progress)

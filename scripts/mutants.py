@@ -1,0 +1,99 @@
+"""Breaks one formula at a time in a copy of the project and sees a test go red.
+
+    python scripts/mutants.py
+
+A mutant is a file, what stands there, what takes its place, and the tests that must notice. Exit code 1
+if one survives.
+"""
+
+import argparse
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+RESIDUAL, DENSITY = "tests/test_residual.py", "tests/test_likelihood.py"
+EXACT_SDE = f"{DENSITY}::test_log_prob_sde_of_an_exact_score_has_no_variance"
+EXACT_ODE = f"{DENSITY}::test_log_prob_ode_of_an_exact_score"
+FEW = f"{DENSITY}::test_few_paths_are_unbiased_and_know_their_error"
+ACCOUNT = "tests/test_accounting.py"
+POINTWISE = "src/fpflow/_residual/pointwise.py"
+SDE = "src/fpflow/_likelihood/sde.py"
+ODE = "src/fpflow/_likelihood/ode.py"
+
+MUTANTS = [
+    # residuals
+    (POINTWISE, "+ transport - g**2 / 2", "+ transport + g**2 / 2", RESIDUAL),
+    (POINTWISE, "div_drift + jnp.dot(drift, u.gradient)", "div_drift - jnp.dot(drift, u.gradient)", RESIDUAL),
+    (POINTWISE, "u.laplacian + jnp.sum(u.gradient**2)", "u.laplacian + 2 * jnp.sum(u.gradient**2)", RESIDUAL),
+    (POINTWISE, "return jnp.exp(model.potential(t, x)) *", "return jnp.exp(-model.potential(t, x)) *", RESIDUAL),
+    (POINTWISE, "- half_g2 * (score @ score + spread[0])", "- half_g2 * (score @ score - spread[0])", RESIDUAL),
+    (POINTWISE, "return motion + jax.grad(bracket)(x)", "return motion - jax.grad(bracket)(x)", RESIDUAL),
+    ("src/fpflow/_residual/square.py", "jnp.prod(first_order - second_order)", "jnp.prod(first_order + second_order)", RESIDUAL),
+    ("src/fpflow/_residual/weak.py", "- test * (noise @ score) / std", "+ test * (noise @ score) / std", RESIDUAL),
+    ("src/fpflow/_residual/norm.py", "_mean(3 * v**2 * m)", "_mean(2 * v**2 * m)", RESIDUAL),
+    ("src/fpflow/_calculus.py", "jnp.sum(jax.vmap(push)(probes) * probes, axis=1)", "2 * jnp.sum(jax.vmap(push)(probes) * probes, axis=1)", f"{DENSITY}::test_three_ways_to_the_divergence_agree"),
+    # drifts
+    ("src/fpflow/_dynamics.py", "model.score(t, x) / 2", "model.score(t, x)", EXACT_ODE),
+    ("src/fpflow/_dynamics.py", "pull = (1 + eta**2) / 2", "pull = (1 + eta) / 2", "tests/test_distances.py::test_members_of_the_family_have_the_laws_of_their_moment_equations"),
+    ("src/fpflow/_grid/sde.py", "pull = (1 + eta**2) / 2", "pull = (1 - eta**2) / 2", "tests/test_distances.py"),
+    ("src/fpflow/_process/ornstein_uhlenbeck.py", "return -self.rate * x", "return self.rate * x", "tests/test_process.py"),
+    ("src/fpflow/_process/base.py", "2 * da / a * variance + process.diffusion(t) ** 2", "2 * da / a * variance - process.diffusion(t) ** 2", RESIDUAL),
+    # both densities
+    (ODE, "spread_drift - half_g2 * spread", "spread_drift + half_g2 * spread", EXACT_ODE),
+    (ODE, "value + model.potential(start, x)", "value - model.potential(start, x)", f"{DENSITY}::test_three_ways_to_the_divergence_agree"),
+    (SDE, "spread_drift - half_g2 * jnp.trace(jacobian)", "spread_drift + half_g2 * jnp.trace(jacobian)", EXACT_SDE),
+    (SDE, "return gain - ends + bend", "return gain + ends + bend", EXACT_SDE),
+    (SDE, "dt / 6 * (now[3] - before[3])", "dt / 12 * (now[3] - before[3])", f"{DENSITY}::test_steps_of_a_bare_score_converge_to_second_order"),
+    (SDE, "edge + model.potential(t0, x)", "edge - model.potential(t0, x)", EXACT_SDE),
+    (SDE, "+ error**2 / 2", "- error**2 / 2", FEW),
+    (SDE, "jnp.sum(weight.mean(1) ** 2)", "4 * jnp.sum(weight.mean(1) ** 2)", FEW),
+    # accounts, adapters, distances
+    ("src/fpflow/_accounting/kl.py", "error @ (score - flow)", "error @ (flow - score)", ACCOUNT),
+    ("src/fpflow/_accounting/theorem.py", "prior_term - kl(q[0], p[0]) + pulled", "prior_term - kl(q[0], p[0]) - pulled", ACCOUNT),
+    ("src/fpflow/_accounting/theorem.py", "-flow_velocity(model, process, t, x)", "flow_velocity(model, process, t, x)", ACCOUNT),
+    ("src/fpflow/_model/adapters.py", "a * v + std * (x - offset)", "a * v - std * (x - offset)", "tests/test_report.py::test_adapters_give_the_score_back"),
+    ("src/fpflow/_model/adapters.py", "2 * (process.drift(t, x) - velocity)", "(process.drift(t, x) - velocity)", "tests/test_report.py::test_adapters_give_the_score_back"),
+    ("src/fpflow/_metrics/continuous.py", "middle**2 + slope**2 / 3", "middle**2 + slope**2 / 12", "tests/test_distances.py"),
+    ("src/fpflow/_loss.py", "_strata(key, n)) ** (1 / self.b)", "_strata(key, n)) ** self.b", "tests/test_loss.py"),
+]  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", help="mutants whose file holds this word")
+    only = parser.parse_args(argv).only
+    chosen = [m for m in MUTANTS if only is None or only in m[0]]
+    survivors = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder)
+        for name in ("src", "tests", "scripts", "pyproject.toml"):
+            source = ROOT / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
+        for number, (file, old, new, tests) in enumerate(chosen, 1):
+            target = copy / file
+            text = target.read_text()
+            if text.count(old) != 1:
+                print(f"{file}: {old!r} stands there {text.count(old)} times, must be once")
+                survivors += 1
+                continue
+            target.write_text(text.replace(old, new))
+            result = subprocess.run(
+                [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()],
+                cwd=copy, env={"PYTHONPATH": "src", "PATH": "/usr/bin:/bin"}, capture_output=True,
+                text=True,
+            )  # fmt: skip
+            target.write_text(text)
+            killed = result.returncode == 1
+            survivors += not killed
+            verdict = "killed" if killed else f"SURVIVED (exit {result.returncode})"
+            print(f"[{number}/{len(chosen)}] {verdict}: {old} -> {new}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} killed")
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
