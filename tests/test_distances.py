@@ -180,3 +180,10 @@ def test_members_of_the_family_have_the_laws_of_their_moment_equations():
     for bad, words in ((-1.0, "`eta` must be finite and not negative"), (0.0, "`eta` = 0 is the")):
         with pytest.raises(ValueError, match=words):
             fpflow.grid_density_sde(law.marginal(OU), OU, LINE, eta=bad)
+
+
+def test_w2_without_cells_stretches_within_a_cell():
+    """One cell onto two: the quantile functions h u and 2 h u are h / sqrt 3 apart."""
+    window = fpflow.Window(0.0, 3.0, 4, dim=1)
+    one, two = np.array([0.0, 1.0, 0, 0]), np.array([0.0, 0.5, 0.5, 0])
+    np.testing.assert_allclose(fpflow.w2_continuous(one, two, window).value, 1 / 3, rtol=1e-12)

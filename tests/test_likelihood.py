@@ -215,7 +215,9 @@ def test_few_paths_are_unbiased_and_know_their_error():
     cov = linear_laws(model.matrix, process)[0]
     exact = float(multivariate_normal.logpdf(x[0], jnp.zeros(1), jnp.asarray(cov)))
     spread = float(result.value.std())
-    bias = float((result.standard_error**2).mean() / 2)  # of the logarithm, had it not been corrected
+    bias = float(
+        (result.standard_error**2).mean() / 2
+    )  # of the logarithm, had it not been corrected
     assert bias > 4 * spread / 4000**0.5
     # What is left is of the next order in the variance of the mean.
     assert abs(float(result.value.mean()) - exact) < 3 * spread / 4000**0.5 + bias / 10

@@ -1,9 +1,12 @@
 """The gap report: the split on cases built for each part, adapters, and what it prints, saves, draws."""
 
 import json
+import pathlib
+import runpy
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import matplotlib
@@ -230,6 +233,20 @@ def test_command_line(tmp_path, monkeypatch, capsys):
         assert main(["report", *arguments]) == 2
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1
+
+
+def test_the_example_of_a_score_from_outside_runs():
+    """Shortened: a few hundred steps of training, few samples."""
+    path = pathlib.Path(__file__).parent.parent / "docs" / "examples" / "score_from_outside.py"
+    example = runpy.run_path(str(path))
+    settings = fpflow.ReportSettings(
+        num_samples=500, repeats=2, num_points=8, num_paths=16, etas=(0.0, 1.0), ode_steps=20,
+        sde_steps=20, window=fpflow.Window(-3.5, 3.5, 32),
+    )  # fmt: skip
+    with jax.enable_x64(False):
+        found = example["main"](num_steps=300, settings=settings)
+    assert found.dim == 2 and found.residual is None and 0 < found.not_gradient < 1
+    assert found.split.observed.value > 0
 
 
 def test_plain_objects_without_dimension_are_judged():

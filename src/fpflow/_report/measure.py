@@ -247,7 +247,12 @@ def doubts(
                 f"{stray:.1%} of the {name} samples lie more than half the data's width away from it."
             )
     for name, law in laws.items():
-        if law.error > 0.02:
+        if name == "data" and law.error > 0.02:
+            notes.append(
+                f"the data on the grid is a histogram with {law.error:.1%} of counting noise in total "
+                "variation, which all distances to it contain."
+            )
+        elif law.error > 0.02:
             notes.append(
                 f"the {name} density on the grid may be off by {law.error:.1%} in total variation: its "
                 "features are finer than the cells; use a window with more nodes."
