@@ -187,3 +187,18 @@ def test_w2_without_cells_stretches_within_a_cell():
     window = fpflow.Window(0.0, 3.0, 4, dim=1)
     one, two = np.array([0.0, 1.0, 0, 0]), np.array([0.0, 0.5, 0.5, 0])
     np.testing.assert_allclose(fpflow.w2_continuous(one, two, window).value, 1 / 3, rtol=1e-12)
+
+
+def test_divergences_say_what_counting_and_empty_cells_hide():
+    window = fpflow.Window(-4.0, 4.0, 40, dim=1)
+    law = fpflow.datasets.GaussianMixture([[0.0]], 0.5)
+    exact = law.cell_probabilities(window)
+    counted = fpflow.datasets.Points(law.sample(jr.key(0), 500)).cell_probabilities(window)
+    for kind in (fpflow.total_variation, fpflow.hellinger, fpflow.kl_divergence):
+        found = kind(counted, exact)
+        # All of it is counting noise, and the error says so.
+        assert found.value < 3 * found.error and found.error < 2 * found.value
+    narrow = gaussian(0.0, 0.1, window)
+    wide = fpflow.kl_divergence(exact, narrow)
+    assert wide.error == np.inf and wide.kind == "lower bound"
+    assert np.isfinite(fpflow.kl_divergence(narrow, exact).error)

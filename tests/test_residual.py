@@ -238,6 +238,16 @@ def test_profile_sums_to_the_norm_and_knows_the_gauge():
             lambda: fpflow.residual_profile(TILTED, OU, edges=[1.0, 11.0], key=jr.key(0)),
             r"`edges` must lie in \[0.0, 10.0\]",
         ),
+        (
+            lambda: fpflow.residual_norm.__wrapped__(TILTED, OU, key=0),
+            "`key` must be a `jax.random.key`, got 0",
+        ),
+        (
+            lambda: fpflow.residual_profile(
+                fpflow.PotentialMLP(5, key=jr.key(0)), OU, data=mixture(2), key=jr.key(0)
+            ),
+            "`data` has dimension 2 and the model dimension 5",
+        ),
         (lambda: fpflow.WeakForm(num_features=0), "`num_features` and `length` must be positive"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
             f"--{name}",
             type=float,
             default=getattr(ou, name),
-            help=f"of Ornstein-Uhlenbeck, {unit}",
+            help=f"of dx = -rate x dt + noise dW, {unit}",
         )
     for field in dataclasses.fields(ReportSettings):
         if field.name in _COUNTS:
@@ -133,6 +133,8 @@ def _report(arguments: argparse.Namespace) -> None:
     for path in (arguments.out, arguments.figure):
         if path is not None and not path.resolve().parent.is_dir():
             raise ValueError(f"the folder of {path} does not exist.")
+    if arguments.figure and arguments.figure.suffix not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"--figure must end in .png, .pdf or .svg, got {arguments.figure}.")
     if arguments.process:
         process = _imported(arguments.process)
     else:

@@ -299,6 +299,13 @@ def log_prob_sde(
             f"log p_SDE is not finite at {int((~jnp.isfinite(result.value)).sum())} of {len(points)} "
             "points: the score is not finite along the noising paths."
         )
+    if target_error is not None and bool((result.standard_error > 2 * target_error).any()):
+        warnings.warn(
+            f"the standard error stays above `target_error` = {target_error} at "
+            f"{int((result.standard_error > target_error).sum())} of {len(points)} points; raise "
+            "`num_paths`.",
+            stacklevel=2,
+        )
     if not bool(result.reliable.all()):
         bad = int((~result.reliable).sum())
         warnings.warn(

@@ -18,7 +18,8 @@ class Estimate:
     - `value`: the number.
     - `error`: how far it may be off; `kind` says in what sense.
     - `kind`: `"standard error"` of a Monte-Carlo mean; `"floor"`, how far the masses without
-      extrapolation move it; `"bracket"`, half the width of a certain bracket.
+      extrapolation, or counting again, move it; `"bracket"`, how far another computation lies from
+      it; `"lower bound"`, where the truth may be anything above.
     """
 
     value: float

@@ -54,7 +54,10 @@ def model_dim(model: Any, dim: int | None) -> int:
 def check_has_score(model: Any) -> None:
     """Refuses what is no model."""
     if not callable(getattr(model, "score", None)):
-        raise ValueError(f"`model` must have a method `score(t, x)`, got {type(model).__name__}.")
+        hint = "; make a function a model by `fpflow.ScoreFunction`" if callable(model) else ""
+        raise ValueError(
+            f"`model` must have a method `score(t, x)`, got {type(model).__name__}{hint}."
+        )
 
 
 def check_score(model: Any, process: Process, dim: int) -> None:

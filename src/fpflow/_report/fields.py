@@ -23,11 +23,13 @@ class CurlProfile:
 
     - `times`: shape `(times,)`.
     - `rms`: $(E\sum_{i<j}(\partial_i s_j - \partial_j s_i)^2)^{1/2}$ at each; zero for a gradient.
-    - `relative`: that over the root mean square of the whole Jacobian.
+    - `error`: the standard error of `rms`.
+    - `relative`: `rms` over the root mean square of the whole Jacobian.
     """
 
     times: np.ndarray
     rms: np.ndarray
+    error: np.ndarray
     relative: np.ndarray
 
 
@@ -40,7 +42,9 @@ def _jacobian_squares(model, process, data, times, num_points, key):
         x = mean + std[:, None] * jr.normal(key_noise, x0.shape, x0.dtype)
         jacobian = jax.vmap(jax.jacfwd(lambda x: model.score(t, x)))(x)
         skew = jacobian - jnp.swapaxes(jacobian, 1, 2)
-        return jnp.sum(skew**2) / 2 / num_points, jnp.sum(jacobian**2) / num_points
+        square = jnp.sum(skew**2, (1, 2)) / 2
+        spread = square.std(ddof=1) / num_points**0.5
+        return square.mean(), spread, jnp.sum(jacobian**2) / num_points
 
     return jax.lax.map(lambda row: at_time(*row), (times, jr.split(key, len(times))))
 
@@ -54,8 +58,10 @@ def curl_profile(
     columns = _jacobian_squares(
         model, process, data, jnp.asarray(times, model_dtype(model)), num_points, key
     )
-    skew, whole = (np.asarray(column, float) for column in columns)
-    return CurlProfile(times, np.sqrt(skew), np.sqrt(skew / np.maximum(whole, 1e-300)))
+    skew, spread, whole = (np.asarray(column, float) for column in columns)
+    rms = np.sqrt(skew)
+    error = spread / np.maximum(2 * rms, 1e-300)
+    return CurlProfile(times, rms, error, rms / np.sqrt(np.maximum(whole, 1e-300)))
 
 
 @eqx.filter_jit

@@ -52,10 +52,12 @@ def with_window(settings: ReportSettings, drawn: np.ndarray) -> ReportSettings:
             )
         return settings
     low, high = drawn.min(), drawn.max()
-    paper = Window(dim=dim)
+    # On a line many cells cost nothing.
+    nodes = 64 if dim == 2 else 512
+    paper = Window(nodes=nodes, dim=dim)
     if not (low >= paper.low and high <= paper.high and high - low > 2):
         room = 0.15 * (high - low)
-        paper = Window(float(low - room), float(high + room), dim=dim)
+        paper = Window(float(low - room), float(high + room), nodes, dim)
     return _replaced(settings, window=paper)
 
 
@@ -187,6 +189,20 @@ def theorem(model, process, laws, settings) -> TheoremOne | None:
     return theorem_one(model, process, settings.window)
 
 
+def _w2(a: GridDensity, b: GridDensity) -> Estimate:
+    """The squared distance on the window, and how far the masses without extrapolation move it."""
+    value = w2_grid(a, b).value
+    p, q = (law.mass if law.unextrapolated is None else law.unextrapolated for law in (a, b))
+    return Estimate(value, abs(value - w2_grid(p, q, a.window).value), "floor")
+
+
+def _eta_row(eta: float, to_data: Estimate, to_ode: Estimate) -> dict[str, float]:
+    return {
+        "eta": eta, "to_data": to_data.value, "to_data_error": to_data.error,
+        "to_ODE": to_ode.value, "to_ODE_error": to_ode.error,
+    }  # fmt: skip
+
+
 def eta_sweep(model, process, laws, drawn, settings, progress, key) -> tuple[dict[str, float], ...]:
     """Squared distances of the family's members to the data and to the ODE."""
     rows = []
@@ -198,11 +214,7 @@ def eta_sweep(model, process, laws, drawn, settings, progress, key) -> tuple[dic
                 member = laws["SDE"]
             else:
                 member = grid_density_sde(model, process, settings.window, eta=eta)
-            to_data = w2_grid(member, laws["data"])
-            to_ode = w2_grid(member, laws["ODE"]) if eta else None
-            rows.append(
-                {"eta": eta, "to_data": to_data.value, "to_ODE": to_ode.value if to_ode else 0.0}
-            )
+            rows.append(_eta_row(eta, _w2(member, laws["data"]), _w2(member, laws["ODE"])))
         return tuple(rows)
     members = {}
     for number, eta in enumerate(settings.etas):
@@ -215,11 +227,10 @@ def eta_sweep(model, process, laws, drawn, settings, progress, key) -> tuple[dic
         key=jr.fold_in(key, len(settings.etas)),
     )  # fmt: skip
     for eta, x in members.items():
-        to_data, to_ode = sliced_w2(x, drawn), sliced_w2(x, base)
-        rows.append({
-            "eta": eta, "to_data": to_data.value, "to_ODE": to_ode.value,
-            "floor": max(to_data.floor, to_ode.floor),
-        })  # fmt: skip
+        pairs = [sliced_w2(x, drawn), sliced_w2(x, base)]
+        errors = [float(np.hypot(d.standard_error, d.floor)) for d in pairs]
+        found = [Estimate(d.value, error) for d, error in zip(pairs, errors, strict=True)]
+        rows.append(_eta_row(eta, found[0], found[1]))
     return tuple(rows)
 
 
@@ -245,6 +256,12 @@ def doubts(
         if stray > 1e-3:
             notes.append(
                 f"{stray:.1%} of the {name} samples lie more than half the data's width away from it."
+            )
+        narrow = laws and named[name].std(0).min() < 2 * laws[name].window.cell_width
+        if narrow:
+            notes.append(
+                f"the {name} samples spread over less than two cells in some direction, so the grid "
+                "hardly sees their shape; use a window with more nodes."
             )
     for name, law in laws.items():
         if name == "data" and law.error > 0.02:

@@ -99,7 +99,9 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, np.ndarray | jnp.ndarray):
         return np.asarray(value).tolist()
-    return value.item() if isinstance(value, np.generic) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    # JSON has no infinity.
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def gap_report(

@@ -48,10 +48,13 @@ def mean_and_error(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5)
 
 
-def _counted(points: np.ndarray, window: Window) -> np.ndarray:
+def _counted(name: str, points: np.ndarray, window: Window) -> np.ndarray:
     counts = count_in_cells(points, window)
     if counts.sum() == 0:
-        raise ValueError(f"no sample lies in {window}; choose another window.")
+        raise ValueError(
+            f"none of the {len(points)} {name} samples lies in {window}, which holds the data: the "
+            "score drives them away, or the process is not the one it was trained with."
+        )
     return counts / counts.sum()
 
 
@@ -73,10 +76,12 @@ def split_on_grid(
     window = ode.window
     grouped = [np.array_split(points, repeats) for points in (ode_samples, sde_samples)]
     observed = [
-        w2_grid(_counted(a, window), _counted(b, window), window).value
+        w2_grid(_counted("ODE", a, window), _counted("SDE", b, window), window).value
         for a, b in zip(*grouped, strict=True)
     ]
-    pooled = w2_grid(_counted(ode_samples, window), _counted(sde_samples, window), window).value
+    pooled = w2_grid(
+        _counted("ODE", ode_samples, window), _counted("SDE", sde_samples, window), window
+    ).value
     exact = w2_grid(ode, sde).value
 
     def drawn(count: int) -> list[float]:

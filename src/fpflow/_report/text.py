@@ -1,5 +1,6 @@
 """The report as text."""
 
+import dataclasses
 from typing import Any
 
 from .._metrics import Estimate
@@ -73,8 +74,8 @@ def as_text(report: Any) -> str:
         lines += ["", "Fokker-Planck residual under p_t; the gauge part moves no sampler"]
         lines += table(["time", "mean r^2", "of it in x", "gauge"], rows)
     rows = [
-        [f"{t:.3g}", number(a), number(b)]
-        for t, a, b in zip(report.curl.times, report.curl.rms, report.curl.relative, strict=True)
+        [f"{t:.3g}", number(a, e), number(b)]
+        for t, a, e, b in zip(*dataclasses.astuple(report.curl), strict=True)
     ]
     lines += ["", "Curl of the score under p_t (zero for a gradient)"]
     lines += table(["time", "rms curl", "of the Jacobian"], rows)
@@ -84,13 +85,14 @@ def as_text(report: Any) -> str:
     lines += _theorem(report)
     if report.etas:
         rows = [
-            [f"{row['eta']:g}", number(row["to_data"]), number(row["to_ODE"])]
+            [
+                f"{row['eta']:g}",
+                *(number(row[name], row[f"{name}_error"]) for name in ("to_data", "to_ODE")),
+            ]
             for row in report.etas
         ]
-        floor = max((row.get("floor", 0.0) for row in report.etas), default=0.0)
-        kind = f"{unit}, floor {floor:.2g}" if floor else unit
-        lines += ["", f"The family dx = [f - (1 + eta^2)/2 g^2 s]dt + eta g dW ({kind})"]
-        lines += table(["eta", "to the data", "to the ODE"], rows)
+        lines += ["", f"The family dx = [f - (1 + eta^2)/2 g^2 s]dt + eta g dW, {unit}"]
+        lines += table(["eta (0 = ODE, 1 = SDE)", "to the data", "to the ODE"], rows)
     if report.notes:
         lines += ["", "Do not overlook:", *(f"- {note}" for note in report.notes)]
     return "\n".join(lines)

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from .._model import check_dims, check_key
 from .._types import ArrayLike, DataLaw, PotentialModel, PRNGKey, Process
+from ..datasets import as_data
 from .pointwise import log_fp_residual
 
 
@@ -67,6 +69,21 @@ def _moments(model, process, data, box, dim, t, points_per_time, key):
     return jax.vmap(at_time)(t, jr.split(key, len(t)))
 
 
+def _prepared(model, data, dim, key) -> tuple[DataLaw | None, int]:
+    """The law and the dimension, with everything refused that cannot work."""
+    check_key(key)
+    if not isinstance(model, PotentialModel):
+        raise ValueError(
+            f"`model` must have `potential(t, x)`, got {type(model).__name__}: the residual is that "
+            "of a potential; for a score there is `score_fp_residual`."
+        )
+    law = None if data is None else as_data(data)
+    if law is not None:
+        dim = eqx.filter_eval_shape(law.sample, jr.key(0), 1).shape[1]
+        check_dims("data", dim, model)
+    return law, dim or getattr(model, "dim", None) or 2
+
+
 def _mean(terms: ArrayLike, axis: int = 0) -> tuple[Any, Any]:
     array = np.asarray(terms)
     return array.mean(axis), array.std(axis, ddof=1) / array.shape[axis] ** 0.5
@@ -76,10 +93,10 @@ def residual_norm(
     model: PotentialModel,
     process: Process,
     *,
-    data: DataLaw | None = None,
+    data: DataLaw | ArrayLike | None = None,
     low: float = -3.5,
     high: float = 3.5,
-    dim: int = 2,
+    dim: int | None = None,
     t_min: float | None = None,
     num_times: int = 4096,
     points_per_time: int = 64,
@@ -96,7 +113,8 @@ def residual_norm(
     - `model`: has `potential(t, x)`.
     - `process`: gives $f$ and $g$, and with `data` the transition.
     - `data`: where given, $x \sim p_t$: its noised draws.
-    - `low`, `high`, `dim`: otherwise $x$ is uniform on $[\text{low}, \text{high}]^d$.
+    - `low`, `high`, `dim`: otherwise $x$ is uniform on $[\text{low}, \text{high}]^d$; `dim` is that of
+      the model, or two where it does not say.
     - `t_min`: the first time, $t_0$ by default.
     - `num_times`, `points_per_time`: how many times, and points at each, at least two.
     - `key`: a `jax.random.key`.
@@ -104,6 +122,7 @@ def residual_norm(
     **Returns:** a `ResidualNorm`; the standard errors are over times and an upper estimate, since
     stratification is not credited.
     """
+    law, dim = _prepared(model, data, dim, key)
     start = process.t0 if t_min is None else t_min
     if not process.t0 <= start < process.t1:
         raise ValueError(f"`t_min` must lie in [{process.t0}, {process.t1}), got {t_min}.")
@@ -111,7 +130,7 @@ def residual_norm(
     v = (jnp.arange(num_times) + jr.uniform(key_time, (num_times,))) / num_times
     t = start + (process.t1 - start) * v**3
     box = jnp.asarray([low, high], t.dtype)
-    square, variance = _moments(model, process, data, box, dim, t, points_per_time, key_place)
+    square, variance = _moments(model, process, law, box, dim, t, points_per_time, key_place)
     (value, error), (spatial, spatial_error) = (_mean(3 * v**2 * m) for m in (square, variance))
     return ResidualNorm(float(value), float(error), float(spatial), float(spatial_error))
 
@@ -120,10 +139,10 @@ def residual_profile(
     model: PotentialModel,
     process: Process,
     *,
-    data: DataLaw | None = None,
+    data: DataLaw | ArrayLike | None = None,
     low: float = -3.5,
     high: float = 3.5,
-    dim: int = 2,
+    dim: int | None = None,
     edges: ArrayLike | None = None,
     times_per_bin: int = 64,
     points_per_time: int = 256,
@@ -138,6 +157,7 @@ def residual_profile(
 
     **Returns:** a `ResidualProfile`.
     """
+    law, dim = _prepared(model, data, dim, key)
     span = process.t1 - process.t0
     cuts = process.t0 + span * np.linspace(0, 1, 9) ** 3 if edges is None else np.asarray(edges)
     if cuts.ndim != 1 or len(cuts) < 2 or not (np.diff(cuts) > 0).all():
@@ -150,6 +170,6 @@ def residual_profile(
     t = jnp.asarray(cuts[:-1, None]) + np.diff(cuts)[:, None] * fraction
     t = t.astype(jnp.result_type(float))
     box = jnp.asarray([low, high], t.dtype)
-    moments = _moments(model, process, data, box, dim, t.ravel(), points_per_time, key_place)
+    moments = _moments(model, process, law, box, dim, t.ravel(), points_per_time, key_place)
     square, variance = (np.asarray(m).reshape(shape) for m in moments)
     return ResidualProfile(cuts, *_mean(square, 1), *_mean(variance, 1))

@@ -39,8 +39,31 @@ def _draw_plane(report: Any, axes: np.ndarray) -> None:
     difference(laws["SDE"].mass - laws["ODE"].mass, window, ax=axes[3], title="SDE − ODE")
 
 
+_STYLES = ("-", "--", ":")
+
+
 def _draw_lines(report: Any, axes: np.ndarray) -> None:
-    """Densities on a line, or the first four coordinates one by one as histograms."""
+    """Densities on a line, plain and logarithmic, or histograms of the first four coordinates."""
+    if report.densities:
+        laws = report.densities
+        window = laws["data"].window
+        for (name, law), colour, style in zip(laws.items(), COLOURS, _STYLES, strict=False):
+            height = law.mass / window.cell_width
+            axes[0].plot(window.centres(), height, style, color=colour, label=name)
+            axes[1].semilogy(
+                window.centres(), np.maximum(height, 1e-8), style, color=colour, label=name
+            )
+        apart = (laws["SDE"].mass - laws["ODE"].mass) / window.cell_width
+        axes[2].plot(window.centres(), apart, color=COLOURS[0])
+        axes[2].axhline(0, color="black", linewidth=0.8)
+        axes[0].set(ylabel="density", title="the laws")
+        axes[1].set(ylabel="density", title="the same, logarithmic", ylim=(1e-6, None))
+        axes[2].set(ylabel="difference of densities", title="SDE − ODE")
+        for ax in axes[:3]:
+            ax.set(xlabel="$x$")
+        axes[0].legend(frameon=False)
+        axes[3].set_axis_off()
+        return
     for k, ax in enumerate(axes):
         if k >= report.dim:
             ax.set_axis_off()
@@ -48,16 +71,9 @@ def _draw_lines(report: Any, axes: np.ndarray) -> None:
         everything = np.concatenate([x[:, k] for x in report.samples.values()])
         low, high = np.quantile(everything, [0.001, 0.999])
         edges = np.linspace(low, high, 41)
-        for (name, x), colour, style in zip(
-            report.samples.items(), COLOURS, ("-", "--", ":"), strict=False
-        ):
-            if report.densities:
-                window = report.densities[name].window
-                height = report.densities[name].mass / window.cell_width
-                ax.plot(window.centres(), height, style, color=colour, label=name)
-            else:
-                height, _ = np.histogram(x[:, k], edges, density=True)
-                ax.stairs(height, edges, color=colour, linestyle=style, label=name, linewidth=1.5)
+        for (name, x), colour, style in zip(report.samples.items(), COLOURS, _STYLES, strict=False):
+            height, _ = np.histogram(x[:, k], edges, density=True)
+            ax.stairs(height, edges, color=colour, linestyle=style, label=name, linewidth=1.5)
         ax.set(xlabel=f"$x_{{{k + 1}}}$", ylabel="density")
         ax.legend(frameon=False)
 
@@ -104,9 +120,17 @@ def _draw_pointwise(gap: Any, ax: Axes) -> None:
 def _draw_sources(report: Any, ax: Axes) -> None:
     profile = report.residual
     if profile is None:
-        times = np.maximum(report.curl.times, report.curl.times[1] / 3)
-        ax.loglog(times, np.maximum(report.curl.rms, 1e-12), "o-", color=COLOURS[0])
+        curl = report.curl
         ax.set(xlabel="time $t$", ylabel="rms curl of the score", title="what is no gradient")
+        if curl.relative.max() < 1e-5:
+            ax.text(
+                0.5, 0.5, "no curl: the score is a gradient", ha="center", transform=ax.transAxes
+            )
+        else:
+            ax.errorbar(
+                curl.times[1:], curl.rms[1:], curl.error[1:], fmt="o-", color=COLOURS[0], capsize=3
+            )
+            ax.set(xscale="log", yscale="log")
         return
     edges = np.concatenate([[profile.edges[1] / 8], profile.edges[1:]])
     middle = np.sqrt(edges[1:] * edges[:-1])
@@ -132,7 +156,10 @@ def _draw_family(report: Any, ax: Axes) -> None:
         ("to_data", "to the data", COLOURS[1], "s"),
         ("to_ODE", "to the ODE", COLOURS[0], "o"),
     ):
-        ax.plot(eta, [row[name] for row in report.etas], marker=marker, color=colour, label=label)
+        ax.errorbar(
+            eta, [row[name] for row in report.etas], [row[f"{name}_error"] for row in report.etas],
+            marker=marker, color=colour, label=label, capsize=3,
+        )  # fmt: skip
     ax.set(
         xlabel=r"$\eta$ (0 = ODE, 1 = SDE)",
         ylabel="$W_2^2$" if report.densities else "sliced $W_2^2$",
