@@ -9,7 +9,7 @@ reproduce: $(VENV)/.installed  ## Train the mixture at two weights; print the ta
 	$(RUN) scripts/reproduce.py --preset quick --resume
 
 test: $(VENV)/.installed-dev  ## Run the tests.
-	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.installed-dev  ## Check style and types.
 	$(RUN) -m ruff check .
