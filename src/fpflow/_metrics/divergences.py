@@ -83,7 +83,7 @@ def kl_divergence(
     r"""The Kullback--Leibler divergence $\sum_i p_i \log(p_i / q_i)$ of `a` from `b`, in nats.
 
     Cells with $p_i < 10^{-9}$ are left out and $q_i$ is taken to be at least $10^{-12}$, because no
-    grid density knows its tails better; where more than a millionth of `a` lies in such cells of `b`
+    grid density knows its tails better; where more than 1e-4 of `a` lies in such cells of `b`
     the value is a lower bound, and the error infinite. Arguments, result and errors are those of
     `total_variation`.
     """
@@ -95,4 +95,4 @@ def kl_divergence(
     found = _with_floor(divergence, a, b, window)
     p, q, _ = both_masses(a, b, window)
     unknown = p[q < _LEAST].sum()
-    return Estimate(found.value, np.inf, "lower bound") if unknown > 1e-6 else found
+    return Estimate(found.value, np.inf, "lower bound") if unknown > 1e-4 else found
