@@ -22,6 +22,7 @@ FEW = f"{DENSITY}::test_few_paths_are_unbiased_and_know_their_error"
 ACCOUNT = "tests/test_accounting.py"
 POINTWISE = "src/fpflow/_residual/pointwise.py"
 SDE = "src/fpflow/_likelihood/sde.py"
+PATHS = "src/fpflow/_likelihood/paths.py"
 ODE = "src/fpflow/_likelihood/ode.py"
 
 MUTANTS = [
@@ -45,10 +46,10 @@ MUTANTS = [
     # both densities
     (ODE, "spread_drift - half_g2 * spread", "spread_drift + half_g2 * spread", EXACT_ODE),
     (ODE, "value + model.potential(start, x)", "value - model.potential(start, x)", f"{DENSITY}::test_three_ways_to_the_divergence_agree"),
-    (SDE, "spread_drift - half_g2 * jnp.trace(jacobian)", "spread_drift + half_g2 * jnp.trace(jacobian)", EXACT_SDE),
-    (SDE, "return gain - ends + bend", "return gain + ends + bend", EXACT_SDE),
-    (SDE, "dt / 6 * (now[3] - before[3])", "dt / 12 * (now[3] - before[3])", f"{DENSITY}::test_steps_of_a_bare_score_converge_to_second_order"),
-    (SDE, "edge + model.potential(t0, x)", "edge - model.potential(t0, x)", EXACT_SDE),
+    (PATHS, "spread_drift - half_g2 * jnp.trace(jacobian)", "spread_drift + half_g2 * jnp.trace(jacobian)", EXACT_SDE),
+    (PATHS, "return gain - ends + bend", "return gain + ends + bend", EXACT_SDE),
+    (PATHS, "dt / 6 * (now[3] - before[3])", "dt / 12 * (now[3] - before[3])", f"{DENSITY}::test_steps_of_a_bare_score_converge_to_second_order"),
+    (PATHS, "edge + model.potential(t0, x)", "edge - model.potential(t0, x)", EXACT_SDE),
     (SDE, "+ error**2 / 2", "- error**2 / 2", FEW),
     (SDE, "jnp.sum(weight.mean(1) ** 2)", "4 * jnp.sum(weight.mean(1) ** 2)", FEW),
     # accounts, adapters, distances

@@ -41,7 +41,7 @@ class KLAccount:
 @eqx.filter_jit
 def _terms(model, process, data, marginal, num_points, num_steps, key):
     """Per point: log p_T - log pi, and the integrands of both integrals with their weights."""
-    key_data, key_time, key_noise, key_end = jr.split(key, 4)
+    key_data, key_time, key_order, key_noise, key_end = jr.split(key, 5)
     x0 = data.sample(key_data, num_points)
     # Cubic grading: the score's error grows towards t0.
     v = (jnp.arange(num_points) + jr.uniform(key_time, (num_points,))) / num_points
@@ -63,7 +63,7 @@ def _terms(model, process, data, marginal, num_points, num_steps, key):
         return prior, weight * half_g2 * error @ error, weight * half_g2 * error @ (score - flow)
 
     noise, end_noise = (jr.normal(k, x0.shape, x0.dtype) for k in (key_noise, key_end))
-    shuffled = jr.permutation(key_time, num_points)  # so that times and data are independent
+    shuffled = jr.permutation(key_order, num_points)  # so that times and data are independent
     rows = (t[shuffled], weight[shuffled], x0, noise, end_noise)
     return jax.lax.map(lambda row: at_point(*row), rows, batch_size=min(num_points, 2048))
 

@@ -9,18 +9,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from .._calculus import divergence
-from .._dynamics import graded_times
 from .._model import check_counts
-from .._process import mean_scale
-from .._residual import log_fp_residual
-from .._types import ArrayLike, PotentialModel, PRNGKey, Process, ScoreModel
+from .._types import ArrayLike, PRNGKey, Process, ScoreModel
+from .paths import CHUNK, LANES, noising_grid, path_exponents
 from .points import checked_points, in_blocks, is_traced
 
-# Evaluations of the model side by side: wide enough for the matrix products.
-_LANES = 4096
-# Paths of one point that are followed side by side; the others come one such chunk after another.
-_CHUNK = 64
 # Below this share of effective paths the spread of the weights is itself badly known.
 _RELIABLE_SHARE = 0.1
 _RELIABLE_PATHS = 16
@@ -46,119 +39,6 @@ class LogProbSDE(eqx.Module):
     step_error: Float[Array, "*n"]
     effective_sample_size: Float[Array, "*n"]
     reliable: Bool[Array, "*n"]
-
-
-class EvidenceBound(eqx.Module):
-    r"""A lower bound of $\log p_\text{SDE}$ at points, in nats.
-
-    **Attributes:**
-
-    - `value`: $E \log \tfrac1K \sum_k e^{A_k}$, shape `(n,)`.
-    - `standard_error`: of `value`, shape `(n,)`.
-    """
-
-    value: Float[Array, "*n"]
-    standard_error: Float[Array, "*n"]
-
-
-class _Grid(eqx.Module):
-    """Times from $t_0$ to $t_1$ and the exact transition of each step, $y' = a y + b + c z$."""
-
-    times: Array
-    scale: Array
-    shift: Array
-    noise: Array
-
-
-def _grid(process: Process, num_steps: int, dtype) -> _Grid:
-    times = graded_times(process.t0, process.t1, num_steps)[::-1].copy()
-    # In double precision: the variance of a short step is a difference of close numbers.
-    with jax.enable_x64(True):
-        t = jnp.asarray(times)
-        a = jax.vmap(lambda t: mean_scale(process, t))(t)
-        b, std = jax.vmap(lambda t: process.transition(t, jnp.zeros(1)))(t)
-        scale = a[1:] / a[:-1]
-        shift = b[1:, 0] - scale * b[:-1, 0]
-        noise = jnp.sqrt(jnp.maximum(std[1:] ** 2 - (scale * std[:-1]) ** 2, 0))
-        parts = [np.asarray(part) for part in (t, scale, shift, noise)]
-    return _Grid(*(jnp.asarray(part, dtype) for part in parts))
-
-
-def _integrands(model, process, t, y):
-    r"""What $A$ integrates at one point: its rate in time; for a bare score also $s$, $\nabla s$ and
-    $\partial_t s$."""
-    if isinstance(model, PotentialModel):
-        return (log_fp_residual(model, process, t, y),)
-    score, push = jax.linearize(model.score, t, y)
-    basis = jnp.eye(y.size, dtype=y.dtype)
-    jacobian = jax.vmap(lambda e: push(jnp.zeros_like(t), e))(basis).T
-    motion = push(jnp.ones_like(t), jnp.zeros_like(y))
-    drift, half_g2 = process.drift(t, y), process.diffusion(t) ** 2 / 2
-    spread_drift = divergence(lambda y: process.drift(t, y), y)
-    rate = spread_drift - half_g2 * jnp.trace(jacobian) + drift @ score - half_g2 * score @ score
-    return rate, score, jacobian, motion
-
-
-def _gained(dt, dy, before, now):
-    r"""The part of $A$ from one step of one path: the trapezoidal rule in time and, along the chord
-    $\Delta$, the rule with end derivatives for the field $s$ at the step's middle time,
-
-    $$\int s \circ dY \approx \tfrac12 (s_0 + s_1)\cdot\Delta
-    - \tfrac1{12}\Delta\cdot(J_1 - J_0)\Delta - \tfrac h6 (\dot s_1 - \dot s_0)\cdot\Delta.$$
-
-    What it misses has mean zero to second order in $h$.
-    """
-    gain = dt / 2 * (before[0] + now[0])
-    if len(now) == 1:
-        return gain
-    ends = (before[1] + now[1]) @ dy / 2
-    bend = dy @ (now[2] - before[2]) @ dy / 12 + dt / 6 * (now[3] - before[3]) @ dy
-    return gain - ends + bend
-
-
-def path_exponents(model, process, grid: _Grid, x, key, antithetic: bool):
-    r"""$A$ along forward noising paths from `x`, shape `(signs, 2)`: extrapolated from all times and
-    every second one, and from all times alone.
-
-    For a potential $A = u(t_0, x) + \int r\,dt + \log\pi(Y_T) - u(T, Y_T)$. For a bare score
-    $A = \log\pi(Y_T) + \int (\nabla\cdot v + s\cdot f - \tfrac12 g^2\|s\|^2)\,dt - \int s\circ dY$,
-    with $v = f - \tfrac12 g^2 s$: the Stratonovich integral needs no noise of its own, and rules of high
-    order take it where Ito's sum would have strong order one half.
-    """
-    signs = jnp.asarray([1, -1] if antithetic else [1], x.dtype)
-    integrands = jax.vmap(lambda t, y: _integrands(model, process, t, y), (None, 0))
-    gained = jax.vmap(_gained, (None, 0, 0, 0))
-    start = jnp.broadcast_to(x, (len(signs), x.size))
-    first = integrands(grid.times[0], start)
-
-    def step(carry, row):
-        y, before, anchor, total, halved = carry
-        index, t_old, t, scale, shift, noise = row
-        z = signs[:, None] * jr.normal(jr.fold_in(key, index), (x.size,), x.dtype)
-        new = scale * y + shift + noise * z
-        now = integrands(t, new)
-        total = total + gained(t - t_old, new - y, before, now)
-        t_anchor, y_anchor, at_anchor = anchor
-        longer = halved + gained(t - t_anchor, new - y_anchor, at_anchor, now)
-        even = (index % 2 == 1) | (index == len(grid.noise) - 1)
-        anchor, halved = jax.tree.map(
-            lambda a, b: jnp.where(even, a, b), ((t, new, now), longer), (anchor, halved)
-        )
-        return (new, now, anchor, total, halved), None
-
-    zero = jnp.zeros(len(signs), x.dtype)
-    rows = (
-        jnp.arange(len(grid.noise)), grid.times[:-1], grid.times[1:], grid.scale, grid.shift,
-        grid.noise,
-    )  # fmt: skip
-    carry = (start, first, (grid.times[0], start, first), zero, zero)
-    (end, _, _, total, halved), _ = jax.lax.scan(step, carry, rows)
-    edge = jax.vmap(process.prior.log_prob)(end)
-    if isinstance(model, PotentialModel):
-        t0, t1 = grid.times[0], grid.times[-1]
-        edge = edge + model.potential(t0, x) - jax.vmap(lambda y: model.potential(t1, y))(end)
-    # Both rules are of second order in mean.
-    return edge[:, None] + jnp.stack([total + (total - halved) / 3, total], axis=1)
 
 
 class _Sums(eqx.Module):
@@ -267,7 +147,7 @@ def log_prob_sde(
         raise ValueError(f"`target_error` must be positive, got {target_error}.")
     points = checked_points(model, process, x)
     num_points = len(points)
-    grid = _grid(process, num_steps, points.dtype)
+    grid = noising_grid(process, num_steps, points.dtype)
 
     def with_paths(count: int, chunk: int, points: Array, key: PRNGKey) -> LogProbSDE:
         # The number of chunks is an array, so that more paths compile nothing new.
@@ -276,17 +156,17 @@ def log_prob_sde(
         def block(index, x):
             return _log_prob_block(model, process, grid, chunks, chunk, key, index, x)
 
-        width = min(max(_LANES // chunk, 1), num_points)
+        width = min(max(LANES // chunk, 1), num_points)
         return in_blocks(block, points, width, "log p_SDE", progress)
 
-    result = with_paths(num_paths, min(num_paths + num_paths % 2, _CHUNK), points, key)
+    result = with_paths(num_paths, min(num_paths + num_paths % 2, CHUNK), points, key)
     if target_error is not None and not is_traced(result):
         error = np.asarray(result.standard_error)
         need = 1.2 * num_paths * np.minimum(error / target_error, 8) ** 2
         short = np.flatnonzero(error > target_error)
         # Points of like need together, a few at a time with many paths each.
-        chunk = 16 * _CHUNK
-        width = _LANES // chunk
+        chunk = 16 * CHUNK
+        width = LANES // chunk
         short = short[np.argsort(need[short])]
         for number, first in enumerate(range(0, len(short), width)):
             group = short[first : first + width]
@@ -316,69 +196,3 @@ def log_prob_sde(
             stacklevel=2,
         )
     return result
-
-
-@eqx.filter_jit
-def _evidence_block(model, process, grid, num_groups, importance, key, index, x):
-    def one_point(index, x):
-        point_key = jr.fold_in(key, index)
-
-        def group(number):
-            keys = jax.vmap(lambda i: jr.fold_in(point_key, i))(
-                number * importance + jnp.arange(importance)
-            )
-            exponents = jax.vmap(
-                lambda key: path_exponents(model, process, grid, x, key, antithetic=False)
-            )(keys)
-            return jax.nn.logsumexp(exponents[:, 0, 0]) - jnp.log(importance)
-
-        bounds = jax.lax.map(
-            group, jnp.arange(num_groups), batch_size=max(min(_CHUNK // importance, num_groups), 1)
-        )
-        return EvidenceBound(bounds.mean(), bounds.std(ddof=1) / num_groups**0.5)
-
-    return jax.vmap(one_point)(index, x)
-
-
-def evidence_bound(
-    model: ScoreModel,
-    process: Process,
-    x: ArrayLike,
-    *,
-    num_importance: int = 1,
-    num_groups: int = 64,
-    num_steps: int = 400,
-    progress: bool | None = None,
-    key: PRNGKey,
-) -> EvidenceBound:
-    r"""A lower bound of $\log p_\text{SDE}$, tighter the larger $K$ is.
-
-    $$E\,\log\frac1K\sum_{k=1}^K e^{A_k} \le \log p_\text{SDE}(x),$$
-
-    with the $A$ of `log_prob_sde` along independent paths. $K = 1$ is the bound of Song et al.; it
-    grows with $K$ towards $\log p_\text{SDE}$.
-
-    **Arguments:** as for `log_prob_sde`, and
-
-    - `num_importance`: $K$.
-    - `num_groups`: how many groups of $K$ paths the expectation is taken over, at least two.
-
-    **Returns:** an `EvidenceBound`.
-
-    **Raises:** `ValueError` for bad arguments.
-
-    ??? cite "Reference"
-        Song et al., *Maximum likelihood training of score-based diffusion models*, NeurIPS 2021, arXiv
-        2101.09258; Burda et al., *Importance weighted autoencoders*, ICLR 2016, arXiv 1509.00519.
-    """
-    check_counts(num_importance=num_importance, num_groups=num_groups, num_steps=num_steps)
-    if num_groups < 2:
-        raise ValueError("`num_groups` must be at least 2, so that their spread gives an error.")
-    points = checked_points(model, process, x)
-    grid = _grid(process, num_steps, points.dtype)
-
-    def block(index, x):
-        return _evidence_block(model, process, grid, num_groups, num_importance, key, index, x)
-
-    width = min(max(_LANES // min(_CHUNK, num_groups * num_importance), 1), len(points))
-    return in_blocks(block, points, width, "evidence bound", progress)

@@ -14,7 +14,12 @@ _LEAST = 1e-12
 
 
 def _with_floor(divergence: Callable[[np.ndarray, np.ndarray], float], a, b, window) -> Estimate:
-    p, q, window = both_masses(a, b, window)
+    return _estimate(divergence, a, b, *both_masses(a, b, window))
+
+
+def _estimate(
+    divergence: Callable[[np.ndarray, np.ndarray], float], a, b, p, q, window
+) -> Estimate:
     value = divergence(p, q)
 
     def plain(law, mass):
@@ -92,7 +97,7 @@ def kl_divergence(
         known = p > _KNOWN
         return float((p[known] * np.log(p[known] / np.maximum(q[known], _LEAST))).sum())
 
-    found = _with_floor(divergence, a, b, window)
-    p, q, _ = both_masses(a, b, window)
+    p, q, window = both_masses(a, b, window)
+    found = _estimate(divergence, a, b, p, q, window)
     unknown = p[q < _LEAST].sum()
     return Estimate(found.value, np.inf, "lower bound") if unknown > 1e-4 else found

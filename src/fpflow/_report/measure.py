@@ -214,7 +214,8 @@ def eta_sweep(model, process, laws, drawn, settings, progress, key) -> tuple[dic
                 member = laws["SDE"]
             else:
                 member = grid_density_sde(model, process, settings.window, eta=eta)
-            rows.append(_eta_row(eta, _w2(member, laws["data"]), _w2(member, laws["ODE"])))
+            to_ode = Estimate(0.0, 0.0) if eta == 0 else _w2(member, laws["ODE"])
+            rows.append(_eta_row(eta, _w2(member, laws["data"]), to_ode))
         return tuple(rows)
     members = {}
     for number, eta in enumerate(settings.etas):

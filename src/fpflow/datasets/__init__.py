@@ -1,0 +1,13 @@
+"""Laws to learn from: the three of the paper, Gaussian mixtures, and points of one's own."""
+
+from .cells import count_in_cells as count_in_cells
+from .cells import histogram_density as histogram_density
+from .mixture import GaussianMixture as GaussianMixture
+from .mixture import MixtureMarginal as MixtureMarginal
+from .mixture import gaussian_mixture as gaussian_mixture
+from .points import Points as Points
+from .points import as_data as as_data
+from .shapes import Checkerboard as Checkerboard
+from .shapes import Circles as Circles
+from .shapes import checkerboard as checkerboard
+from .shapes import circles as circles
