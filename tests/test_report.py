@@ -17,6 +17,7 @@ matplotlib.use("Agg")
 
 import fpflow
 from fpflow.__main__ import main
+from fpflow._model import as_model
 from known import OU, LinearScore, WithoutPotential, linear_laws, mixture
 
 LAW = fpflow.datasets.GaussianMixture([[-1.0], [0.2], [1.3]], 0.1)
@@ -156,10 +157,14 @@ def test_adapters_give_the_score_back(kind):
         adapt.__wrapped__(3.0, OU)
 
 
-def test_any_function_is_a_model():
+def test_plain_objects_and_functions_are_models():
     settings = fpflow.ReportSettings(**{**SMALL, "num_samples": 500})
-    found = fpflow.gap_report(lambda t, x: EXACT.score(t, x), OU, LAW, settings=settings)
+    # An object that says nothing of its dimension; functions are judged through the command line too.
+    found = fpflow.gap_report(WithoutPotential(EXACT), OU, LAW, settings=settings)
     assert found.residual is None and found.dim == 1
+    assert abs(found.pointwise.mean.value) < 0.01 and found.pointwise.reliable.all()
+    function = as_model(lambda t, x: EXACT.score(t, x), 1)
+    assert function.score(0.1, jnp.ones(1)) == EXACT.score(0.1, jnp.ones(1))
     with pytest.raises(ValueError, match=r"a model must have a method `score\(t, x\)` or be a"):
         fpflow.gap_report("network", OU, LAW)
 
@@ -247,9 +252,3 @@ def test_the_example_of_a_score_from_outside_runs():
         found = example["main"](num_steps=300, settings=settings)
     assert found.dim == 2 and found.residual is None and 0 < found.not_gradient < 1
     assert found.split.observed.value > 0
-
-
-def test_plain_objects_without_dimension_are_judged():
-    settings = fpflow.ReportSettings(**{**SMALL, "num_samples": 500})
-    found = fpflow.gap_report(WithoutPotential(EXACT), OU, LAW, settings=settings)
-    assert abs(found.pointwise.mean.value) < 0.01 and found.pointwise.reliable.all()
