@@ -78,8 +78,10 @@ from ._residual import score_fp_residual as score_fp_residual
 from ._sample import sample_histogram as sample_histogram
 from ._sample import sample_ode as sample_ode
 from ._sample import sample_sde as sample_sde
+from ._train import Adam as Adam
 from ._train import Cosine as Cosine
 from ._train import History as History
+from ._train import Soap as Soap
 from ._train import Staged as Staged
 from ._train import TrainingDiverged as TrainingDiverged
 from ._train import TrainResult as TrainResult

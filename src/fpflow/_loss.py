@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
+from ._devices import shared_out
 from ._process import log_noise_ratio, time_at_log_noise_ratio
 from ._residual import ExactSquare, ResidualSquare
 from ._types import DataLaw, PRNGKey, Process, Scalar, ScoreModel, Time
@@ -217,6 +218,7 @@ class UniformPenalty(eqx.Module):
         t = process.t0 + (process.t1 - process.t0) * _strata(key_time, self.num_points)
         shape = (self.num_points, batch.x.shape[1])
         x = jr.uniform(key_place, shape, batch.x.dtype, self.low, self.high)
+        t, x = shared_out((t, x))
         return jnp.mean(_squares(self.square, model, process, t, x, key_square))
 
 

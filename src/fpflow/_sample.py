@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import lineax as lx
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
+from ._devices import check_mesh, num_devices, over_devices
 from ._dynamics import check_eta, family_drift, flow_velocity, graded_times
 from ._model import check_counts, check_key, check_score, model_dim, model_dtype
 from ._types import ArrayLike, PRNGKey, Process, ScoreModel
@@ -41,7 +43,9 @@ _DEFAULT_SOLVERS = {"ode": diffrax.Heun(), "sde": diffrax.ShARK()}
 
 
 @eqx.filter_jit
-def _solve_blocks(model, process, law, eta, solver, controller, times, quiet_from, shape, keys):
+def _solve_blocks(
+    model, process, law, eta, solver, controller, times, quiet_from, shape, mesh, keys
+):  # fmt: skip
     """One block of samples a key, shape `(len(keys) * n, dim)`, and whether all went well."""
     dtype = times.dtype
     start, end = -times[0], -times[-1]
@@ -86,7 +90,7 @@ def _solve_blocks(model, process, law, eta, solver, controller, times, quiet_fro
         )  # fmt: skip
         return solution.ys[-1], solution.result == diffrax.RESULTS.successful  # pyright: ignore
 
-    x, fine = jax.vmap(one_block)(keys)
+    x, fine = over_devices(jax.vmap(one_block), mesh)(keys)
     return x.reshape(-1, shape[1]), jnp.all(fine) & jnp.isfinite(x).all()
 
 
@@ -117,11 +121,12 @@ def _times(process, num_steps, step_grid, dtype) -> np.ndarray:
 
 def _batches(
     model, process, num_samples, law, *, eta=1.0, num_steps, step_grid, solver,
-    stepsize_controller, last_step_noise, dim, batch_size, progress, key,
+    stepsize_controller, last_step_noise, dim, batch_size, mesh, progress, key,
 ):  # fmt: skip
     """Yields the samples in batches, after checking every argument."""
     num_samples, batch_size = check_counts(num_samples=num_samples, batch_size=batch_size)
     check_key(key)
+    check_mesh(mesh)
     check_eta(eta)
     dim = model_dim(model, dim)
     check_score(model, process, dim)
@@ -149,8 +154,9 @@ def _batches(
 
     shape = (min(num_samples, _BLOCK), dim)
     num_blocks = -(-num_samples // shape[0])
-    num_batches = -(-num_blocks // max(batch_size // shape[0], 1))
-    per_batch = -(-num_blocks // num_batches)
+    devices = num_devices(mesh)
+    num_batches = -(-num_blocks // (max(batch_size // shape[0], 1) * devices))
+    per_batch = -(-num_blocks // (num_batches * devices)) * devices
     disable = None if progress is None else not progress
     with tqdm(total=num_samples, unit="sample", desc=f"sample {law}", disable=disable) as bar:
         for first in range(0, num_blocks, per_batch):
@@ -158,7 +164,7 @@ def _batches(
             keys = jax.vmap(lambda i: jr.fold_in(key, i))(first + jnp.arange(per_batch))
             x, fine = _solve_blocks(
                 model, process, law, jnp.asarray(eta, dtype), solver, controller, times, quiet_from,
-                shape, keys,
+                shape, mesh, keys,
             )  # fmt: skip
             if not fine:
                 raise FloatingPointError(
@@ -181,6 +187,7 @@ def sample_ode(
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     dim: int | None = None,
     batch_size: int = 16_384,
+    mesh: Mesh | None = None,
     progress: bool | None = None,
     key: PRNGKey,
 ) -> Float[Array, "num_samples dim"]:
@@ -199,7 +206,9 @@ def sample_ode(
     - `stepsize_controller`: a diffrax controller such as
       `diffrax.PIDController(rtol=1e-5, atol=1e-5)` for adaptive steps, instead of a grid.
     - `dim`: the dimension, where neither `model.dim` nor the score tells it.
-    - `batch_size`: points in memory at once, in whole blocks of 4096; it changes no result.
+    - `batch_size`: points in memory of a device at once, in whole blocks of 4096; it changes no
+      result.
+    - `mesh`: a `jax.sharding.Mesh` of devices that share the blocks; it changes no result.
     - `progress`: a progress bar; by default only on a terminal.
     - `key`: a `jax.random.key`.
 
@@ -214,7 +223,7 @@ def sample_ode(
     return jnp.concatenate(list(_batches(
         model, process, num_samples, "ode", num_steps=num_steps, step_grid=step_grid,
         solver=solver, stepsize_controller=stepsize_controller,
-        last_step_noise=True, dim=dim, batch_size=batch_size, progress=progress, key=key,
+        last_step_noise=True, dim=dim, batch_size=batch_size, mesh=mesh, progress=progress, key=key,
     )))  # fmt: skip
 
 
@@ -231,6 +240,7 @@ def sample_sde(
     last_step_noise: bool = True,
     dim: int | None = None,
     batch_size: int = 16_384,
+    mesh: Mesh | None = None,
     progress: bool | None = None,
     key: PRNGKey,
 ) -> Float[Array, "num_samples dim"]:
@@ -261,8 +271,8 @@ def sample_sde(
     return jnp.concatenate(list(_batches(
         model, process, num_samples, "sde", eta=eta, num_steps=num_steps, step_grid=step_grid,
         solver=solver, stepsize_controller=stepsize_controller,
-        last_step_noise=last_step_noise, dim=dim, batch_size=batch_size, progress=progress,
-        key=key,
+        last_step_noise=last_step_noise, dim=dim, batch_size=batch_size, mesh=mesh,
+        progress=progress, key=key,
     )))  # fmt: skip
 
 
@@ -280,6 +290,7 @@ def sample_histogram(
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     last_step_noise: bool = True,
     batch_size: int = 16_384,
+    mesh: Mesh | None = None,
     progress: bool | None = None,
     key: PRNGKey,
 ) -> GridDensity:
@@ -302,8 +313,8 @@ def sample_histogram(
     for x in _batches(
         model, process, num_samples, law, eta=eta, num_steps=num_steps, step_grid=step_grid,
         solver=solver, stepsize_controller=stepsize_controller,
-        last_step_noise=last_step_noise, dim=window.dim, batch_size=batch_size, progress=progress,
-        key=key,
+        last_step_noise=last_step_noise, dim=window.dim, batch_size=batch_size, mesh=mesh,
+        progress=progress, key=key,
     ):  # fmt: skip
         counts += count_in_cells(x, window)
     return histogram_density(counts, num_samples, window)

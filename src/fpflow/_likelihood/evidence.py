@@ -4,8 +4,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from .._devices import check_mesh, over_devices
 from .._model import check_counts
 from .._types import ArrayLike, PRNGKey, Process, ScoreModel
 from .paths import CHUNK, LANES, noising_grid, path_exponents
@@ -26,7 +28,7 @@ class EvidenceBound(eqx.Module):
 
 
 @eqx.filter_jit
-def _evidence_block(model, process, grid, num_groups, importance, key, index, x):
+def _evidence_block(model, process, grid, num_groups, importance, mesh, key, index, x):
     def one_point(index, x):
         point_key = jr.fold_in(key, index)
 
@@ -44,7 +46,7 @@ def _evidence_block(model, process, grid, num_groups, importance, key, index, x)
         )
         return EvidenceBound(bounds.mean(), bounds.std(ddof=1) / num_groups**0.5)
 
-    return jax.vmap(one_point)(index, x)
+    return over_devices(jax.vmap(one_point), mesh)(index, x)
 
 
 def evidence_bound(
@@ -55,6 +57,7 @@ def evidence_bound(
     num_importance: int = 1,
     num_groups: int = 64,
     num_steps: int = 200,
+    mesh: Mesh | None = None,
     progress: bool | None = None,
     key: PRNGKey,
 ) -> EvidenceBound:
@@ -79,13 +82,16 @@ def evidence_bound(
         2101.09258; Burda et al., *Importance weighted autoencoders*, ICLR 2016, arXiv 1509.00519.
     """
     check_counts(num_importance=num_importance, num_groups=num_groups, num_steps=num_steps)
+    check_mesh(mesh)
     if num_groups < 2:
         raise ValueError("`num_groups` must be at least 2, so that their spread gives an error.")
     points = checked_points(model, process, x)
     grid = noising_grid(process, num_steps, points.dtype)
 
     def block(index, x):
-        return _evidence_block(model, process, grid, num_groups, num_importance, key, index, x)
+        return _evidence_block(
+            model, process, grid, num_groups, num_importance, mesh, key, index, x
+        )
 
-    width = min(max(LANES // min(CHUNK, num_groups * num_importance), 1), len(points))
-    return in_blocks(block, points, width, "evidence bound", progress)
+    width = max(LANES // min(CHUNK, num_groups * num_importance), 1)
+    return in_blocks(block, points, width, "evidence bound", progress, mesh)

@@ -5,10 +5,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from .._calculus import Divergence, Exact
 from .._calculus import divergence as exact_divergence
+from .._devices import check_mesh, over_devices
 from .._dynamics import flow_velocity
 from .._model import check_counts
 from .._residual import log_fp_residual
@@ -84,7 +86,7 @@ def _solve(model, process, method, solver, controller, max_steps, x, probes):
 
 
 @eqx.filter_jit
-def _block(model, process, method, solver, tolerances, max_steps, key, index, x):
+def _block(model, process, method, solver, tolerances, max_steps, mesh, key, index, x):
     rtol, atol = tolerances
 
     def one_point(index, x):
@@ -104,7 +106,7 @@ def _block(model, process, method, solver, tolerances, max_steps, key, index, x)
         error = jnp.abs(jax.lax.stop_gradient(value) - loose.mean())
         return LogProbODE(value, spread / size**0.5, error, accepted, rejected)
 
-    return jax.vmap(one_point)(index, x)
+    return over_devices(jax.vmap(one_point), mesh)(index, x)
 
 
 def log_prob_ode(
@@ -118,6 +120,7 @@ def log_prob_ode(
     solver: diffrax.AbstractAdaptiveSolver | None = None,
     max_steps: int = 4096,
     batch_size: int = _BLOCK,
+    mesh: Mesh | None = None,
     progress: bool | None = None,
     key: PRNGKey | None = None,
 ) -> LogProbODE:
@@ -140,7 +143,8 @@ def log_prob_ode(
     - `solver`: a diffrax solver with an error estimate; by default `diffrax.Tsit5()`, in double
       precision `diffrax.Dopri8()`.
     - `max_steps`: the most steps a point may take.
-    - `batch_size`: points in memory at once; it changes no result.
+    - `batch_size`: points in memory of a device at once; it changes no result.
+    - `mesh`: a `jax.sharding.Mesh` of devices that share the points.
     - `progress`: a progress bar; by default only on a terminal.
     - `key`: a `jax.random.key` for the probes; needed by `Hutchinson` only.
 
@@ -155,6 +159,7 @@ def log_prob_ode(
     """
     method = Exact() if divergence is None else divergence
     check_counts(max_steps=max_steps, batch_size=batch_size)
+    check_mesh(mesh)
     if isinstance(method, ThroughResidual) and not isinstance(model, PotentialModel):
         raise ValueError(
             "`divergence=ThroughResidual()` needs a model with `potential(t, x)`, got "
@@ -175,9 +180,9 @@ def log_prob_ode(
     solver = solver or (diffrax.Dopri8() if double else diffrax.Tsit5())
 
     def block(index, x):
-        return _block(model, process, method, solver, limits, max_steps, key, index, x)
+        return _block(model, process, method, solver, limits, max_steps, mesh, key, index, x)
 
-    result = in_blocks(block, points, min(batch_size, len(points)), "log p_ODE", progress)
+    result = in_blocks(block, points, batch_size, "log p_ODE", progress, mesh)
     if not is_traced(result) and not bool(jnp.isfinite(result.value).all()):
         bad = int((~jnp.isfinite(result.value)).sum())
         raise FloatingPointError(

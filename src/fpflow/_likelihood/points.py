@@ -7,9 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
+from .._devices import num_devices
 from .._model import check_dims, check_score, model_dtype
 from .._types import ArrayLike, Process
 
@@ -30,11 +32,17 @@ def checked_points(model: Any, process: Process, x: ArrayLike) -> Float[Array, "
 
 
 def in_blocks(
-    function: Callable[[Array, Array], Any], x: Array, block: int, name: str, progress: bool | None
+    function: Callable[[Array, Array], Any],
+    x: Array,
+    block: int,
+    name: str,
+    progress: bool | None,
+    mesh: Mesh | None = None,
 ) -> Any:
     """`function(index, points)` on blocks of points, joined; the last is padded by its last point,
-    so that nothing compiles twice."""
+    so that nothing compiles twice. With a mesh every device has a block."""
     n = len(x)
+    block = min(block, -(-n // num_devices(mesh))) * num_devices(mesh)
     index = jnp.arange(-(-n // block) * block)
     padded = x[jnp.minimum(index, n - 1)]
 

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
+from .._devices import check_mesh, over_devices
 from .._model import check_counts
 from .._types import ArrayLike, PRNGKey, Process, ScoreModel
 from .paths import CHUNK, LANES, noising_grid, path_exponents
@@ -65,7 +67,7 @@ class _Sums(eqx.Module):
 
 
 @eqx.filter_jit
-def _log_prob_block(model, process, grid, num_chunks, chunk, key, index, x):
+def _log_prob_block(model, process, grid, num_chunks, chunk, mesh, key, index, x):
     pairs = chunk // 2
 
     def one_point(index, x):
@@ -97,7 +99,7 @@ def _log_prob_block(model, process, grid, num_chunks, chunk, key, index, x):
             ),
         )
 
-    return jax.vmap(one_point)(index, x)
+    return over_devices(jax.vmap(one_point), mesh)(index, x)
 
 
 def log_prob_sde(
@@ -108,6 +110,7 @@ def log_prob_sde(
     num_paths: int = 128,
     num_steps: int = 200,
     target_error: float | None = None,
+    mesh: Mesh | None = None,
     progress: bool | None = None,
     key: PRNGKey,
 ) -> LogProbSDE:
@@ -132,6 +135,7 @@ def log_prob_sde(
     - `num_steps`: times of a path, cubically graded towards $t_0$.
     - `target_error`: where given, points whose standard error is larger are computed again with as
       many paths as that takes, at least 1024 and at most 77 times `num_paths`.
+    - `mesh`: a `jax.sharding.Mesh` of devices that share the points.
     - `progress`: a progress bar; by default only on a terminal.
     - `key`: a `jax.random.key`.
 
@@ -141,6 +145,7 @@ def log_prob_sde(
     where the weights are too uneven for the standard error to be believed.
     """
     check_counts(num_paths=num_paths, num_steps=num_steps)
+    check_mesh(mesh)
     if num_paths < 4:
         raise ValueError(f"`num_paths` must be at least 4, two antithetic pairs, got {num_paths}.")
     if target_error is not None and not target_error > 0:
@@ -154,10 +159,10 @@ def log_prob_sde(
         chunks = jnp.asarray(-(-count // chunk))
 
         def block(index, x):
-            return _log_prob_block(model, process, grid, chunks, chunk, key, index, x)
+            return _log_prob_block(model, process, grid, chunks, chunk, mesh, key, index, x)
 
-        width = min(max(LANES // chunk, 1), num_points)
-        return in_blocks(block, points, width, "log p_SDE", progress)
+        width = max(LANES // chunk, 1)
+        return in_blocks(block, points, min(width, num_points), "log p_SDE", progress, mesh)
 
     result = with_paths(num_paths, min(num_paths + num_paths % 2, CHUNK), points, key)
     if target_error is not None and not is_traced(result):

@@ -130,7 +130,11 @@ def _draw_sources(report: Any, ax: Axes) -> None:
             ax.errorbar(
                 curl.times[1:], curl.rms[1:], curl.error[1:], fmt="o-", color=COLOURS[0], capsize=3
             )
-            ax.set(xscale="log", yscale="log")
+            ax.set(xscale="log")
+            if curl.rms[1:].max() > 10 * curl.rms[1:].min():
+                ax.set(yscale="log")
+            else:
+                ax.set(ylim=(0, 1.2 * curl.rms.max()))
         return
     edges = np.concatenate([[profile.edges[1] / 8], profile.edges[1:]])
     middle = np.sqrt(edges[1:] * edges[:-1])

@@ -1,0 +1,13 @@
+from .optimiser import Adam as Adam
+from .optimiser import Optimiser as Optimiser
+from .optimiser import Soap as Soap
+from .schedule import Cosine as Cosine
+from .schedule import Schedule as Schedule
+from .schedule import Staged as Staged
+from .step import TrainState as TrainState
+from .step import init_state as init_state
+from .step import train_step as train_step
+from .train import History as History
+from .train import TrainingDiverged as TrainingDiverged
+from .train import TrainResult as TrainResult
+from .train import train as train

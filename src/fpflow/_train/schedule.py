@@ -1,0 +1,74 @@
+"""Learning rates along a training."""
+
+import math
+from typing import Any, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Cosine(eqx.Module):
+    r"""A learning rate that rises linearly for `warmup` steps and falls as a cosine.
+
+    **Arguments:**
+
+    - `peak`: the largest rate.
+    - `warmup`: steps of linear rise.
+    - `final`: the last rate, as a fraction of `peak`.
+    """
+
+    peak: float = 3e-3
+    warmup: int = 200
+    final: float = 1e-3
+
+    def rate(self, step: Int[Array, ""], num_steps: Int[Array, ""]) -> Float[Array, ""]:
+        """The learning rate at a step of `num_steps`."""
+        rise = (step + 1) / (self.warmup + 1)
+        phase = jnp.clip((step - self.warmup) / jnp.maximum(num_steps - self.warmup, 1), 0, 1)
+        fall = self.final + (1 - self.final) * (1 + jnp.cos(jnp.pi * phase)) / 2
+        return self.peak * jnp.minimum(rise, fall)
+
+    def renews(self, step: Int[Array, ""], num_steps: Int[Array, ""]) -> Bool[Array, ""]:
+        """Whether the optimiser forgets its moments before this step: never."""
+        del num_steps
+        return step < 0
+
+
+class Staged(eqx.Module):
+    r"""Constant learning rates, one after another, with the optimiser renewed at each.
+
+    **Arguments:**
+
+    - `rates`: the learning rate of each stage.
+    - `shares`: the part of all steps that each stage takes; they sum to one.
+    """
+
+    rates: tuple[float, ...] = (1e-3, 1e-4, 1e-5)
+    shares: tuple[float, ...] = (0.25, 0.65, 0.10)
+
+    def __check_init__(self):
+        if len(self.rates) != len(self.shares) or not math.isclose(sum(self.shares), 1):
+            raise ValueError(f"`shares` must sum to one, one a rate, got {self.shares}.")
+
+    def _starts(self, num_steps: Int[Array, ""]) -> Int[Array, " stages"]:
+        begun = jnp.asarray([sum(self.shares[:k]) for k in range(len(self.shares))])
+        return jnp.round(begun * num_steps).astype(int)
+
+    def rate(self, step: Int[Array, ""], num_steps: Int[Array, ""]) -> Float[Array, ""]:
+        """The learning rate at a step of `num_steps`."""
+        stage = jnp.sum(step >= self._starts(num_steps)) - 1
+        return jnp.asarray(self.rates)[stage]
+
+    def renews(self, step: Int[Array, ""], num_steps: Int[Array, ""]) -> Bool[Array, ""]:
+        """Whether the optimiser forgets its moments before this step."""
+        return jnp.any(step == self._starts(num_steps)[1:])
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """What `train` asks of a learning rate: `Cosine()`, `Staged()` or an object of one's own."""
+
+    def rate(self, step: Any, num_steps: Any) -> Any: ...
+
+    def renews(self, step: Any, num_steps: Any) -> Any: ...

@@ -1,0 +1,192 @@
+"""Training: a thin driver around the steps."""
+
+import contextlib
+import dataclasses
+import math
+import time
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from .._devices import automatic, check_mesh
+from .._loss import DenoisingScoreMatching, MarginalPenalty, Penalty
+from .._model import check_counts, check_dims, check_has_score, check_key, check_score
+from .._types import ArrayLike, DataLaw, PotentialModel, PRNGKey, Process, ScoreModel
+from ..datasets import as_data
+from .optimiser import Adam, Optimiser
+from .schedule import Cosine, Schedule
+from .step import init_state, run_chunk
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    r"""Means of the loss parts over successive intervals of steps.
+
+    **Attributes:**
+
+    - `step`: the steps done at the end of each interval.
+    - `dsm`: the denoising score matching loss.
+    - `residual`: the Fokker--Planck penalty before its weight; NaN where it was not computed.
+    - `seconds`: wall time since the start, compilation included.
+    """
+
+    step: np.ndarray
+    dsm: np.ndarray
+    residual: np.ndarray
+    seconds: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What training leaves behind.
+
+    **Attributes:**
+
+    - `model`: the model with averaged parameters, which is the one to use.
+    - `last`: the model with the parameters of the last step.
+    - `history`: the loss parts along the way.
+    """
+
+    model: Any
+    last: Any
+    history: History
+
+
+class TrainingDiverged(FloatingPointError):
+    """The loss or a parameter stopped being finite.
+
+    **Attributes:**
+
+    - `step`: the first step, counted from zero, whose loss or update was not finite.
+    - `result`: the `TrainResult` up to the step before it.
+    """
+
+    def __init__(self, step: int, result: TrainResult):
+        super().__init__(
+            f"the loss stopped being finite at step {step}; the last good model is in `.result`. "
+            "Lower the learning rate, or check that the data and the score are finite."
+        )
+        self.step = step
+        self.result = result
+
+
+def train(
+    model: ScoreModel,
+    process: Process,
+    data: DataLaw | ArrayLike,
+    *,
+    fp_weight: float = 0.0,
+    loss: DenoisingScoreMatching | None = None,
+    penalty: Penalty | None = None,
+    num_steps: int = 20_000,
+    batch_size: int = 2048,
+    schedule: Schedule | None = None,
+    optimiser: Optimiser | None = None,
+    ema_decay: float = 0.999,
+    chunk: int = 250,
+    mesh: Mesh | None = None,
+    progress: bool | None = None,
+    key: PRNGKey,
+) -> TrainResult:
+    r"""Trains a model on $L = L_\mathrm{DSM} + w_R\,\tilde R$.
+
+    **Arguments:**
+
+    - `model`: an `equinox.Module` with `score(t, x)`; with `potential(t, x)` too if
+      `fp_weight` is positive.
+    - `process`: the noising process.
+    - `data`: an array `(n, dim)`, or an object with `sample(key, n)`.
+    - `fp_weight`: $w_R \ge 0$, the weight of the squared Fokker--Planck residual.
+    - `loss`: where in time the score is matched, and how it is weighted.
+    - `penalty`: where the residual is taken: `MarginalPenalty()` under $p_t$ (default) or
+      `UniformPenalty()` over $\Omega \times [t_0, t_1]$.
+    - `num_steps`: optimiser steps.
+    - `batch_size`: fresh data points in each step.
+    - `schedule`: the learning rate, `Cosine()` (default) or `Staged()`.
+    - `optimiser`: `Adam()` (default), `Soap()`, or an optax transformation that scales by one.
+    - `ema_decay`: memory of the parameter average, in $[0, 1)$; zero returns the last step.
+    - `chunk`: steps in one compiled call, and in one entry of the history. It changes no result.
+    - `mesh`: a `jax.sharding.Mesh` of devices that share each batch; it changes results by round-off.
+    - `progress`: a progress bar; by default only on a terminal.
+    - `key`: a `jax.random.key`.
+
+    **Returns:** a `TrainResult`.
+
+    **Raises:** `ValueError` for bad data or settings, `TrainingDiverged` with the last good model
+    when the loss is not finite.
+    """
+    data = as_data(data)
+    check_mesh(mesh)
+    _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_decay, chunk, key)
+    batch_size, chunk = int(batch_size), int(chunk)
+    loss = DenoisingScoreMatching() if loss is None else loss
+    schedule = Cosine() if schedule is None else schedule
+    penalty = MarginalPenalty() if penalty is None else penalty
+    optimiser = Adam() if optimiser is None else optimiser
+    # As arrays: another rate compiles nothing new.
+    schedule = jax.tree.map(lambda v: jnp.asarray(v) if isinstance(v, float) else v, schedule)
+    settings = (
+        schedule,
+        optimiser,
+        batch_size,
+        jnp.asarray(num_steps),
+        jnp.asarray(ema_decay, float),
+    )
+
+    state = init_state(model, optimiser)
+    intervals: list[tuple[int, float, float, float]] = []
+    start, done = time.perf_counter(), 0
+
+    def result() -> TrainResult:
+        columns = np.array(intervals, float).reshape(-1, 4).T
+        history = History(columns[0].astype(int), *columns[1:])
+        return TrainResult(
+            eqx.combine(state.average, model), eqx.combine(state.params, model), history
+        )
+
+    # tqdm reads `disable=None` as: only on a terminal.
+    disable = None if progress is None else not progress
+    devices = contextlib.nullcontext() if mesh is None else jax.set_mesh(automatic(mesh))
+    with devices, tqdm(total=num_steps, unit="step", desc="train", disable=disable) as bar:
+        while done < num_steps:
+            state, (dsm, residual) = run_chunk(
+                state, model, process, data, loss, penalty if fp_weight > 0 else None,
+                jnp.asarray(fp_weight, float), settings, key, chunk,
+            )  # fmt: skip
+            before, done = done, int(state.step)
+            if done > before:
+                dsm, residual = (
+                    float(np.asarray(p)[: done - before].mean()) for p in (dsm, residual)
+                )
+                intervals.append((done, dsm, residual, time.perf_counter() - start))
+                bar.set_postfix(dsm=f"{dsm:.4g}", residual=f"{residual:.3g}")
+            bar.update(done - before)
+            if not state.healthy:
+                raise TrainingDiverged(done, result())
+    return result()
+
+
+def _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_decay, chunk, key):
+    check_counts(num_steps=num_steps, batch_size=batch_size, chunk=chunk)
+    check_key(key)
+    if not (fp_weight >= 0 and math.isfinite(fp_weight)):
+        raise ValueError(f"`fp_weight` must be finite and not negative, got {fp_weight}.")
+    if not 0 <= ema_decay < 1:
+        raise ValueError(f"`ema_decay` must lie in [0, 1), got {ema_decay}.")
+    check_has_score(model)
+    if not jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)):
+        raise ValueError(f"`model` has no arrays to train, got {type(model).__name__}.")
+    if fp_weight > 0 and not isinstance(model, PotentialModel):
+        raise ValueError(
+            f"`fp_weight` = {fp_weight} needs a model with `potential(t, x)`, got "
+            f"{type(model).__name__}; use `PotentialMLP`, or `fp_weight=0`."
+        )
+    x = eqx.filter_eval_shape(data.sample, jr.key(0), 1)
+    check_dims("data", x.shape[1], model)
+    check_score(model, process, dim=x.shape[1])
