@@ -7,6 +7,7 @@ numbers alone, so `--resume` computes nothing twice and an interruption loses on
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -205,11 +206,7 @@ def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume
 
 def train(model, law, preset, fp_weight, key):
     stage = preset.regularised if fp_weight else preset.plain
-    return fpflow.train(
-        model, PROCESS, law, fp_weight=fp_weight, loss=stage.loss, penalty=stage.penalty,
-        num_steps=stage.num_steps, batch_size=stage.batch_size, schedule=stage.schedule,
-        ema_decay=stage.ema_decay, key=key,
-    )  # fmt: skip
+    return fpflow.train(model, PROCESS, law, fp_weight=fp_weight, key=key, **stage.arguments())
 
 
 def run_curl(run, potential_run, preset, settings, seed, say) -> None:
@@ -219,11 +216,8 @@ def run_curl(run, potential_run, preset, settings, seed, say) -> None:
     model = fpflow.ScoreMLP(
         2, width=preset.width, depth=preset.depth, beta=preset.betas[dataset], key=key_model
     )
-    stage = preset.plain
-    result = fpflow.train(
-        model, PROCESS, law, loss=stage.loss, num_steps=preset.curl_steps, batch_size=stage.batch_size,
-        schedule=stage.schedule, ema_decay=stage.ema_decay, key=key_train,
-    )  # fmt: skip
+    stage = dataclasses.replace(preset.plain, num_steps=preset.curl_steps)
+    result = fpflow.train(model, PROCESS, law, key=key_train, **stage.arguments())
     potential = fpflow.PotentialMLP.from_layers(
         load_layers(potential_run), beta=preset.betas[dataset]
     )

@@ -116,13 +116,58 @@ def test_excess_loss_differs_by_the_squared_distance_of_the_scores():
     assert abs(best.value + float(terms.mean())) < 5 * error
 
 
+class AtTime(eqx.Module):
+    t: float
+
+    def sample(self, process, key, n):
+        return jnp.full(n, self.t), jnp.ones(n)
+
+
+def test_pairs_leave_the_mean_and_shrink_the_noise_of_the_gradient():
+    """The gradient in A of s = -A x at small sigma: its error has one order of sigma more."""
+    model, data = LinearScore(jnp.array([[2.5]])), fpflow.datasets.GaussianMixture([[0.0]], 0.5)
+    shares = []
+    for t in (1e-2, 1e-4):
+        spread = []
+        for pairs in (False, True):
+            loss = fpflow.DenoisingScoreMatching(times=AtTime(t), pairs=pairs)
+
+            def slope(key, loss=loss):
+                batch = noised_batch(loss.times, OU, data, 64, key, loss.pairs)
+                return jax.grad(lambda m: loss(m, OU, batch))(model).matrix[0, 0]
+
+            slopes = jax.jit(jax.vmap(slope))(jr.split(jr.key(0), 2000))
+            # E (s - k) ds/dA = A E x^2 - 1 with E x^2 = 1/2: the stationary law.
+            error = slopes.std(ddof=1) / 2000**0.5
+            assert abs(slopes.mean() - 0.25) < 5 * error
+            spread.append(slopes.std(ddof=1))
+        shares.append(spread[1] / spread[0])
+    assert shares[0] < 0.5 and 5 < shares[0] / shares[1] < 20
+
+
+def test_an_odd_batch_of_pairs_has_its_size():
+    loss = fpflow.DenoisingScoreMatching()
+    data = fpflow.datasets.GaussianMixture([[0.0]], 0.5)
+    batch = noised_batch(loss.times, OU, data, 7, jr.key(0), pairs=True)
+    assert batch.x.shape == (7, 1)
+    np.testing.assert_array_equal(batch.noise[4:], -batch.noise[:3])
+    np.testing.assert_array_equal(batch.t[4:], batch.t[:3])
+
+
 def test_penalties_are_means_of_the_squared_residual():
     """Both against the same mean taken point by point, and the uniform one against R itself."""
     model = fpflow.PotentialMLP(2, width=8, key=jr.key(0))
     batch = noised_batch(fpflow.NoiseRatioTime(), OU, GAUSSIAN, 512, jr.key(1))
     r = jax.vmap(lambda t, x: fpflow.log_fp_residual(model, OU, t, x))(batch.t, batch.x)
-    value = fpflow.MarginalPenalty(512)(model, OU, batch, jr.key(2))
-    np.testing.assert_allclose(value, jnp.mean(batch.weight * r**2), rtol=1e-12)
+    for weighting, weight in (
+        (fpflow.no_weighting, 1.0),
+        (fpflow.noise_weighting, np.expm1(-2 * batch.t) / np.expm1(-20.0)),
+    ):
+        penalty = fpflow.MarginalPenalty(512, weighting=weighting)
+        value = penalty(model, OU, batch, jr.key(2))
+        np.testing.assert_allclose(value, jnp.mean(weight * batch.weight * r**2), rtol=1e-12)
+    default = fpflow.MarginalPenalty(512)(model, OU, batch, jr.key(2))
+    assert default == value
     norm = fpflow.residual_norm(model, OU, num_times=1024, points_per_time=16, key=jr.key(3))
     values = [fpflow.UniformPenalty(4000)(model, OU, batch, jr.key(k)) for k in range(8)]
     error = np.hypot(norm.standard_error, np.std(values, ddof=1) / 8**0.5)

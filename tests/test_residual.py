@@ -179,7 +179,7 @@ def test_penalties_take_other_squares():
     model = fpflow.PotentialMLP(2, width=8, depth=1, key=jr.key(0))
     batch = noised_batch(fpflow.NoiseRatioTime(), OU, mixture(2), 4096, jr.key(1))
     exact, probed = (
-        fpflow.MarginalPenalty(4096, square)(model, OU, batch, jr.key(2))
+        fpflow.MarginalPenalty(4096, square, fpflow.no_weighting)(model, OU, batch, jr.key(2))
         for square in (fpflow.ExactSquare(), fpflow.TwoProbeSquare())
     )
     # Thousands of points average the probes; a tenth is five of their standard errors.

@@ -237,3 +237,11 @@ def test_failures_underway_are_reported():
         fpflow.sample_sde(EXACT, OU, 5, num_steps=5, last_step_noise=False, key=jr.key(0))
     with pytest.raises(ValueError, match='`law` must be "ode" or "sde", got \'flow\''):
         fpflow.sample_histogram.__wrapped__(EXACT, OU, 5, law="flow", key=jr.key(0))
+
+
+def test_another_key_or_number_of_batches_compiles_nothing(compilations):
+    model = fpflow.PotentialMLP(2, width=8, depth=1, key=jr.key(0))
+    fpflow.sample_sde(model, OU, 8192, num_steps=3, key=jr.key(0))
+    with compilations() as count:
+        fpflow.sample_sde(model, OU, 8192, num_steps=3, eta=0.5, key=jr.key(1))
+    assert count() == 0

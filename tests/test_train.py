@@ -218,3 +218,23 @@ def test_bad_input_is_refused_before_anything_runs(model, data, settings, words)
     unchecked = fpflow.train.__wrapped__  # the annotations would refuse some of these first
     with pytest.raises(ValueError, match=words):
         unchecked(model, OU, data, **{**SETTINGS, **settings})
+
+
+def test_another_weight_key_rate_or_number_of_steps_compiles_nothing(compilations):
+    model = fpflow.PotentialMLP(2, width=8, depth=2, key=jr.key(0))
+    settings = {"batch_size": 64, "chunk": 10, "optimiser": fpflow.Soap()}
+
+    def run(weight, steps, peak, seed):
+        schedule = fpflow.Cosine(peak=peak)
+        fpflow.train(
+            model, OU, GAUSSIAN, fp_weight=weight, num_steps=steps, schedule=schedule,
+            key=jr.key(seed), **settings,
+        )  # fmt: skip
+
+    run(0.1, 20, 1e-3, 0)
+    with compilations() as count:
+        run(3.0, 50, 2e-2, 1)
+    assert count() == 0
+    with compilations() as count:  # and the counter can count
+        fpflow.train(model, OU, GAUSSIAN, num_steps=3, batch_size=32, chunk=3, key=jr.key(0))
+    assert count() > 0

@@ -34,6 +34,8 @@ from ._loss import UniformPenalty as UniformPenalty
 from ._loss import UniformTime as UniformTime
 from ._loss import excess_loss as excess_loss
 from ._loss import likelihood_weighting as likelihood_weighting
+from ._loss import no_weighting as no_weighting
+from ._loss import noise_weighting as noise_weighting
 from ._metrics import Estimate as Estimate
 from ._metrics import SampleDistance as SampleDistance
 from ._metrics import Sinkhorn as Sinkhorn

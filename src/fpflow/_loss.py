@@ -10,7 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from ._devices import shared_out
-from ._process import log_noise_ratio, time_at_log_noise_ratio
+from ._process import log_noise_ratio, time_at_log_noise_ratio, transition_variance
 from ._residual import ExactSquare, ResidualSquare
 from ._types import DataLaw, PRNGKey, Process, Scalar, ScoreModel, Time
 
@@ -101,19 +101,39 @@ class NoisedBatch(NamedTuple):
     x: Float[Array, "n dim"]
 
 
-def noised_batch(times: Times, process: Process, data: DataLaw, n: int, key: PRNGKey):
-    """`n` data points, each at its own time, with the noise that moved it there."""
+def noised_batch(
+    times: Times, process: Process, data: DataLaw, n: int, key: PRNGKey, pairs: bool = False
+) -> NoisedBatch:
+    """`n` data points, each at its own time, with the noise that moved it there; as `pairs`, half as
+    many points and times, each with some noise and its negative."""
     key_data, key_time, key_noise = jr.split(key, 3)
-    x0 = data.sample(key_data, n)
-    t, weight = times.sample(process, key_time, n)
+    drawn = -(-n // 2) if pairs else n
+    x0 = data.sample(key_data, drawn)
+    t, weight = times.sample(process, key_time, drawn)
     mean, std = jax.vmap(process.transition)(t, x0)
     noise = jr.normal(key_noise, x0.shape, x0.dtype)
+    if pairs:
+        t, weight, std, mean = (jnp.concatenate([a, a])[:n] for a in (t, weight, std, mean))
+        noise = jnp.concatenate([noise, -noise])[:n]
     return NoisedBatch(t, weight, std, noise, mean + std[:, None] * noise)
 
 
 def likelihood_weighting(process: Process, t: Time) -> Scalar:
     r"""$\lambda = g^2$: the weight for which the loss bounds the Kullback--Leibler divergence."""
     return process.diffusion(t) ** 2
+
+
+def no_weighting(process: Process, t: Time) -> Scalar:
+    r"""$\lambda = 1$."""
+    del process
+    return jnp.ones_like(t)
+
+
+def noise_weighting(process: Process, t: Time) -> Scalar:
+    r"""$\lambda = \sigma^2(t) / \sigma^2(t_1)$: small times, where a network cannot follow the data's
+    edges and the residual is largest, do not outweigh all others."""
+    end = jnp.full_like(t, process.t1)
+    return transition_variance(process, t) / transition_variance(process, end)
 
 
 class DenoisingScoreMatching(eqx.Module):
@@ -124,11 +144,14 @@ class DenoisingScoreMatching(eqx.Module):
     - `times`: where in time it is taken: `NoiseRatioTime()`, `UniformTime()` or `BetaTime()`.
     - `weighting`: $\lambda$, a function `(process, t)`.
     - `factor`: $c$; one half makes $L$ the loss of the published code in dimension two.
+    - `pairs`: whether noise comes in pairs $\pm z$ about one data point: as $t \to t_0$ the error of the
+      gradient then is smaller by a factor of the order of $\sigma$.
     """
 
     times: Times = NoiseRatioTime()
     weighting: Callable[[Process, Time], Scalar] = likelihood_weighting
     factor: float = 0.5
+    pairs: bool = True
 
     def __call__(self, model: ScoreModel, process: Process, batch: NoisedBatch) -> Scalar:
         """The loss on one batch, shape `()`."""
@@ -223,7 +246,7 @@ class UniformPenalty(eqx.Module):
 
 
 class MarginalPenalty(eqx.Module):
-    r"""$E\,r^2$ over $t \sim U(t_0, t_1)$ and $x \sim p_t$: the residual where the samplers go.
+    r"""$E\,\lambda(t)\,r^2$ over $t \sim U(t_0, t_1)$ and $x \sim p_t$: the residual where samplers go.
 
     The points are the noised data of the batch, with its times and weights, so that small times
     are well sampled.
@@ -232,14 +255,18 @@ class MarginalPenalty(eqx.Module):
 
     - `num_points`: how many points of the batch are used.
     - `square`: the way to $r^2$: `ExactSquare()`, or with probes in high dimensions.
+    - `weighting`: $\lambda$, a function `(process, t)`: `fpflow.noise_weighting` or
+      `fpflow.no_weighting`.
     """
 
     num_points: int = 1024
     square: ResidualSquare = ExactSquare()
+    weighting: Callable[[Process, Time], Scalar] = noise_weighting
 
     def __call__(self, model, process: Process, batch: NoisedBatch, key: PRNGKey) -> Scalar:
         """The penalty at points of the batch, shape `()`."""
-        # Times are stratified in order, so a stride keeps them spread.
+        # Times are stratified in order, once or, with pairs, twice: a stride keeps them spread.
         stride = max(batch.t.shape[0] // self.num_points, 1)
         t, x, weight = batch.t[::stride], batch.x[::stride], batch.weight[::stride]
+        weight = weight * jax.vmap(lambda t: self.weighting(process, t))(t)
         return jnp.mean(weight * _squares(self.square, model, process, t, x, key))

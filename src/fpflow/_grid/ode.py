@@ -6,6 +6,8 @@ divergence is needed. Image cells are cut into two triangles with signed areas: 
 integrator folds the grid, the folds cancel.
 """
 
+import warnings
+
 import diffrax
 import equinox as eqx
 import jax
@@ -17,6 +19,10 @@ from .._model import model_dtype
 from .._types import Process, ScoreModel
 from .._window import GridDensity, Window, product_grid
 from .evaluate import check_grid, coarser, extrapolated, on_points
+
+# Steps at first and at most, the error beyond which there are more, and that of a warning.
+_FEWEST, _MOST = 40, 640
+_DOUBTFUL, _USELESS = 0.02, 0.1
 
 
 @eqx.filter_jit
@@ -80,7 +86,7 @@ def grid_density_ode(
     window: Window | None = None,
     *,
     refine: int = 2,
-    num_steps: int = 40,
+    num_steps: int | None = None,
 ) -> GridDensity:
     r"""The law of the exact probability-flow ODE at $t_0$ as probabilities of cells.
 
@@ -93,16 +99,34 @@ def grid_density_ode(
     - `process`: gives $f$, $g$ and the prior.
     - `window`: the cells of the result, `Window()` by default.
     - `refine`: each cell is cut into `refine` x `refine` for the computation, at least 2.
-    - `num_steps`: time steps, cubically graded towards $t_0$; six score evaluations each.
+    - `num_steps`: time steps, cubically graded towards $t_0$; six score evaluations each. By default
+      40, doubled up to 640 while `error` is above 0.02 and falls: steep scores need them.
 
     **Returns:** a `GridDensity`: Richardson's extrapolation of this computation and one with half
-    the refinement and half the steps; `error` comes from their difference.
+    the refinement and half the steps; `error` comes from their difference. Warns where it stays
+    above 0.1, which is no result.
 
     **Raises:** `ValueError` for bad arguments; `FloatingPointError` if the score is not finite
     along the flow.
     """
     window = Window() if window is None else window
-    check_grid(model, process, window, refine=refine, num_steps=num_steps)
-    fine = _mass_in_window(model, process, window, refine, num_steps)
-    coarse = _mass_in_window(model, process, window, *coarser(refine, num_steps))
-    return extrapolated(fine, coarse, refine, window)
+    steps = _FEWEST if num_steps is None else num_steps
+    check_grid(model, process, window, refine=refine, num_steps=steps)
+
+    def with_steps(steps: int) -> GridDensity:
+        fine = _mass_in_window(model, process, window, refine, steps)
+        coarse = _mass_in_window(model, process, window, *coarser(refine, steps))
+        return extrapolated(fine, coarse, refine, window)
+
+    found, before = with_steps(steps), np.inf
+    while num_steps is None and steps < _MOST and _DOUBTFUL < found.error < before / 2:
+        steps, before = 2 * steps, found.error
+        found = with_steps(steps)
+    if found.error > _USELESS:
+        warnings.warn(
+            f"the density of the ODE on the grid may be off by {found.error:.2g} in total variation "
+            f"with {steps} steps: the score is steep or the cells are coarse; raise `num_steps` or the "
+            "nodes of the window.",
+            stacklevel=2,
+        )
+    return found

@@ -76,8 +76,8 @@ class Soap(eqx.Module):
     """
 
     b1: float = 0.95
-    b2: float = 0.95
-    memory: float = 0.95
+    b2: float = 0.99
+    memory: float = 0.99
     every: int = 10
     largest: int = 512
     eps: float = 1e-8

@@ -68,7 +68,9 @@ def run_chunk(state, model, process, data, loss, penalty, fp_weight, settings, k
     def loss_parts(params, key):
         net = eqx.combine(params, static)
         key_batch, key_penalty = jr.split(key)
-        batch = shared_out(noised_batch(loss.times, process, data, batch_size, key_batch))
+        batch = shared_out(
+            noised_batch(loss.times, process, data, batch_size, key_batch, loss.pairs)
+        )
         dsm = loss(net, process, batch)
         if penalty is None:
             return dsm, (dsm, jnp.full_like(dsm, jnp.nan))

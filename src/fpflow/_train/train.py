@@ -19,7 +19,7 @@ from .._loss import DenoisingScoreMatching, MarginalPenalty, Penalty
 from .._model import check_counts, check_dims, check_has_score, check_key, check_score
 from .._types import ArrayLike, DataLaw, PotentialModel, PRNGKey, Process, ScoreModel
 from ..datasets import as_data
-from .optimiser import Adam, Optimiser
+from .optimiser import Optimiser, Soap
 from .schedule import Cosine, Schedule
 from .step import init_state, run_chunk
 
@@ -84,7 +84,7 @@ def train(
     fp_weight: float = 0.0,
     loss: DenoisingScoreMatching | None = None,
     penalty: Penalty | None = None,
-    num_steps: int = 20_000,
+    num_steps: int = 10_000,
     batch_size: int = 2048,
     schedule: Schedule | None = None,
     optimiser: Optimiser | None = None,
@@ -108,8 +108,8 @@ def train(
       `UniformPenalty()` over $\Omega \times [t_0, t_1]$.
     - `num_steps`: optimiser steps.
     - `batch_size`: fresh data points in each step.
-    - `schedule`: the learning rate, `Cosine()` (default) or `Staged()`.
-    - `optimiser`: `Adam()` (default), `Soap()`, or an optax transformation that scales by one.
+    - `schedule`: the learning rate, `Cosine(peak=1e-2)` (default) or `Staged()`.
+    - `optimiser`: `Soap()` (default), `Adam()`, or an optax transformation that scales by one.
     - `ema_decay`: memory of the parameter average, in $[0, 1)$; zero returns the last step.
     - `chunk`: steps in one compiled call, and in one entry of the history. It changes no result.
     - `mesh`: a `jax.sharding.Mesh` of devices that share each batch; it changes results by round-off.
@@ -126,9 +126,9 @@ def train(
     _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_decay, chunk, key)
     batch_size, chunk = int(batch_size), int(chunk)
     loss = DenoisingScoreMatching() if loss is None else loss
-    schedule = Cosine() if schedule is None else schedule
+    schedule = Cosine(peak=1e-2) if schedule is None else schedule
     penalty = MarginalPenalty() if penalty is None else penalty
-    optimiser = Adam() if optimiser is None else optimiser
+    optimiser = Soap() if optimiser is None else optimiser
     # As arrays: another rate compiles nothing new.
     schedule = jax.tree.map(lambda v: jnp.asarray(v) if isinstance(v, float) else v, schedule)
     settings = (
