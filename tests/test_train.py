@@ -121,12 +121,17 @@ def test_renewed_adam_forgets():
     """The first step of Adam is its rate in every parameter, and so is the first of a new stage."""
     model = LinearScore(jnp.array([[1.0, 0.4], [-0.3, 3.0]]))
     staged = fpflow.Staged(rates=(1e-2, 1e-3), shares=(0.5, 0.5))
+    adam = fpflow.Adam()
     fifth = fpflow.train(
-        model, OU, GAUSSIAN, **{**SETTINGS, "schedule": Stop(5), "num_steps": 10, "chunk": 1}
+        model,
+        OU,
+        GAUSSIAN,
+        **{**SETTINGS, "schedule": Stop(5), "num_steps": 10, "chunk": 1},
+        optimiser=adam,
     ).last.matrix
     sixth = fpflow.train(
         model, OU, GAUSSIAN,
-        **{**SETTINGS, "schedule": First(staged, 6), "num_steps": 10, "chunk": 1},
+        **{**SETTINGS, "schedule": First(staged, 6), "num_steps": 10, "chunk": 1}, optimiser=adam,
     ).last.matrix  # fmt: skip
     np.testing.assert_allclose(jnp.abs(sixth - fifth), 1e-3, rtol=1e-5)
 

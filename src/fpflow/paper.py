@@ -186,7 +186,7 @@ STANDARD = Preset(
     name="standard",
     meaning="the best networks of the paper's size that two CPU cores train within half an hour",
     plain=_OURS,
-    regularised=dataclasses.replace(_OURS, num_steps=4000, schedule=Cosine(peak=3e-3)),
+    regularised=dataclasses.replace(_OURS, num_steps=6000, schedule=Cosine(peak=3e-3)),
     warm_start=True,
     betas=_SMOOTH,
     curl_steps=5000,

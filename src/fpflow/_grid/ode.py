@@ -14,45 +14,45 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._dynamics import flow_velocity, graded_times
+from .._dynamics import flow_velocity
 from .._model import model_dtype
 from .._types import Process, ScoreModel
 from .._window import GridDensity, Window, product_grid
 from .evaluate import check_grid, coarser, extrapolated, on_points
 
-# Steps at first and at most, the error beyond which there are more, and that of a warning.
-_FEWEST, _MOST = 40, 640
-_DOUBTFUL, _USELESS = 0.02, 0.1
+# Beyond this error there is a warning.
+_USELESS = 0.1
+
+
+def _largest(error):
+    """The norm of the step controller: that of the corner which is carried worst."""
+    return jnp.abs(error).max()
 
 
 @eqx.filter_jit
-def _carry(model, process, dtype, corners, times):
-    """The corners at $t_1$, having started at $t_0$, shape `(n, dim)`."""
+def _carry(model, process, dtype, corners, tolerance):
+    """The corners at $t_1$, having started at $t_0$, shape `(n, dim)`, NaN where the solver gave up."""
 
     def velocity(t, x, _):
         t_model = t.astype(dtype)
         return on_points(lambda x: flow_velocity(model, process, t_model, x), x, dtype)
 
+    start, end = (jnp.asarray(t, corners.dtype) for t in (process.t0, process.t1))
+    controller = diffrax.PIDController(rtol=tolerance, atol=tolerance, norm=_largest)
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(velocity),
-        diffrax.Tsit5(),
-        times[0],
-        times[-1],
-        None,
-        corners,
-        stepsize_controller=diffrax.StepTo(times),
-        max_steps=len(times),
-    )
-    return solution.ys[-1]  # pyright: ignore
+        diffrax.ODETerm(velocity), diffrax.Tsit5(), start, end, (end - start) * 1e-5, corners,
+        stepsize_controller=controller, max_steps=4096, throw=False, adjoint=diffrax.ForwardMode(),
+    )  # fmt: skip
+    arrived = solution.result == diffrax.RESULTS.successful
+    return jnp.where(arrived, solution.ys[-1], jnp.nan)  # pyright: ignore
 
 
-def _mass_in_window(model, process, window, refine, num_steps):
+def _mass_in_window(model, process, window, refine, tolerance):
     edges = window.edges(refine)
     corners = product_grid(edges, window.dim)
-    times = graded_times(process.t0, process.t1, num_steps)[::-1].copy()
     with jax.enable_x64(True):
         carried = _carry(
-            model, process, model_dtype(model), jnp.asarray(corners), jnp.asarray(times)
+            model, process, model_dtype(model), jnp.asarray(corners), jnp.asarray(tolerance)
         )
         grid = carried.reshape(*[len(edges)] * window.dim, window.dim)
         cells = np.asarray((_intervals if window.dim == 1 else _quadrilaterals)(process, grid))
@@ -86,7 +86,7 @@ def grid_density_ode(
     window: Window | None = None,
     *,
     refine: int = 2,
-    num_steps: int | None = None,
+    tolerance: float = 1e-4,
 ) -> GridDensity:
     r"""The law of the exact probability-flow ODE at $t_0$ as probabilities of cells.
 
@@ -99,34 +99,27 @@ def grid_density_ode(
     - `process`: gives $f$, $g$ and the prior.
     - `window`: the cells of the result, `Window()` by default.
     - `refine`: each cell is cut into `refine` x `refine` for the computation, at least 2.
-    - `num_steps`: time steps, cubically graded towards $t_0$; six score evaluations each. By default
-      40, doubled up to 640 while `error` is above 0.02 and falls: steep scores need them.
+    - `tolerance`: of one step, absolute and relative, for the corner that is carried worst.
 
     **Returns:** a `GridDensity`: Richardson's extrapolation of this computation and one with half
-    the refinement and half the steps; `error` comes from their difference. Warns where it stays
-    above 0.1, which is no result.
+    the refinement; `error` comes from their difference. Warns where it is above 0.1.
 
     **Raises:** `ValueError` for bad arguments; `FloatingPointError` if the score is not finite
     along the flow.
     """
     window = Window() if window is None else window
-    steps = _FEWEST if num_steps is None else num_steps
-    check_grid(model, process, window, refine=refine, num_steps=steps)
-
-    def with_steps(steps: int) -> GridDensity:
-        fine = _mass_in_window(model, process, window, refine, steps)
-        coarse = _mass_in_window(model, process, window, *coarser(refine, steps))
-        return extrapolated(fine, coarse, refine, window)
-
-    found, before = with_steps(steps), np.inf
-    while num_steps is None and steps < _MOST and _DOUBTFUL < found.error < before / 2:
-        steps, before = 2 * steps, found.error
-        found = with_steps(steps)
+    check_grid(model, process, window, refine=refine)
+    if not 0 < tolerance < 1:
+        raise ValueError(f"`tolerance` must lie in (0, 1), got {tolerance}.")
+    fine, coarse = (
+        _mass_in_window(model, process, window, cut, tolerance)
+        for cut in (refine, coarser(refine, 1)[0])
+    )
+    found = extrapolated(fine, coarse, refine, window)
     if found.error > _USELESS:
         warnings.warn(
-            f"the density of the ODE on the grid may be off by {found.error:.2g} in total variation "
-            f"with {steps} steps: the score is steep or the cells are coarse; raise `num_steps` or the "
-            "nodes of the window.",
+            f"the density of the ODE on the grid may be off by {found.error:.2g} in total variation: "
+            "its features are finer than the cells; raise `refine` or the nodes of the window.",
             stacklevel=2,
         )
     return found
