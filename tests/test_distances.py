@@ -38,7 +38,7 @@ def test_divergences_of_gaussians():
 def test_floors_come_from_the_masses_without_extrapolation():
     model = LinearScore(jnp.diag(jnp.array([2.2, 1.9])))
     window = fpflow.Window(-4.0, 4.0, 32)
-    ode = fpflow.grid_density_ode(model, OU, window, num_steps=10)
+    ode = fpflow.grid_density_ode(model, OU, window)
     sde = fpflow.grid_density_sde(model, OU, window, num_steps=20)
     found = fpflow.total_variation(ode, sde)
     plain = np.abs(ode.unextrapolated - sde.unextrapolated).sum() / 2

@@ -49,7 +49,8 @@ def extrapolated(fine: np.ndarray, coarse: np.ndarray, refine: int, window: Wind
     """
     if not (np.isfinite(fine).all() and np.isfinite(coarse).all()):
         raise FloatingPointError(
-            "the density is not finite: `model.score` returned NaN or Inf on the grid."
+            "the density is not finite: `model.score` returned NaN or Inf on the grid, or its flow is "
+            "too steep to be followed."
         )
     gain = (refine / coarser(refine, 1)[0]) ** 2 - 1
     best = fine + (fine - coarse) / gain
