@@ -33,7 +33,7 @@ for n in (None, 1, 2, 4):
     x = law.sample(jr.key(2), 7)
     trained = fpflow.train(
         model, OU, law, fp_weight=0.1, penalty=fpflow.UniformPenalty(64), num_steps=5, batch_size=64,
-        chunk=5, mesh=mesh(n), key=jr.key(3),
+        chunk=5, mesh=mesh(n), optimiser=fpflow.Adam(), schedule=fpflow.Cosine(), key=jr.key(3),
     )
     found[str(n)] = {
         "ode": fpflow.sample_ode(model, OU, 20_000, **few),
@@ -66,6 +66,7 @@ def test_devices_change_no_bit_of_a_sample(far, law):
 @pytest.mark.parametrize("name", ["log p_ODE", "log p_SDE", "bound", "loss", "weight"])
 def test_devices_change_other_results_by_round_off(far, name):
     # Fewer points side by side, and sums over a batch in another order: some 1e-7 of values up to 30.
+    # Trained by Adam: the axes of Soap start undecided and multiply round-off in the first steps.
     assert far[name] < 1e-4
 
 
