@@ -194,7 +194,8 @@ def test_steep_scores_are_followed():
         fpflow.grid_density_ode(Steep(), OU, window, tolerance=tolerance)
         for tolerance in (1e-4, 1e-7)
     )
-    assert np.abs(coarse.mass - fine.mass).sum() / 2 < 1e-3
+    # Measured 5e-6; a tolerance of 1e-2 moves them by 2e-4.
+    assert np.abs(coarse.mass - fine.mass).sum() / 2 < 5e-5
 
 
 def test_negative_margin_is_refused():
