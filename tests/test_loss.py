@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import beta, kstest
 
 import fpflow
+from fpflow._blocks import block_mean
 from fpflow._loss import noised_batch
 from known import OU, PROCESSES, LinearScore, Stretch, mixture
 
@@ -172,3 +173,25 @@ def test_penalties_are_means_of_the_squared_residual():
     values = [fpflow.UniformPenalty(4000)(model, OU, batch, jr.key(k)) for k in range(8)]
     error = np.hypot(norm.standard_error, np.std(values, ddof=1) / 8**0.5)
     assert abs(np.mean(values) - norm.value) < 5 * error
+
+
+@pytest.mark.parametrize("rows", [24, 26], ids=["divided", "with a rest"])
+def test_a_mean_in_blocks_is_the_mean_and_so_is_its_gradient(rows):
+    with jax.enable_x64(True):
+        model = fpflow.PotentialMLP(2, width=5, depth=1, key=jr.key(0))
+        model = jax.tree.map(lambda a: a.astype(float) if eqx.is_array(a) else a, model)
+        x, keys = jr.normal(jr.key(1), (rows, 2)), jr.split(jr.key(2), rows)
+
+        def terms(model, rows):
+            x, keys = rows
+            shift = jax.vmap(lambda key: jr.normal(key, (2,)))(keys)
+            return jnp.sum(model.score(0.3, x + shift) ** 2, axis=1)
+
+        def mean(model, size):
+            return 3 * block_mean(terms, model, (x, keys), size)
+
+        whole = eqx.filter_value_and_grad(mean)(model, rows)
+        parts = eqx.filter_jit(eqx.filter_value_and_grad(mean))(model, 8)
+        # Sums of 26 terms in another order, in double precision.
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), whole, parts)
+        assert float(mean(model, 8)) == pytest.approx(float(whole[0]), rel=1e-12)

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+import scipy.special
 
 import fpflow
+from fpflow._model.network import softplus_and_slope
 from known import ROUND_OFF
 
 T, X = jnp.array(0.3), jnp.array([0.4, -1.1])
@@ -52,6 +54,16 @@ def test_parameter_gradients_of_the_score_match_automatic_ones(beta):
         strict=True,
     ):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=beta * ROUND_OFF)
+
+
+def test_the_softplus_is_that_of_the_library():
+    """In single precision the logarithm is a polynomial: right to two units of the last digit, far
+    out too, where the value is tiny."""
+    h = jnp.linspace(-12, 12, 20_001, dtype=jnp.float32)
+    value, slope = softplus_and_slope(2.0, h)
+    h = np.asarray(h, float)
+    np.testing.assert_allclose(value, np.logaddexp(0, 2 * h) / 2, rtol=5e-7)
+    np.testing.assert_allclose(slope, scipy.special.expit(2 * h), rtol=5e-7)
 
 
 def test_extreme_inputs_stay_finite():

@@ -120,7 +120,7 @@ def test_batches_and_order_do_not_change_samples():
     settings = {"num_steps": 4, "key": jr.key(3)}
     for sampler in (fpflow.sample_ode, fpflow.sample_sde):
         whole = sampler(model, OU, 10_000, **settings)
-        parts = sampler(model, OU, 10_000, batch_size=4096, **settings)
+        parts = sampler(model, OU, 10_000, batch_size=8192, **settings)
         np.testing.assert_array_equal(whole, parts)
         assert whole.shape == (10_000, 2)
     assert len(np.unique(np.asarray(whole)[:, 0])) == 10_000

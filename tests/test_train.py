@@ -48,7 +48,8 @@ def test_the_penalty_pulls_the_residual_down_and_reaches_the_gradient():
                 result.model, OU, num_times=512, points_per_time=8, key=jr.key(2)
             ).value
         )
-    assert norms[1] < 0.2 * norms[0]
+    # Over keys the ratio is .12 to .23; a penalty whose gradient is lost leaves it at one.
+    assert norms[1] < 0.5 * norms[0]
     assert np.isfinite(batch_norm)
 
 

@@ -27,12 +27,17 @@ def over_devices(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..
 
 
 def shared_out(tree: Any) -> Any:
-    """Arrays whose leading axis is cut among the devices of the mesh in force, if there is one."""
+    """Arrays whose leading axis is cut among the devices of the mesh in force, if there is one; those
+    that the devices do not divide stay whole on each."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return tree
     rows = PartitionSpec(mesh.axis_names)
-    return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, rows), tree)
+
+    def cut(a):
+        return a if len(a) % mesh.size else jax.lax.with_sharding_constraint(a, rows)
+
+    return jax.tree.map(cut, tree)
 
 
 def check_mesh(mesh: Any) -> None:

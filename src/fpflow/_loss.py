@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
+from ._blocks import block_mean
 from ._devices import shared_out
 from ._process import log_noise_ratio, time_at_log_noise_ratio, transition_variance
 from ._residual import ExactSquare, ResidualSquare
@@ -155,10 +156,14 @@ class DenoisingScoreMatching(eqx.Module):
 
     def __call__(self, model: ScoreModel, process: Process, batch: NoisedBatch) -> Scalar:
         """The loss on one batch, shape `()`."""
-        score = jax.vmap(model.score)(batch.t, batch.x)
-        square = jnp.sum((batch.std[:, None] * score + batch.noise) ** 2, axis=1)
-        weight = batch.weight * jax.vmap(lambda t: self.weighting(process, t))(batch.t)
-        return self.factor * jnp.mean(weight / batch.std**2 * square)
+        weighting = jax.vmap(lambda t: self.weighting(process, t))
+
+        def terms(model, batch):
+            score = jax.vmap(model.score)(batch.t, batch.x)
+            square = jnp.sum((batch.std[:, None] * score + batch.noise) ** 2, axis=1)
+            return batch.weight * weighting(batch.t) / batch.std**2 * square
+
+        return self.factor * block_mean(terms, model, batch, size=4096)
 
 
 class ExcessLoss(NamedTuple):
@@ -214,10 +219,15 @@ def excess_loss(
     return ExcessLoss(float(terms.mean()), float(terms.std(ddof=1) / num_points**0.5))
 
 
-def _squares(square, model, process, t, x, key):
-    return jax.vmap(lambda t, x, key: square(model, process, t, x, key))(
-        t, x, jr.split(key, len(t))
-    )
+def _mean_square(square, model, process, t, x, weight, key):
+    r"""The mean of $w r^2$ over points."""
+
+    def terms(model, rows):
+        t, x, weight, key = rows
+        squares = jax.vmap(lambda t, x, key: square(model, process, t, x, key))(t, x, key)
+        return weight * squares
+
+    return block_mean(terms, model, (t, x, weight, jr.split(key, len(t))), size=1024)
 
 
 class UniformPenalty(eqx.Module):
@@ -242,7 +252,7 @@ class UniformPenalty(eqx.Module):
         shape = (self.num_points, batch.x.shape[1])
         x = jr.uniform(key_place, shape, batch.x.dtype, self.low, self.high)
         t, x = shared_out((t, x))
-        return jnp.mean(_squares(self.square, model, process, t, x, key_square))
+        return _mean_square(self.square, model, process, t, x, jnp.ones_like(t), key_square)
 
 
 class MarginalPenalty(eqx.Module):
@@ -269,4 +279,4 @@ class MarginalPenalty(eqx.Module):
         stride = max(batch.t.shape[0] // self.num_points, 1)
         t, x, weight = batch.t[::stride], batch.x[::stride], batch.weight[::stride]
         weight = weight * jax.vmap(lambda t: self.weighting(process, t))(t)
-        return jnp.mean(weight * _squares(self.square, model, process, t, x, key))
+        return _mean_square(self.square, model, process, t, x, weight, key)

@@ -112,7 +112,8 @@ def train(
     - `optimiser`: `Soap()` (default), `Adam()`, or an optax transformation that scales by one.
     - `ema_decay`: memory of the parameter average, in $[0, 1)$; zero returns the last step.
     - `chunk`: steps in one compiled call, and in one entry of the history. It changes no result.
-    - `mesh`: a `jax.sharding.Mesh` of devices that share each batch; it changes results by round-off.
+    - `mesh`: a `jax.sharding.Mesh` of devices that share each batch, where they divide it; it
+      changes results by round-off.
     - `progress`: a progress bar; by default only on a terminal.
     - `key`: a `jax.random.key`.
 
