@@ -16,8 +16,8 @@ SOURCE = ROOT / "src" / "fpflow"
 # From the top of the hill to its foot: a room may import from those before it.
 ROOMS = (
     "_types", "_devices", "_blocks", "_calculus", "_process", "_window", "datasets", "_model",
-    "_dynamics", "_residual", "_loss", "_train", "_sample", "_likelihood", "_grid", "_metrics", "_accounting", "plot",
-    "_report", "paper", "__main__",
+    "_dynamics", "_residual", "_loss", "_train", "_sample", "_likelihood", "_grid", "_metrics",
+    "_accounting", "plot", "_report", "paper", "__main__",
 )  # fmt: skip
 
 # A package that only one room may know.
