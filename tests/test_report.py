@@ -96,7 +96,7 @@ def test_split_in_five_dimensions():
 
 
 def test_report_of_a_trained_network_prints_saves_and_draws(tmp_path):
-    model = fpflow.load(__file__.replace("test_report.py", "networks/mixture.npz"))
+    model = fpflow.load(__file__.replace("test_report.py", "networks/mixture.fpflow"))
     settings = fpflow.ReportSettings(
         num_samples=1000, repeats=2, num_points=8, num_paths=16, etas=(0.0, 1.0), theorem=False,
         ode_steps=20, sde_steps=20,
@@ -193,14 +193,16 @@ def test_bad_input_is_refused():
 
 def test_saved_models_come_back_and_damaged_ones_do_not(tmp_path):
     model = fpflow.ScoreMLP(3, width=5, depth=2, beta=7.0, key=jr.key(0))
-    path = tmp_path / "model.npz"
+    path = tmp_path / "model.fpflow"
     fpflow.save(path, model)
     back = fpflow.load(path)
     t, x = jnp.array(0.4), jnp.array([0.1, 0.2, -0.3])
     np.testing.assert_array_equal(back.score(t, x), model.score(t, x))
-    assert type(back) is fpflow.ScoreMLP and [p.name for p in tmp_path.iterdir()] == ["model.npz"]
+    assert type(back) is fpflow.ScoreMLP and [p.name for p in tmp_path.iterdir()] == [
+        "model.fpflow"
+    ]
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ValueError, match="is no model saved by `fpflow.save`"):
+    with pytest.raises(ValueError, match="model.fpflow cannot be used: its SHA-256"):
         fpflow.load(path)
     with pytest.raises(FileNotFoundError):
         fpflow.load(tmp_path / "nothing.npz")

@@ -16,6 +16,7 @@ from ._calculus import laplacian as laplacian
 from ._calculus import potential_jet as potential_jet
 from ._dynamics import family_drift as family_drift
 from ._dynamics import flow_velocity as flow_velocity
+from ._files import DamagedFile as DamagedFile
 from ._grid import grid_density_ode as grid_density_ode
 from ._grid import grid_density_sde as grid_density_sde
 from ._likelihood import EvidenceBound as EvidenceBound
@@ -77,6 +78,7 @@ from ._residual import log_fp_residual as log_fp_residual
 from ._residual import residual_norm as residual_norm
 from ._residual import residual_profile as residual_profile
 from ._residual import score_fp_residual as score_fp_residual
+from ._run import TrainingInterrupted as TrainingInterrupted
 from ._sample import sample_histogram as sample_histogram
 from ._sample import sample_ode as sample_ode
 from ._sample import sample_sde as sample_sde

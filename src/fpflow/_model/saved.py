@@ -1,25 +1,25 @@
 """A finished network in a file: arrays and a JSON header, no pickle."""
 
-import json
+import itertools
 import os
-import pathlib
-import zipfile
+from typing import Any
 
 import numpy as np
 
+from .._files import DamagedFile, read_arrays, write_arrays
 from .potential import PotentialMLP
 from .score import ScoreMLP
 
-_FORMAT = 1
+_FORMAT = 2
 _KINDS = {"PotentialMLP": PotentialMLP, "ScoreMLP": ScoreMLP}
 
 
-def save(path: str | pathlib.Path, model: PotentialMLP | ScoreMLP) -> None:
-    """Writes a `PotentialMLP` or `ScoreMLP` to an `.npz` file, whole or not at all.
+def save(path: str | os.PathLike, model: PotentialMLP | ScoreMLP) -> None:
+    """Writes a `PotentialMLP` or `ScoreMLP` to a file, whole or not at all.
 
     **Arguments:**
 
-    - `path`: the file; it is replaced where it exists.
+    - `path`: the file, by habit `name.fpflow`; it is replaced where it exists.
     - `model`: the network.
 
     **Raises:** `ValueError` for another kind of model.
@@ -28,33 +28,37 @@ def save(path: str | pathlib.Path, model: PotentialMLP | ScoreMLP) -> None:
     if kind not in _KINDS:
         raise ValueError(f"`model` must be one of {', '.join(_KINDS)}, got {kind}.")
     network = model.network
-    header = {"format": _FORMAT, "kind": kind, "beta": network.beta, "layers": len(network.weights)}
-    arrays = {f"w{k}": np.asarray(w) for k, w in enumerate(network.weights)}
-    arrays |= {f"b{k}": np.asarray(b) for k, b in enumerate(network.biases)}
-    target = pathlib.Path(path)
-    partial = target.with_name(f".{target.name}.partial")
-    with open(partial, "wb") as file:
-        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(target)
+    sizes = [network.weights[0].shape[1], *(w.shape[0] for w in network.weights)]
+    dtype = str(network.weights[0].dtype)
+    header = {
+        "format": _FORMAT, "kind": kind, "beta": network.beta, "sizes": sizes, "dtype": dtype,
+    }  # fmt: skip
+    write_arrays(path, header, [np.asarray(a) for a in (*network.weights, *network.biases)])
 
 
-def load(path: str | pathlib.Path) -> PotentialMLP | ScoreMLP:
+def load(path: str | os.PathLike) -> PotentialMLP | ScoreMLP:
     """Reads what `save` wrote.
 
-    **Raises:** `ValueError` for a file that is damaged or no saved model, `FileNotFoundError` where
-    there is none.
+    **Raises:** `DamagedFile`, a `ValueError`, for a file that is damaged or no saved model;
+    `FileNotFoundError` where there is none.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            header = json.loads(arrays["header"].tobytes())
-            if header["format"] != _FORMAT:
-                raise ValueError(f"format {header['format']}, this version reads {_FORMAT}")
-            layers = [(arrays[f"w{k}"], arrays[f"b{k}"]) for k in range(header["layers"])]
-        return _KINDS[header["kind"]].from_layers(layers, beta=header["beta"])
-    except FileNotFoundError:
-        raise
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile, TypeError) as error:
-        raise ValueError(f"{path} is no model saved by `fpflow.save`: {error}.") from error
+    header: dict[str, Any]
+    header, _ = read_arrays(path, None)
+    if header.get("kind") not in _KINDS or header.get("format") != _FORMAT:
+        raise DamagedFile(
+            f"{path} cannot be used: it holds {header.get('kind')!r} of format "
+            f"{header.get('format')}, not a model saved by `fpflow.save` in format {_FORMAT}."
+        )
+    sizes, dtype, beta = (header.get(name) for name in ("sizes", "dtype", "beta"))
+    if (
+        not (isinstance(sizes, list) and all(isinstance(n, int) and n > 0 for n in sizes))
+        or dtype not in ("float32", "float64", "float16")
+        or not isinstance(beta, float | int)
+    ):
+        raise DamagedFile(f"{path} cannot be used: sizes {sizes}, type {dtype}, beta {beta}.")
+    shapes = [((n_out, n_in), dtype) for n_in, n_out in itertools.pairwise(sizes)]
+    shapes += [((n_out,), dtype) for n_out in sizes[1:]]
+    _, arrays = read_arrays(path, shapes)
+    depth = len(sizes) - 1
+    layers = list(zip(arrays[:depth], arrays[depth:], strict=True))
+    return _KINDS[header["kind"]].from_layers(layers, beta=beta)

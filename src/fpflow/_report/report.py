@@ -1,7 +1,6 @@
 """The gap report: how far the two samplers of a score are apart, and why."""
 
 import dataclasses
-import json
 import pathlib
 import warnings
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from .. import plot
 from .._accounting import KLAccount, TheoremOne
+from .._files import write_json
 from .._metrics import Estimate, SampleDistance, W2Result
 from .._model import as_model, check_dims, check_key, check_score
 from .._residual import ResidualProfile
@@ -76,10 +76,7 @@ class GapReport:
 
     def save(self, path: str | pathlib.Path) -> None:
         """Writes all numbers as JSON, whole or not at all."""
-        target = pathlib.Path(path)
-        partial = target.with_name(f".{target.name}.partial")
-        partial.write_text(json.dumps(self.as_dict(), indent=1))
-        partial.replace(target)
+        write_json(path, self.as_dict())
 
     def plot(self) -> plot.Figure:
         """One page that shows the laws, the split of the gap and where it comes from."""

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import math
+import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -16,7 +18,17 @@ from tqdm import tqdm
 
 from .._devices import automatic, check_mesh
 from .._loss import DenoisingScoreMatching, MarginalPenalty, Penalty
-from .._model import check_counts, check_dims, check_has_score, check_key, check_score
+from .._model import (
+    PotentialMLP,
+    ScoreMLP,
+    check_counts,
+    check_dims,
+    check_has_score,
+    check_key,
+    check_score,
+    save,
+)
+from .._run import Intervals, TrainingInterrupted, caught_signals, open_run
 from .._types import ArrayLike, DataLaw, PotentialModel, PRNGKey, Process, ScoreModel
 from ..datasets import as_data
 from .optimiser import Optimiser, Soap
@@ -91,6 +103,11 @@ def train(
     ema_decay: float = 0.999,
     chunk: int = 250,
     mesh: Mesh | None = None,
+    run_dir: str | os.PathLike | None = None,
+    resume: bool = False,
+    checkpoint_every: int = 1000,
+    keep_checkpoints: int = 3,
+    log_fn: Callable[[int, dict[str, float]], None] | None = None,
     progress: bool | None = None,
     key: PRNGKey,
 ) -> TrainResult:
@@ -114,35 +131,62 @@ def train(
     - `chunk`: steps in one compiled call, and in one entry of the history. It changes no result.
     - `mesh`: a `jax.sharding.Mesh` of devices that share each batch, where they divide it; it
       changes results by round-off.
+    - `run_dir`: a folder for `config.json`, `environment.json`, `metrics.jsonl`, checkpoints and, at
+      the end, the network as `model.fpflow`; it must not hold a run already, unless
+    - `resume`: goes on, bit for bit, from the newest checkpoint in `run_dir` that is whole, or starts
+      where there is none.
+    - `checkpoint_every`: steps between checkpoints, rounded up to whole chunks.
+    - `keep_checkpoints`: how many of the newest stay, besides that of the lowest loss.
+    - `log_fn`: called after each chunk with the steps done and a dictionary of `loss`, `dsm`,
+      `residual` (if there is one), `rate` (steps per second) and `seconds`.
     - `progress`: a progress bar; by default only on a terminal.
     - `key`: a `jax.random.key`.
 
     **Returns:** a `TrainResult`.
 
-    **Raises:** `ValueError` for bad data or settings, `TrainingDiverged` with the last good model
-    when the loss is not finite.
+    **Raises:** `ValueError` for bad data or settings; `TrainingDiverged` with the last good model
+    when the loss is not finite; with a `run_dir`, `TrainingInterrupted` after Ctrl-C or SIGTERM, when
+    a checkpoint has been written, and `DamagedFile` where checkpoints exist and none is whole.
     """
     data = as_data(data)
     check_mesh(mesh)
     _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_decay, chunk, key)
+    check_counts(checkpoint_every=checkpoint_every, keep_checkpoints=keep_checkpoints)
+    if resume and run_dir is None:
+        raise ValueError("`resume=True` needs the `run_dir` to go on from.")
     batch_size, chunk = int(batch_size), int(chunk)
     loss = DenoisingScoreMatching() if loss is None else loss
     schedule = Cosine(peak=1e-2) if schedule is None else schedule
     penalty = MarginalPenalty() if penalty is None else penalty
     optimiser = Soap() if optimiser is None else optimiser
+    run = None
+    if run_dir is not None:
+        run = open_run(
+            run_dir,
+            {
+                "model": model, "process": process, "data": data, "fp_weight": float(fp_weight),
+                "loss": loss, "penalty": penalty, "num_steps": int(num_steps),
+                "batch_size": batch_size, "schedule": schedule, "optimiser": optimiser,
+                "ema_decay": float(ema_decay), "key": key,
+            },
+            resume=resume, keep=keep_checkpoints,
+        )  # fmt: skip
     # As arrays: another rate compiles nothing new.
-    schedule = jax.tree.map(lambda v: jnp.asarray(v) if isinstance(v, float) else v, schedule)
     settings = (
-        schedule,
+        jax.tree.map(lambda v: jnp.asarray(v) if isinstance(v, float) else v, schedule),
         optimiser,
         batch_size,
         jnp.asarray(num_steps),
         jnp.asarray(ema_decay, float),
     )
-
     state = init_state(model, optimiser)
-    intervals: list[tuple[int, float, float, float]] = []
-    start, done = time.perf_counter(), 0
+    intervals: Intervals = []
+    if run is not None:
+        state, intervals = run.newest(state) or (state, intervals)
+        run.write_metrics(intervals)
+    before = intervals[-1][3] if intervals else 0.0
+    start, done = time.perf_counter() - before, int(state.step)
+    saved = done
 
     def result() -> TrainResult:
         columns = np.array(intervals, float).reshape(-1, 4).T
@@ -154,7 +198,9 @@ def train(
     # tqdm reads `disable=None` as: only on a terminal.
     disable = None if progress is None else not progress
     devices = contextlib.nullcontext() if mesh is None else jax.set_mesh(automatic(mesh))
-    with devices, tqdm(total=num_steps, unit="step", desc="train", disable=disable) as bar:
+    signals = contextlib.nullcontext(lambda: None) if run is None else caught_signals()
+    bar = tqdm(total=num_steps, initial=done, unit="step", desc="train", disable=disable)
+    with devices, signals as came, bar:
         while done < num_steps:
             state, (dsm, residual) = run_chunk(
                 state, model, process, data, loss, penalty if fp_weight > 0 else None,
@@ -166,11 +212,44 @@ def train(
                     float(np.asarray(p)[: done - before].mean()) for p in (dsm, residual)
                 )
                 intervals.append((done, dsm, residual, time.perf_counter() - start))
-                bar.set_postfix(dsm=f"{dsm:.4g}", residual=f"{residual:.3g}")
+                _tell(bar, log_fn, run, intervals, fp_weight)
             bar.update(done - before)
             if not state.healthy:
                 raise TrainingDiverged(done, result())
-    return result()
+            signal = came()
+            if run is not None and (
+                signal or done == num_steps or done >= saved + checkpoint_every
+            ):
+                recent = [_total(row, fp_weight) for row in intervals if row[0] > saved]
+                path = run.save(done, state, intervals, float(np.mean(recent)))
+                saved = done
+                if signal and done < num_steps:
+                    raise TrainingInterrupted(done, path, signal)
+    finished = result()
+    if run is not None and isinstance(finished.model, PotentialMLP | ScoreMLP):
+        save(run.path / "model.fpflow", finished.model)
+    return finished
+
+
+def _total(interval, fp_weight) -> float:
+    """The whole loss of an interval."""
+    _, dsm, residual, _ = interval
+    return dsm + fp_weight * residual if fp_weight > 0 else dsm
+
+
+def _tell(bar, log_fn, run, intervals, fp_weight) -> None:
+    """What an interval came to, on the bar, in the run's folder and to the user's hook."""
+    step, dsm, residual, seconds = intervals[-1]
+    previous = intervals[-2] if len(intervals) > 1 else (0, 0.0, 0.0, 0.0)
+    metrics = {"loss": _total(intervals[-1], fp_weight), "dsm": dsm}
+    if fp_weight > 0:
+        metrics["residual"] = residual
+    bar.set_postfix({name: f"{value:.4g}" for name, value in metrics.items() if name != "loss"})
+    if run is not None:
+        run.add_metrics(intervals[-1])
+    if log_fn is not None:
+        rate = (step - previous[0]) / max(seconds - previous[3], 1e-9)
+        log_fn(step, {**metrics, "rate": rate, "seconds": seconds})
 
 
 def _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_decay, chunk, key):

@@ -1,0 +1,215 @@
+"""A run's folder: settings, environment, metrics, checkpoints and the finished model."""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import re
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._files import DamagedFile, read_arrays, write_arrays, write_json, write_whole
+from .describe import describe, environment, fingerprint, tree_fingerprint, versions
+
+_FORMAT = 1
+_NAME = re.compile(r"step-(\d{9})\.fpflow")
+
+_HEADER = {
+    "step": int,
+    "tree": str,
+    "fingerprint": str,
+    "intervals": int,
+    "loss": float | int | str,
+}
+
+# Steps done, loss parts and seconds at the end of each interval.
+Intervals = list[tuple[int, float, float, float]]
+
+
+@dataclasses.dataclass
+class Run:
+    """An open folder; `open_run` makes one.
+
+    **Attributes:**
+
+    - `path`: the folder.
+    - `settings`: what the run was started with, plain.
+    - `keep`: how many of the newest checkpoints stay, besides the best.
+    """
+
+    path: pathlib.Path
+    settings: dict[str, Any]
+    keep: int
+    losses: dict[int, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def checkpoints(self) -> pathlib.Path:
+        """Their folder."""
+        return self.path / "checkpoints"
+
+    def file_of(self, step: int) -> pathlib.Path:
+        """The checkpoint after `step` steps."""
+        return self.checkpoints / f"step-{step:09d}.fpflow"
+
+    def save(self, step: int, state: Any, intervals: Intervals, loss: float) -> pathlib.Path:
+        """Writes a checkpoint and removes those that are neither among the newest nor the best."""
+        header = {
+            "format": _FORMAT, "kind": "checkpoint", "step": step, "loss": loss,
+            "fingerprint": fingerprint(self.settings), "tree": tree_fingerprint(state),
+            "versions": versions(), "settings": self.settings, "intervals": len(intervals),
+        }  # fmt: skip
+        rows = np.array(intervals, float).reshape(-1, 4)
+        path = self.file_of(step)
+        header = describe(header)
+        write_arrays(path, header, [np.asarray(leaf) for leaf in jax.tree.leaves(state)] + [rows])
+        self.losses[step] = loss
+        kept = set(sorted(self.losses)[-self.keep :])
+        kept.add(min(self.losses, key=lambda step: (_or_infinite(self.losses[step]), -step)))
+        for old in set(self.losses) - kept:
+            self.file_of(old).unlink(missing_ok=True)
+            del self.losses[old]
+        return path
+
+    def read(self, path: pathlib.Path, like: Any) -> tuple[Any, Intervals, float]:
+        """One checkpoint, checked against the run and the structure of its state.
+
+        **Raises:** `DamagedFile` with the path and the reason.
+        """
+        header, _ = read_arrays(path, None)
+
+        def refuse(reason: str):
+            raise DamagedFile(f"{path} cannot be used: {reason}.")
+
+        if header.get("kind") != "checkpoint" or header.get("format") != _FORMAT:
+            refuse(f"it is no checkpoint of format {_FORMAT}")
+        for name, kind in _HEADER.items():
+            if not isinstance(header.get(name), kind):
+                refuse(f"its header has {header.get(name)!r} for `{name}`")
+        if self.file_of(header["step"]).name != path.name:
+            refuse(f"it holds step {header['step']}")
+        if header["tree"] != tree_fingerprint(like):
+            refuse("its model or optimiser is of another architecture")
+        if header["fingerprint"] != fingerprint(self.settings):
+            refuse("it belongs to a run with other settings")
+        leaves, structure = jax.tree.flatten(like)
+        shapes = [(tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves]
+        _, arrays = read_arrays(path, [*shapes, ((header["intervals"], 4), "float64")])
+        intervals = [(int(row[0]), *map(float, row[1:])) for row in arrays[-1]]
+        state = jax.tree.unflatten(structure, [jnp.asarray(a) for a in arrays[:-1]])
+        loss = header["loss"]
+        return state, intervals, math.nan if isinstance(loss, str) else loss
+
+    def newest(self, like: Any) -> tuple[Any, Intervals] | None:
+        """State and history of the newest checkpoint that is whole; a warning for each that is not.
+
+        **Raises:** `DamagedFile` where there are checkpoints and none is whole.
+        """
+        found = None
+        files = sorted(
+            (path for path in self.checkpoints.iterdir() if _NAME.fullmatch(path.name)),
+            reverse=True,
+        )
+        for path in files:
+            try:
+                state, intervals, loss = self.read(path, like)
+            except DamagedFile as error:
+                warnings.warn(f"{error} An older one is looked for.", stacklevel=3)
+                continue
+            self.losses[int(path.name[5:14])] = loss
+            found = found or (state, intervals)
+        if files and found is None:
+            raise DamagedFile(
+                f"none of the {len(files)} checkpoints in {self.checkpoints} can be used; see the "
+                "warnings, or start again in another folder."
+            )
+        return found
+
+    def write_metrics(self, intervals: Intervals) -> None:
+        """`metrics.jsonl` afresh, a line an interval."""
+        write_whole(self.path / "metrics.jsonl", "".join(map(_line, intervals)).encode())
+
+    def add_metrics(self, interval: tuple[int, float, float, float]) -> None:
+        """One more line."""
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.write(_line(interval))
+
+
+def _or_infinite(loss: float) -> float:
+    return loss if math.isfinite(loss) else math.inf
+
+
+def _line(interval: tuple[int, float, float, float]) -> str:
+    names = ("step", "dsm", "residual", "seconds")
+    values = (v if math.isfinite(v) else None for v in interval)
+    return json.dumps(dict(zip(names, values, strict=True))) + "\n"
+
+
+def open_run(path: str | os.PathLike, settings: Any, *, resume: bool, keep: int) -> Run:
+    """The folder of a run: a new one, or with `resume` that of a run with the same settings.
+
+    **Arguments:**
+
+    - `settings`: everything that changes a result; described and written to `config.json`.
+
+    **Raises:** `ValueError` for a folder that holds a run while `resume` is false, or one with
+    other settings.
+    """
+    folder, described = pathlib.Path(path), describe(settings)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`run_dir` must be a folder, and {folder} is a file.")
+    config = folder / "config.json"
+    saved = _read_json(config)
+    if "training" in saved:
+        if not resume:
+            raise ValueError(
+                f"`run_dir` = {folder} holds a run already; pass `resume=True` to go on with it, or "
+                "choose another folder."
+            )
+        differing = _differences(saved["training"], described)
+        if differing:
+            raise ValueError(
+                f"the run in {folder} was started with other settings: {'; '.join(differing)}. "
+                "Resume with the same, or choose another folder."
+            )
+    for part in ("checkpoints", "figures"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for stray in folder.rglob(".*.partial"):
+        stray.unlink(missing_ok=True)
+    write_json(folder / "environment.json", environment())
+    write_json(config, {**saved, "training": described})
+    return Run(folder, described, keep)
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise DamagedFile(f"{path} is no JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise DamagedFile(f"{path} is no JSON object.")
+    return found
+
+
+def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """Where two descriptions differ, as words."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+        return [
+            line
+            for key in old
+            for line in _differences(old[key], new[key], f"{name}.{key}" if name else key)
+        ]
+    if old == new:
+        return []
+    return [f"{name} {_short(old)}, now {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
