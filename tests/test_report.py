@@ -16,7 +16,7 @@ import pytest
 matplotlib.use("Agg")
 
 import fpflow
-from fpflow.__main__ import main
+from fpflow._cli import main
 from fpflow._model import as_model
 from known import OU, LinearScore, WithoutPotential, linear_laws, mixture
 

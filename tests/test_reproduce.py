@@ -14,10 +14,10 @@ import pytest
 matplotlib.use("Agg")
 
 import fpflow
-import reproduce
-import reproduce_figures
-import reproduce_tables
 from fpflow import paper
+from fpflow._reproduce import figures as reproduce_figures
+from fpflow._reproduce import run as reproduce
+from fpflow._reproduce import tables as reproduce_tables
 from known import OU
 
 TINY = ["--preset", "quick", "--scale", "1e-6", "--dataset", "mixture"]

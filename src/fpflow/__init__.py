@@ -79,6 +79,8 @@ from ._residual import residual_norm as residual_norm
 from ._residual import residual_profile as residual_profile
 from ._residual import score_fp_residual as score_fp_residual
 from ._run import TrainingInterrupted as TrainingInterrupted
+from ._sample import Trajectories as Trajectories
+from ._sample import ode_trajectories as ode_trajectories
 from ._sample import sample_histogram as sample_histogram
 from ._sample import sample_ode as sample_ode
 from ._sample import sample_sde as sample_sde

@@ -99,7 +99,7 @@ class Run:
         leaves, structure = jax.tree.flatten(like)
         shapes = [(tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves]
         _, arrays = read_arrays(path, [*shapes, ((header["intervals"], 4), "float64")])
-        intervals = [(int(row[0]), *map(float, row[1:])) for row in arrays[-1]]
+        intervals = [(int(k), float(a), float(b), float(c)) for k, a, b, c in arrays[-1]]
         state = jax.tree.unflatten(structure, [jnp.asarray(a) for a in arrays[:-1]])
         loss = header["loss"]
         return state, intervals, math.nan if isinstance(loss, str) else loss

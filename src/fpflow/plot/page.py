@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .panels import COLOURS, density, difference
+from .panels import COLOURS, densities, difference
 
 
 def report_page(report: Any) -> Figure:
@@ -32,10 +32,7 @@ def report_page(report: Any) -> Figure:
 def _draw_plane(report: Any, axes: np.ndarray) -> None:
     laws = report.densities
     window = laws["data"].window
-    # One scale for all three; the 99.8th percentile keeps single sharp cells from darkening the rest.
-    top = max(np.quantile(law.mass, 0.998) for law in laws.values()) / window.cell_width**2
-    for ax, name in zip(axes, ("data", "ODE", "SDE"), strict=False):
-        density(laws[name].mass, window, ax=ax, vmax=top, title=name, colorbar=name == "SDE")
+    densities({name: laws[name] for name in ("data", "ODE", "SDE")}, axes=list(axes[:3]))
     difference(laws["SDE"].mass - laws["ODE"].mass, window, ax=axes[3], title="SDE − ODE")
 
 

@@ -7,14 +7,15 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from .._train import History
-from .._window import Window
+from .._window import GridDensity, Window
 
 # Okabe and Ito: told apart by colour-blind readers and in grey print; each with its own marker.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
-def _axes(ax: Axes | None) -> Axes:
+def new_axes(ax: Axes | None) -> Axes:
+    """The Axes given, or new ones."""
     return plt.subplots(layout="constrained")[1] if ax is None else ax
 
 
@@ -39,7 +40,7 @@ def density(
     mass = np.asarray(mass)
     if mass.shape != window.shape:
         raise ValueError(f"`mass` must have the window's shape {window.shape}, got {mass.shape}.")
-    ax, edges = _axes(ax), window.edges()
+    ax, edges = new_axes(ax), window.edges()
     image = ax.imshow(
         mass.T / window.cell_width**2,
         origin="lower",
@@ -55,6 +56,35 @@ def density(
     return ax
 
 
+def densities(laws: Mapping[str, GridDensity], *, axes: Sequence[Axes] | None = None) -> list[Axes]:
+    """Laws in the plane side by side on one colour scale.
+
+    **Arguments:**
+
+    - `laws`: grid densities on one window, by the name of their law.
+    - `axes`: as many Axes; a new row by default.
+
+    **Raises:** `ValueError` for laws on different windows.
+    """
+    windows = {law.window for law in laws.values()}
+    if len(windows) != 1:
+        raise ValueError(f"`laws` must share one window, got {len(windows)}.")
+    (window,) = windows
+    if axes is None:
+        width = 3.6 * len(laws) + 0.8
+        _, row = plt.subplots(1, len(laws), figsize=(width, 3.4), layout="constrained")
+        axes = list(np.atleast_1d(row))
+    # The 99.8th percentile keeps single sharp cells from darkening the rest.
+    top = max(float(np.quantile(law.mass, 0.998)) for law in laws.values()) / window.cell_width**2
+    names = list(laws)
+    return [
+        density(
+            laws[name].mass, window, ax=ax, vmax=top, title=name, colorbar=name == names[-1]
+        )
+        for name, ax in zip(names, axes, strict=True)
+    ]  # fmt: skip
+
+
 def difference(
     mass: np.ndarray, window: Window, *, ax: Axes | None = None, title: str = ""
 ) -> Axes:
@@ -65,7 +95,7 @@ def difference(
     - `mass`: the difference of probabilities of the cells, shape `(nodes, nodes)`.
     - `window`: their window.
     """
-    ax, edges = _axes(ax), window.edges()
+    ax, edges = new_axes(ax), window.edges()
     values = np.asarray(mass).T / window.cell_width**2
     top = max(float(np.quantile(np.abs(values), 0.998)), 1e-12)
     image = ax.imshow(
@@ -91,7 +121,7 @@ def curl(
     title: str = "",
 ) -> Axes:
     r"""The size of the curl of a score, $\|\nabla\times s\|$, at the nodes of a window."""
-    ax, edges = _axes(ax), window.edges()
+    ax, edges = new_axes(ax), window.edges()
     image = ax.imshow(
         np.abs(values).T,
         origin="lower",
@@ -118,7 +148,7 @@ def loss_curves(
     """
     if part not in ("dsm", "residual"):
         raise ValueError(f'`part` must be "dsm" or "residual", got {part!r}.')
-    ax, seen = _axes(ax), []
+    ax, seen = new_axes(ax), []
     for (name, history), colour in zip(histories.items(), COLOURS * 9, strict=False):
         values = getattr(history, part)
         if np.isfinite(values).any():
@@ -155,7 +185,7 @@ def against_residual(
     - `errors`: the half-length of an error bar at each value.
     - `log`: whether the vertical axis is logarithmic; the horizontal one always is.
     """
-    ax = _axes(ax)
+    ax = new_axes(ax)
     for name, colour, marker in zip(residual, COLOURS, MARKERS, strict=False):
         order = np.argsort(residual[name])
         x, y = (np.asarray(v[name], float)[order] for v in (residual, values))

@@ -10,8 +10,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 import fpflow
-from fpflow import paper
-from reproduce_tables import load_numbers
+
+from .. import paper
+from .tables import load_numbers
 
 WINDOW = fpflow.Window()
 

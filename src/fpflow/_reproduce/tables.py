@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 from scipy.stats import spearmanr
 
-from fpflow import paper
+from .. import paper
 
 BEGIN = "<!-- tables of scripts/reproduce.py begin -->"
 END = "<!-- tables of scripts/reproduce.py end -->"

@@ -1,0 +1,74 @@
+"""Compute the log density of both laws at points.
+
+Writes one line a point: log p_ODE with its error, log p_SDE with its standard error, and their
+difference, in nats.
+"""
+
+import argparse
+import pathlib
+
+import jax.random as jr
+import numpy as np
+
+from .. import _likelihood
+from .._files import write_whole
+from .._model import as_model, check_dims
+from ..datasets import as_data
+from .inputs import DATA, check_output, given_model, law_of
+from .options import add_options, chosen
+from .shared import MODEL, add_process, add_seed, asked_process
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of `fpflow density`."""
+    parser.add_argument("model", help=MODEL)
+    parser.add_argument("--points", help=f"where: {DATA}; the run's data by default")
+    parser.add_argument(
+        "-n", "--num-points", type=int, default=256, metavar="N", help="at most so many of them"
+    )
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="a .csv file")
+    add_options(parser, _likelihood.log_prob_sde, ("num_paths", "num_steps"),
+                also={"num_paths": "paths", "num_steps": "steps"})  # fmt: skip
+    add_seed(parser)
+    add_process(parser, "else that of the run")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Computes, writes and sums up."""
+    check_output(arguments.out, (".csv",))
+    given = given_model(arguments.model, asked_process(arguments))
+    name = arguments.points or given.data
+    if name is None:
+        raise ValueError("--points is missing: the model has no run that names its data.")
+    if arguments.num_points < 1:
+        raise ValueError(f"--num-points must be at least 1, got {arguments.num_points}.")
+    found = law_of(name)
+    key_points, key_paths = jr.split(jr.key(arguments.seed))
+    if hasattr(found, "sample"):
+        x = np.asarray(as_data(found).sample(key_points, arguments.num_points))
+    else:
+        x = np.asarray(as_data(found).points)[: arguments.num_points]  # pyright: ignore
+    model = as_model(given.model, x.shape[1])
+    check_dims("points", x.shape[1], model)
+    ode = _likelihood.log_prob_ode(model, given.process, x)
+    sde = _likelihood.log_prob_sde(
+        model, given.process, x, key=key_paths, **chosen(arguments, ("num_paths", "num_steps"))
+    )
+    columns = {
+        "log_p_ode": ode.value, "ode_error": ode.solver_error, "log_p_sde": sde.value,
+        "sde_standard_error": sde.standard_error, "sde_minus_ode": sde.value - ode.value,
+    }  # fmt: skip
+    names = [*(f"x{k + 1}" for k in range(x.shape[1])), *columns]
+    table = np.column_stack([x, *(np.asarray(c, float) for c in columns.values())])
+    lines = [",".join(names), *(",".join(f"{v:.9g}" for v in row) for row in table)]
+    write_whole(arguments.out, ("\n".join(lines) + "\n").encode())
+    apart = table[:, -1]
+    spread = apart.std(ddof=1) / len(apart) ** 0.5 if len(apart) > 1 else float("nan")
+    print(f"{len(x)} points: {arguments.out}")
+    print(
+        f"mean log p_ODE {table[:, -5].mean():.4f}, log p_SDE {table[:, -3].mean():.4f}, difference "
+        f"{apart.mean():+.4f} ± {spread:.4f} nats"
+    )
+    doubtful = int((~np.asarray(sde.reliable)).sum())
+    if doubtful:
+        print(f"{doubtful} of the SDE's values should not be believed: raise --paths.")

@@ -1,0 +1,109 @@
+"""Command line options from the signatures and docstrings of what they set."""
+
+import argparse
+import inspect
+import json
+import pathlib
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+_BULLET = re.compile(r"^ *- ((?:`\w+`(?:, )?)+): (.*?)(?=^ *- `|^ *\*\*|^\s*$|\Z)", re.M | re.S)
+
+
+def words_of(function: Any) -> dict[str, str]:
+    """What the docstring says of each argument, without its mark-up."""
+    found = {}
+    for names, text in _BULLET.findall(inspect.getdoc(function) or ""):
+        plain = re.sub(r"\\t?frac1\\(\w+)", r"1/\1 ", " ".join(text.split()))
+        plain = re.sub(r"\\[a-z]+\{([^}]*)\}", r"\1", plain).replace("--", "-")
+        plain = re.sub(r"[`$\\{}]", "", plain).replace("%", "%%").rstrip(".")
+        for name in re.findall(r"`(\w+)`", names):
+            found[name] = plain
+    return found
+
+
+def defaults_of(function: Any) -> dict[str, Any]:
+    """The default of each argument that has one."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+def add_options(
+    parser: argparse.ArgumentParser,
+    function: Any,
+    names: Iterable[str],
+    *,
+    words: dict[str, str] | None = None,
+    also: dict[str, str] | None = None,
+    kinds: dict[str, Callable[[str], Any]] | None = None,
+    defaults: dict[str, Any] | None = None,
+) -> None:
+    """An option for each of `names`, with the default and the words of the function that it sets.
+
+    **Arguments:**
+
+    - `words`: other words than those of the docstring.
+    - `also`: a second, shorter name.
+    - `kinds`: the type where the default does not tell it.
+    - `defaults`: other defaults.
+    """
+    documented = {**words_of(function), **(words or {})}
+    known = {**defaults_of(function), **(defaults or {})}
+    for name in names:
+        default = known[name]
+        flags = [f"--{name.replace('_', '-')}"]
+        if also and name in also:
+            flags.append(f"--{also[name]}")
+        settings: dict[str, Any] = {"default": default, "dest": name, "help": documented[name]}
+        if isinstance(default, bool):
+            settings["action"] = argparse.BooleanOptionalAction
+        elif isinstance(default, tuple):
+            settings |= {"type": type(default[0]), "nargs": "+"}
+        else:
+            settings["type"] = (kinds or {}).get(name, type(default))
+        if settings.get("type") in (int, float) and "nargs" not in settings:
+            settings["metavar"] = "N" if settings["type"] is int else "X"
+        parser.add_argument(*flags, **settings)
+
+
+class Formatter(argparse.HelpFormatter):
+    """Help with every default that is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        silent = action.default is None or action.default is argparse.SUPPRESS or not text
+        if silent or not action.option_strings or isinstance(action.default, bool):
+            return text
+        return f"{text} (default: %(default)s)"
+
+
+def chosen(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """The values of some options; lists as tuples."""
+    values = {name: getattr(arguments, name) for name in names}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def plain_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All options of a command as they go into `config.json`."""
+    left_out = ("command", "config", "resume", "function")
+    return {
+        name: str(value) if isinstance(value, pathlib.Path) else value
+        for name, value in vars(arguments).items()
+        if name not in left_out
+    }
+
+
+def replayed(path: pathlib.Path, command: str) -> dict[str, Any]:
+    """The options that a `config.json` holds for a command.
+
+    **Raises:** `ValueError` for a file that holds none.
+    """
+    try:
+        saved = json.loads(path.read_text())
+        name, options = saved["command"]["name"], dict(saved["command"]["options"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no config.json of a command: {error!r}.") from error
+    if name != command:
+        raise ValueError(f"{path} holds the options of `fpflow {name}`, not of {command!r}.")
+    return options

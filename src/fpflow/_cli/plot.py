@@ -1,0 +1,171 @@
+"""Draw pictures of a run.
+
+losses: the loss parts along training, of several runs if more are given. The others need a network:
+densities: both laws and the data on one colour scale, with the difference of the laws (dimension 2);
+field: the score with streamlines (dimension 2); trajectories: paths of the ODE; residual: the
+Fokker-Planck residual by time and place; curl: that of the score at the end (dimension 2); flow: an
+animation from noise to data (dimension 2).
+"""
+
+import argparse
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .. import _sample
+from .. import plot as pictures
+from .._calculus import curl
+from .._grid import grid_density_ode, grid_density_sde
+from .._model import as_model, model_dim
+from .._train import History
+from .._window import Window
+from ..datasets import as_data
+from .inputs import Given, check_output, given_model, law_of
+from .options import add_options
+from .shared import MODEL, add_process, add_seed, asked_process
+
+
+def _losses(folders: list[str]) -> Any:
+    histories = {}
+    for name in folders:
+        file = pathlib.Path(name) / "metrics.jsonl"
+        if not file.exists():
+            raise ValueError(f"{name} is no run: it has no metrics.jsonl.")
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        columns = [[np.nan if row[k] is None else row[k] for row in rows] for k in rows[0]]
+        step, dsm, residual, seconds = (np.array(column) for column in columns)
+        histories[pathlib.Path(name).name] = History(step, dsm, residual, seconds)
+    penalised = any(np.isfinite(h.residual).any() for h in histories.values())
+    figure, axes = plt.subplots(
+        1, 1 + penalised, figsize=(5 * (1 + penalised), 3.6), layout="constrained", squeeze=False
+    )
+    for part, ax in zip(("dsm", "residual"), axes[0], strict=False):
+        pictures.loss_curves(histories, part=part, ax=ax)
+    return figure
+
+
+def _window_of(given: Given) -> Window:
+    """Cells that hold the data, or the paper's."""
+    if given.data is None:
+        return Window()
+    x = np.asarray(as_data(law_of(given.data)).sample(jr.key(0), 4096))
+    low, high = float(x.min()), float(x.max())
+    margin = 0.1 * (high - low)
+    return Window(low=low - margin, high=high + margin)
+
+
+def _densities(given: Given, window: Window, key: Any) -> Any:
+    del key
+    laws = {
+        "ODE": grid_density_ode(given.model, given.process, window),
+        "SDE": grid_density_sde(given.model, given.process, window),
+    }
+    if given.data is not None:
+        law = as_data(law_of(given.data))
+        if hasattr(law, "cell_probabilities"):
+            laws = {"data": law.cell_probabilities(window), **laws}  # pyright: ignore
+    figure, axes = plt.subplots(
+        1, len(laws) + 1, figsize=(4.2 * (len(laws) + 1), 3.6), layout="constrained"
+    )
+    pictures.densities(laws, axes=list(axes[:-1]))
+    apart = laws["SDE"].mass - laws["ODE"].mass
+    pictures.difference(apart, window, ax=axes[-1], title="SDE − ODE")
+    return figure
+
+
+def _field(given: Given, window: Window, key: Any) -> Any:
+    del key
+    times = given.process.t0 + (given.process.t1 - given.process.t0) * np.array([0.002, 0.02, 0.1])
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
+    for t, ax in zip(times, axes, strict=True):
+        pictures.score_field(given.model, float(t), window, ax=ax)
+    return figure
+
+
+def _trajectories(given: Given, window: Window, key: Any) -> Any:
+    del window
+    paths = _sample.ode_trajectories(given.model, given.process, 60, key=key)
+    return pictures.trajectories(paths).figure
+
+
+def _residual(given: Given, window: Window, key: Any) -> Any:
+    del key
+    return pictures.residual_map(
+        given.model, given.process, low=window.low, high=window.high
+    ).figure
+
+
+def _curl(given: Given, window: Window, key: Any) -> Any:
+    del key
+    nodes = window.centres()
+    points = jnp.asarray(np.stack(np.meshgrid(nodes, nodes, indexing="ij"), axis=-1))
+    t0 = given.process.t0
+    at_t0 = jax.vmap(jax.vmap(lambda x: curl(lambda y: given.model.score(t0, y), x)))
+    return pictures.curl(np.asarray(jax.jit(at_t0)(points)), window, title="curl at $t_0$").figure
+
+
+def _flow(given: Given, window: Window, key: Any) -> Any:
+    paths = _sample.ode_trajectories(given.model, given.process, 40_000, num_times=60, key=key)
+    return pictures.density_flow(paths, window)
+
+
+_PLANE = ("densities", "field", "curl", "flow")
+_KINDS: dict[str, Callable[..., Any]] = {
+    "densities": _densities, "field": _field, "trajectories": _trajectories, "residual": _residual,
+    "curl": _curl, "flow": _flow,
+}  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of `fpflow plot`."""
+    parser.add_argument("model", nargs="+", help=f"{MODEL}; several runs for losses")
+    parser.add_argument("--kind", choices=("losses", *_KINDS), default="losses", help="the picture")
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        help="a .png, .pdf or .svg file, the flow .gif or .mp4; by default figures/KIND of the run",
+    )
+    add_options(
+        parser, Window, ("nodes",), words={"nodes": "cells in each direction, in dimension 2"}
+    )
+    add_seed(parser)
+    add_process(parser, "else that of the run")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Draws one picture."""
+    kind, first = arguments.kind, pathlib.Path(arguments.model[0])
+    endings = (".gif", ".mp4") if kind == "flow" else (".png", ".pdf", ".svg")
+    out = arguments.out
+    if out is None:
+        if not first.is_dir():
+            raise ValueError("--out is missing: the model has no run for its figures.")
+        (first / "figures").mkdir(exist_ok=True)
+        out = first / "figures" / f"{kind}{endings[0]}"
+    check_output(out, endings)
+    if kind == "losses":
+        _losses(arguments.model).savefig(out, dpi=150)
+    else:
+        if len(arguments.model) > 1:
+            raise ValueError(f"--kind {kind} draws one model, got {len(arguments.model)}.")
+        given = given_model(arguments.model[0], asked_process(arguments))
+        given = given._replace(model=as_model(given.model))
+        dim = model_dim(given.model, None)
+        if kind in _PLANE and dim != 2:
+            raise ValueError(f"--kind {kind} is for dimension 2, and the model has {dim}.")
+        window = _window_of(given)
+        window = Window(low=window.low, high=window.high, nodes=arguments.nodes)
+        drawn = _KINDS[kind](given, window, jr.key(arguments.seed))
+        if kind == "flow":
+            drawn.save(out, writer="pillow" if out.suffix == ".gif" else "ffmpeg")
+        else:
+            drawn.savefig(out, dpi=150)
+    plt.close("all")
+    print(f"figure {out}")

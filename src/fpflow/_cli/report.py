@@ -1,0 +1,83 @@
+"""Say how far the ODE and the SDE of a score are apart, and why.
+
+Prints the gap report of a run, a saved model, or a Python function score(t, x) of one point written with
+jax.numpy.
+"""
+
+import argparse
+import pathlib
+
+import jax.random as jr
+
+from .._model import (
+    as_model,
+    from_data_prediction,
+    from_noise_prediction,
+    from_v_prediction,
+    from_velocity,
+)
+from .._report import ReportSettings, gap_report
+from .inputs import DATA, check_output, given_model, law_of
+from .options import add_options, chosen
+from .shared import MODEL, add_process, add_seed, asked_process
+
+_ADAPTERS = {
+    "noise": from_noise_prediction,
+    "data": from_data_prediction,
+    "v": from_v_prediction,
+    "velocity": from_velocity,
+}
+_SETTINGS = (
+    "num_samples", "repeats", "ode_steps", "sde_steps", "num_points", "num_paths", "etas", "theorem",
+)  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of `fpflow report`."""
+    parser.add_argument("model", help=MODEL)
+    parser.add_argument("data", nargs="?", help=f"{DATA}; a run's own by default")
+    parser.add_argument(
+        "--prediction", choices=("score", *_ADAPTERS), default="score",
+        help="what module:function predicts",
+    )  # fmt: skip
+    words = {"t_min": "smallest time a noise, data or v prediction is asked at, in units of time"}
+    add_options(parser, from_noise_prediction, ("t_min",), words=words)
+    add_options(parser, ReportSettings, _SETTINGS)
+    parser.add_argument(
+        "--out", type=pathlib.Path, help="a .json file for all numbers; a run has its report.json"
+    )
+    parser.add_argument(
+        "--figure", type=pathlib.Path,
+        help="a .png, .pdf or .svg file for the page; a run has its figures/report.png",
+    )  # fmt: skip
+    add_seed(parser)
+    add_process(parser, "else that of the run")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measures, prints and writes."""
+    check_output(arguments.out, (".json",))
+    check_output(arguments.figure, (".png", ".pdf", ".svg"))
+    settings = ReportSettings(**chosen(arguments, _SETTINGS))
+    given = given_model(arguments.model, asked_process(arguments))
+    name = arguments.data or given.data
+    if name is None:
+        raise ValueError("DATA is missing: the model has no run that names it.")
+    model = given.model
+    if arguments.prediction != "score":
+        model = _ADAPTERS[arguments.prediction](model, given.process, t_min=arguments.t_min)
+    found = gap_report(
+        as_model(model), given.process, law_of(name), settings=settings, key=jr.key(arguments.seed)
+    )
+    print(found)
+    out, figure = arguments.out, arguments.figure
+    if given.folder is not None:
+        out = out or given.folder / "report.json"
+        (given.folder / "figures").mkdir(exist_ok=True)
+        figure = figure or given.folder / "figures" / "report.png"
+    if out:
+        found.save(out)
+        print(f"numbers in {out}")
+    if figure:
+        found.plot().savefig(figure, dpi=120)
+        print(f"page in {figure}")

@@ -1,0 +1,69 @@
+"""Draw samples of a model.
+
+By the probability-flow ODE, or by the reverse SDE; --eta chooses another member of the family between
+them.
+"""
+
+import argparse
+import pathlib
+
+import jax.random as jr
+import numpy as np
+
+from .. import _sample
+from .._model import as_model, model_dim
+from .inputs import check_output, given_model, write_points
+from .options import add_options, chosen
+from .shared import MODEL, add_process, add_seed, asked_process
+
+_OUTPUTS = (".npy", ".csv")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of `fpflow sample`."""
+    parser.add_argument("model", help=MODEL)
+    parser.add_argument("--law", choices=("ode", "sde"), default="sde", help="which sampler")
+    parser.add_argument(
+        "-n", "--num-samples", type=int, default=2000, metavar="N", help="how many points"
+    )
+    parser.add_argument(
+        "--out", type=pathlib.Path, required=True, help="a .npy or .csv file, one point a row"
+    )
+    parser.add_argument("--dim", type=int, metavar="N", help="the dimension, where a function "
+                        "does not tell it")  # fmt: skip
+    words = {
+        "num_steps": "steps from t1 to t0, 100 for the ODE and 200 for the SDE by default",
+        "eta": "of the SDE's family: 1 is the reverse SDE, 0 the ODE",
+    }
+    add_options(
+        parser, _sample.sample_sde, words, words=words, also={"num_steps": "steps"},
+        kinds={"num_steps": int},
+    )  # fmt: skip
+    add_seed(parser)
+    add_process(parser, "else that of the run")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Draws and writes."""
+    check_output(arguments.out, _OUTPUTS)
+    given = given_model(arguments.model, asked_process(arguments))
+    model = as_model(given.model, arguments.dim)
+    dim = model_dim(model, arguments.dim)
+    settings = {"dim": dim, "key": jr.key(arguments.seed), **chosen(arguments, ("num_steps",))}
+    if arguments.law == "ode":
+        if arguments.eta != 1:
+            raise ValueError("--eta belongs to --law sde; the ODE is its --eta 0.")
+        x = _sample.sample_ode(model, given.process, arguments.num_samples, **settings)
+    else:
+        x = _sample.sample_sde(
+            model, given.process, arguments.num_samples, eta=arguments.eta, **settings
+        )
+    write_points(arguments.out, np.asarray(x))
+    mean, std = np.asarray(x.mean(0)), np.asarray(x.std(0))
+    print(f"{len(x)} samples of the {arguments.law.upper()} in dimension {dim}: {arguments.out}")
+    print(f"mean {_row(mean)}, standard deviation {_row(std)}")
+
+
+def _row(values: np.ndarray) -> str:
+    shown = ", ".join(f"{v:.3g}" for v in values[:6])
+    return f"({shown}{', ...' if len(values) > 6 else ''})"

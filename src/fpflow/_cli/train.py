@@ -1,0 +1,113 @@
+"""Train a network on points.
+
+The run folder holds config.json, environment.json, metrics.jsonl, checkpoints, and at the end the
+network as model.fpflow. A run that was stopped, by whatever, goes on with --resume.
+"""
+
+import argparse
+import contextlib
+import pathlib
+from collections.abc import Iterator
+
+import jax.random as jr
+import numpy as np
+
+from .. import _train
+from .._files import write_json
+from .._model import PotentialMLP, ScoreMLP
+from ..datasets import as_data
+from .inputs import DATA, law_of
+from .options import add_options, chosen, plain_options
+from .shared import add_process, add_seed, process_of
+
+_NETWORKS = {"potential": PotentialMLP, "score": ScoreMLP}
+_NETWORK = ("width", "depth", "beta")
+_TRAIN = (
+    "fp_weight", "num_steps", "batch_size", "ema_decay", "chunk", "checkpoint_every",
+    "keep_checkpoints",
+)  # fmt: skip
+_WORDS = {
+    "fp_weight": "w_R, the weight of the squared Fokker-Planck residual, which closes the gap between "
+    "ODE and SDE; 0 trains by score matching alone",
+    "peak": "the largest learning rate",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of `fpflow train`."""
+    parser.add_argument("data", nargs="?", help=DATA)
+    parser.add_argument("--run-dir", type=pathlib.Path, help="the run's folder, made where missing")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    parser.add_argument(
+        "--network", choices=_NETWORKS, default="potential",
+        help="a network of a potential, whose score is a gradient, or of the score itself",
+    )  # fmt: skip
+    add_options(parser, PotentialMLP, _NETWORK)
+    add_options(parser, _train.train, _TRAIN, also={"num_steps": "steps"}, words=_WORDS)
+    add_options(parser, _train.Cosine, ("peak",), defaults={"peak": 1e-2}, words=_WORDS)
+    add_seed(parser)
+    add_process(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Trains, and says what came out and how to go on."""
+    for name, value in (("DATA", arguments.data), ("--run-dir", arguments.run_dir)):
+        if value is None:
+            raise ValueError(f"{name} is missing; see `fpflow train --help`.")
+    folder = arguments.run_dir
+    process, law = process_of(arguments), as_data(law_of(arguments.data))
+    key_network, key_train = jr.split(jr.key(arguments.seed))
+    some = np.asarray(law.sample(jr.key(0), 4096))
+    model = _NETWORKS[arguments.network](
+        some.shape[1], key=key_network, **chosen(arguments, _NETWORK)
+    )
+    _look_at(some, process)
+    settings = {"schedule": _train.Cosine(peak=arguments.peak), **chosen(arguments, _TRAIN)}
+    with _command_in(folder, arguments):
+        result = _train.train(
+            model, process, law, run_dir=folder, resume=arguments.resume, key=key_train, **settings
+        )
+    last = result.history
+    print(
+        f"trained {arguments.num_steps} steps in {last.seconds[-1]:.0f} s on points of dimension "
+        f"{some.shape[1]}: score matching loss {last.dsm[-1]:.4g}"
+        + (f", residual {last.residual[-1]:.3g}" if arguments.fp_weight > 0 else "")
+    )
+    print(f"network in {folder / 'model.fpflow'}")
+    print(f"next: fpflow sample {folder} --law sde -n 2000 --out sde.npy; fpflow report {folder}")
+
+
+@contextlib.contextmanager
+def _command_in(folder: pathlib.Path, arguments: argparse.Namespace) -> Iterator[None]:
+    """The options stand in a new run's config.json, unless training refuses them."""
+    config, options = folder / "config.json", plain_options(arguments)
+    if config.exists():
+        yield
+        return
+    if pathlib.Path(arguments.data).exists():
+        options["data"] = str(pathlib.Path(arguments.data).resolve())
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(config, {"command": {"name": "train", "options": options}})
+    try:
+        yield
+    except ValueError:
+        if not (folder / "checkpoints").exists():
+            config.unlink()
+            if made:
+                folder.rmdir()
+        raise
+
+
+def _look_at(points: np.ndarray, process) -> None:
+    """A word where the data's scale does not suit the process, which is made for about one."""
+    unit = float(process.prior.std)
+    size = np.sqrt((points**2).mean(0)) / unit
+    for word, column in (("large", int(size.argmax())), ("small", int(size.argmin()))):
+        if not 0.1 < size[column] < 10:
+            print(
+                f"note: column {column} of the data is {word} beside the prior's width {unit:.2g}: its "
+                f"root mean square is {size[column] * unit:.3g}. Networks learn badly so; shift and "
+                "scale each column to about one first."
+            )
+            return

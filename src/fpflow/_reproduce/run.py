@@ -1,0 +1,289 @@
+"""The paper's three tables and figures from networks trained on the spot.
+
+    fpflow reproduce --preset quick
+
+Numbers are saved as they come, one pair of files a model; tables and figures are drawn from the saved
+numbers alone, so `--resume` computes nothing twice and an interruption loses one model at most.
+"""
+
+import argparse
+import dataclasses
+import io
+import json
+import pathlib
+import time
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+import fpflow
+
+from .. import paper
+from .._files import write_whole
+from .figures import draw_figures
+from .tables import BEGIN, insert_tables, write_tables
+
+PROCESS = fpflow.OrnsteinUhlenbeck()
+WINDOW = fpflow.Window()
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="fpflow reproduce",
+        description="Train, measure, tabulate and draw the experiment of arXiv 2311.15996.",
+        epilog="presets: " + "; ".join(f"{p.name} = {p.meaning}" for p in paper.PRESETS.values()),
+    )
+    parser.add_argument("--preset", choices=paper.PRESETS, default="quick")
+    parser.add_argument(
+        "--scale", type=float, default=1.0,
+        help="in (0, 1]: steps shrink by its eighth root, batches by its 15/8-th power (default 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dataset", nargs="+", choices=paper.DATASETS, help="default: those of the preset"
+    )
+    parser.add_argument(
+        "--fp-weight", nargs="+", type=float, metavar="W",
+        help="weights w_R of the Fokker-Planck residual (default: those of the preset); where a preset "
+        "starts each network from the next smaller weight, those are trained too",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of networks and noise (default 0)")
+    parser.add_argument(
+        "--out", type=pathlib.Path, help="folder of the results (default results/<preset>)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="keep the models that --out already holds with the same settings",
+    )  # fmt: skip
+    parser.add_argument(
+        "--page",
+        type=pathlib.Path,
+        help="a Markdown page to put the tables into, between its markers",
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.page and not (arguments.page.exists() and BEGIN in arguments.page.read_text()):
+        parser.error(f"--page must be a file with the line {BEGIN}, got {arguments.page}")
+    if not 0 < arguments.scale <= 1:
+        parser.error(f"--scale must lie in (0, 1], got {arguments.scale}")
+    if any(not (w >= 0 and np.isfinite(w)) for w in arguments.fp_weight or ()):
+        parser.error(f"--fp-weight must be finite and not negative, got {arguments.fp_weight}")
+    return arguments
+
+
+def save(run: pathlib.Path, name: str, numbers: dict, arrays: dict) -> None:
+    """The arrays first: a part counts as done once its numbers are there."""
+    run.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write_whole(run / f"{name}.npz", content.getvalue())
+    write_whole(run / f"{name}.json", json.dumps(numbers, indent=1).encode())
+
+
+def saved(run: pathlib.Path, name: str, settings: dict) -> dict | None:
+    """The numbers of a part that was done with these very settings, if there are any."""
+    file = run / f"{name}.json"
+    numbers = json.loads(file.read_text()) if file.exists() else {}
+    return numbers if numbers.get("settings") == settings else None
+
+
+def layers_of(model) -> dict:
+    network = model.network
+    weights = {f"w{k}": w for k, w in enumerate(network.weights)}
+    return weights | {f"b{k}": b for k, b in enumerate(network.biases)}
+
+
+def load_layers(run: pathlib.Path) -> list:
+    with np.load(run / "network.npz") as arrays:
+        count = sum(name[0] == "w" and name[1:].isdigit() for name in arrays)
+        return [(arrays[f"w{k}"], arrays[f"b{k}"]) for k in range(count)]
+
+
+def distances(laws: dict) -> dict:
+    """The three W2^2, each with its bracket and how far the unextrapolated masses move it."""
+    result = {}
+    for name in paper.COMPARISONS:
+        a, b = (laws[side] for side in name.split("-"))
+        best = fpflow.w2_grid(a, b)
+        plain_a, plain_b = (
+            d.mass if d.unextrapolated is None else d.unextrapolated for d in (a, b)
+        )
+        result[name] = {
+            "value": best.value,
+            "lower": best.lower,
+            "upper": best.upper,
+            "floor": abs(best.value - fpflow.w2_grid(plain_a, plain_b, WINDOW).value),
+        }
+    return result
+
+
+def measure(model, plain, law, preset, key) -> tuple[dict, dict]:
+    """Every number of a trained model, and the masses they come from; `plain` is that at w_R = 0."""
+    key_residual, key_loss, key_ode, key_sde = jr.split(key, 4)
+    start = time.perf_counter()
+    laws = {
+        "SDE": fpflow.grid_density_sde(model, PROCESS, WINDOW),
+        "ODE": fpflow.grid_density_ode(model, PROCESS, WINDOW),
+        "data": law.cell_probabilities(WINDOW),
+    }
+    middle = time.perf_counter()
+    numbers = {
+        "w2": distances(laws),
+        "outside": {name: density.outside for name, density in laws.items()},
+        "density_error": {name: density.error for name, density in laws.items()},
+        "residual": fpflow.residual_norm(model, PROCESS, key=key_residual)._asdict(),
+        "excess_loss": fpflow.excess_loss(model, PROCESS, law, key=key_loss)._asdict(),
+    }
+    if plain is not None:
+        over = fpflow.excess_loss(model, PROCESS, law, reference=plain, key=key_loss)
+        numbers["excess_over_plain"] = over._asdict()
+    arrays = {"ode": laws["ODE"].mass, "sde": laws["SDE"].mass}
+    if preset.num_samples:
+        grid, n = paper.step_grid(), preset.num_samples
+        euler = {"step_grid": grid, "solver": diffrax.Euler(), "num_samples": n, "window": WINDOW}
+        ode = fpflow.sample_histogram(model, PROCESS, law="ode", key=key_ode, **euler)
+        sde = fpflow.sample_histogram(
+            model, PROCESS, law="sde", last_step_noise=False, key=key_sde, **euler
+        )
+        numbers["sampled"] = distances({"ODE": ode, "SDE": sde, "data": laws["data"]})
+        arrays |= {"ode_sampled": ode.mass, "sde_sampled": sde.mass}
+    numbers["seconds_densities"] = middle - start
+    numbers["seconds_measuring"] = time.perf_counter() - start
+    return numbers, arrays
+
+
+def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume, say) -> None:
+    """Trains and measures one network and saves what came of either as soon as it is there."""
+    law, beta = paper.DATASETS[dataset](), preset.betas[dataset]
+    key = jr.fold_in(jr.key(seed), list(paper.DATASETS).index(dataset))
+    key_model, key_train, key_measure = jr.split(key, 3)
+    training = saved(run, "network", settings) if resume else None
+    if training is None:
+        for stale in run.glob("*.json"):
+            stale.unlink()
+        if start_run is not None:
+            model = fpflow.PotentialMLP.from_layers(load_layers(start_run), beta=beta)
+        else:
+            model = fpflow.PotentialMLP(
+                2, width=preset.width, depth=preset.depth, beta=beta, key=key_model
+            )
+        start = time.perf_counter()
+        key_train = jr.fold_in(key_train, round(1000 * fp_weight))
+        result = train(model, law, preset, fp_weight, key_train)
+        training = {
+            "dataset": dataset,
+            "fp_weight": fp_weight,
+            "seed": seed,
+            "parameters": sum(a.size for a in jax.tree.leaves(eqx.filter(model, eqx.is_array))),
+            "seconds_training": time.perf_counter() - start,
+            "settings": settings,
+        }
+        history = {f"history_{k}": v for k, v in vars(result.history).items()}
+        save(run, "network", training, layers_of(result.model) | history)
+    say(f"  trained in {training['seconds_training']:.0f} s")
+    if resume and saved(run, "numbers", settings) is not None:
+        say("  measured before")
+        return
+    model = fpflow.PotentialMLP.from_layers(load_layers(run), beta=beta)
+    plain = run.with_name(f"{dataset}-w0-seed{seed}")
+    plain_model = None
+    if saved(plain, "network", settings) is not None:
+        plain_model = fpflow.PotentialMLP.from_layers(load_layers(plain), beta=beta)
+    numbers, arrays = measure(model, plain_model, law, preset, key_measure)
+    save(run, "numbers", training | numbers, arrays)
+    w2 = ", ".join(f"{name} {numbers['w2'][name]['value']:.5f}" for name in paper.COMPARISONS)
+    say(f"  measured in {numbers['seconds_measuring']:.0f} s: W2^2 {w2}")
+
+
+def train(model, law, preset, fp_weight, key):
+    stage = preset.regularised if fp_weight else preset.plain
+    return fpflow.train(model, PROCESS, law, fp_weight=fp_weight, key=key, **stage.arguments())
+
+
+def run_curl(run, potential_run, preset, settings, seed, say) -> None:
+    """The curl of a score network on circles at t0, beside that of the potential network."""
+    law, dataset = paper.DATASETS["circles"](), "circles"
+    key_model, key_train = jr.split(jr.fold_in(jr.key(seed), 100))
+    model = fpflow.ScoreMLP(
+        2, width=preset.width, depth=preset.depth, beta=preset.betas[dataset], key=key_model
+    )
+    stage = dataclasses.replace(preset.plain, num_steps=preset.curl_steps)
+    result = fpflow.train(model, PROCESS, law, key=key_train, **stage.arguments())
+    potential = fpflow.PotentialMLP.from_layers(
+        load_layers(potential_run), beta=preset.betas[dataset]
+    )
+    axis = jnp.asarray(WINDOW.centres(), jnp.float32)
+    nodes = jnp.stack(jnp.meshgrid(axis, axis, indexing="ij"), -1)
+
+    def curl_of(model):
+        at_t0 = jax.vmap(jax.vmap(lambda x: fpflow.curl(lambda y: model.score(PROCESS.t0, y), x)))
+        return np.asarray(at_t0(nodes))
+
+    arrays = {"score": curl_of(result.model), "potential": curl_of(potential)}
+    density = law.cell_probabilities(WINDOW).mass
+    rms = {k: float(np.sqrt((density * v**2).sum())) for k, v in arrays.items()}
+    save(run, "numbers", {"rms_curl": rms, "settings": settings}, arrays)
+    say(f"  root mean square curl under the data: {rms}")
+
+
+def predecessor(weight: float, preset: paper.Preset) -> float | None:
+    """The weight whose network this one starts from: the next smaller one of the preset."""
+    smaller = [w for w in preset.fp_weights if w < weight]
+    return max(smaller) if preset.warm_start and smaller else None
+
+
+def chain_of(weights, preset: paper.Preset) -> list[float]:
+    """The weights asked for and all that their networks start from, smallest first."""
+    needed = set()
+    for weight in weights:
+        while weight is not None and weight not in needed:
+            needed.add(weight)
+            weight = predecessor(weight, preset)
+    return sorted(needed)
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    preset = paper.PRESETS[arguments.preset].scaled(arguments.scale)
+    out = arguments.out or pathlib.Path("results") / arguments.preset
+    chosen = arguments.dataset or list(preset.datasets)
+    weights = chain_of(arguments.fp_weight or preset.fp_weights, preset)
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    settings = {**preset.as_dict(), "seed": arguments.seed}
+    del settings["datasets"], settings["fp_weights"], settings["meaning"]  # not how they run
+    jobs = [(dataset, weight) for dataset in chosen for weight in weights]
+    say(f"{preset.name}: {preset.meaning}; {len(jobs)} models into {out}")
+
+    def run_of(name: str) -> pathlib.Path:
+        return out / "runs" / f"{name}-seed{arguments.seed}"
+
+    start = time.perf_counter()
+    for count, (dataset, weight) in enumerate(jobs, 1):
+        say(f"[{count}/{len(jobs)}] {dataset}, w_R = {weight:g}")
+        run, before = run_of(f"{dataset}-w{weight:g}"), predecessor(weight, preset)
+        start_run = None if before is None else run_of(f"{dataset}-w{before:g}")
+        run_model(
+            run, dataset, weight, preset, settings, arguments.seed, start_run, arguments.resume, say
+        )
+    with_curl = bool(preset.curl_steps) and ("circles", 0.0) in jobs
+    if with_curl:
+        say("curl of a score network, circles")
+        if arguments.resume and saved(run_of("curl"), "numbers", settings) is not None:
+            say("  already there")
+        else:
+            run_curl(run_of("curl"), run_of("circles-w0"), preset, settings, arguments.seed, say)
+    say(f"computed in {time.perf_counter() - start:.0f} s; now tables and figures")
+    runs = [run_of(f"{dataset}-w{weight:g}") for dataset, weight in jobs]
+    text = write_tables(out, runs)
+    say(text)
+    if arguments.page:
+        insert_tables(arguments.page, text)
+    for figure in draw_figures(out, runs, run_of("curl") if with_curl else None):
+        say(f"figure {figure}")
+    return 0
