@@ -30,7 +30,7 @@ def defaults_of(function: Any) -> dict[str, Any]:
 
 
 def add_options(
-    parser: argparse.ArgumentParser,
+    parser: argparse._ActionsContainer,
     function: Any,
     names: Iterable[str],
     *,

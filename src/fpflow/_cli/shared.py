@@ -18,7 +18,7 @@ def add_process(
     """The noising process: one of a module, or the Ornstein--Uhlenbeck process with its numbers."""
     group = parser.add_argument_group("process, dx = -rate x dt + noise dW from t0 to t1")
     group.add_argument("--process", help=f"module:name of a process, {otherwise}")
-    add_options(group, OrnsteinUhlenbeck, _PROCESS)  # pyright: ignore[reportArgumentType]
+    add_options(group, OrnsteinUhlenbeck, _PROCESS)
 
 
 def process_of(arguments: argparse.Namespace) -> Any:

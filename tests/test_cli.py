@@ -1,0 +1,237 @@
+"""The command line, as someone with a file of points meets it."""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import fpflow
+from fpflow._cli import main
+from fpflow._cli.options import add_options, defaults_of, words_of
+
+POINTS = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 0.6]
+SHORT = ["--steps", "40", "--chunk", "10", "--batch-size", "64", "--width", "8", "--depth", "1"]
+SHORT += ["--checkpoint-every", "20", "--peak", "0.001"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with points in three formats, a module, and a finished run."""
+    path = tmp_path_factory.mktemp("user")
+    np.savetxt(path / "points.csv", POINTS, delimiter=",", header="a,b", comments="")
+    np.save(path / "points.npy", POINTS)
+    np.savez(path / "points.npz", points=POINTS)
+    (path / "mine.py").write_text(
+        "import fpflow\n\ndef score(t, x):\n    return -2 * x\n\n"
+        "class Law:\n    def sample(self, key, n):\n"
+        "        return fpflow.datasets.gaussian_mixture().sample(key, n)\n\nlaw = Law()\n"
+        "process = fpflow.OrnsteinUhlenbeck(t1=5.0)\n"
+    )
+    with contextlib.chdir(path):
+        assert main(["train", "points.csv", "--run-dir", "run", "--fp-weight", "0.1", *SHORT]) == 0
+    return path
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def options_in(name, subcommand):
+    saved = json.loads((subcommand / name / "config.json").read_text())
+    return saved["command"]["options"]
+
+
+def test_a_run_is_replayed_from_its_config(here, capsys):
+    assert main(["train", "--config", "run/config.json", "--run-dir", "again"]) == 0
+    assert "network in again/model.fpflow" in capsys.readouterr().out
+    a, b = ((here / name / "model.fpflow").read_bytes() for name in ("run", "again"))
+    assert a == b
+    # What is written on the line wins.
+    main(["train", "--config", "run/config.json", "--run-dir", "other", "--seed", "5"])
+    assert (here / "other" / "model.fpflow").read_bytes() != a
+    assert options_in("other", here)["seed"] == 5
+
+
+@pytest.mark.parametrize("data", ["points.npy", "points.npz", "mine:law", "circles"])
+def test_data_comes_in_many_forms(here, data):
+    name = re.sub(r"\W", "-", data)
+    few = ["--steps", "2", "--chunk", "2", "--width", "8", "--depth", "1", "--batch-size", "64"]
+    assert main(["train", data, "--run-dir", name, "--network", "score", *few]) == 0
+    assert isinstance(fpflow.load(here / name / "model.fpflow"), fpflow.ScoreMLP)
+
+
+def test_samples_are_those_of_the_library(here):
+    model = fpflow.load("run/model.fpflow")
+    process, settings = fpflow.OrnsteinUhlenbeck(), {"num_steps": 10, "key": jax.random.key(0)}
+    for law, out in (("ode", "ode.npy"), ("sde", "sde.csv")):
+        command = ["sample", "run", "--law", law, "-n", "50", "--steps", "10", "--out", out]
+        assert main(command) == 0
+        found = np.load(out) if out.endswith("npy") else np.loadtxt(out, delimiter=",")
+        expected = getattr(fpflow, f"sample_{law}")(model, process, 50, **settings)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert (
+        main(["sample", "run", "--eta", "0.5", "-n", "50", "--steps", "10", "--out", "h.npy"]) == 0
+    )
+    assert main(["sample", "mine:score", "--dim", "2", "-n", "50", "--process", "mine:process",
+                 "--out", "f.npy"]) == 0  # fmt: skip
+    # The score of the stationary law: samples of it at any time.
+    assert np.load("f.npy").std() == pytest.approx(0.5**0.5, rel=0.2)
+
+
+def test_densities_at_points(here, capsys):
+    command = ["density", "run", "-n", "5", "--paths", "8", "--steps", "10", "--out", "p.csv"]
+    assert main(command) == 0
+    lines = (here / "p.csv").read_text().splitlines()
+    assert lines[0] == (
+        "x1,x2,log_p_ode,ode_error,log_p_sde,sde_standard_error,sde_minus_ode"
+    ) and len(lines) == 6  # fmt: skip
+    row = np.array([float(v) for v in lines[1].split(",")])
+    np.testing.assert_allclose(row[:2], POINTS[0], rtol=1e-6)
+    expected = fpflow.log_prob_ode(
+        fpflow.load("run/model.fpflow"), fpflow.OrnsteinUhlenbeck(), POINTS[:1]
+    )
+    assert row[2] == pytest.approx(float(expected.value[0]), abs=1e-3)
+    assert row[6] == pytest.approx(row[4] - row[2], abs=1e-6)
+    assert "nats" in capsys.readouterr().out
+    assert main([*command, "--points", "mine:law"]) == 0
+
+
+def test_a_report_of_a_run(here, capsys):
+    counts = [
+        "--num-samples", "200", "--repeats", "2", "--num-points", "4", "--num-paths", "8",
+        "--ode-steps", "10", "--sde-steps", "10", "--etas", "0", "1", "--no-theorem",
+    ]  # fmt: skip
+    assert main(["report", "run", *counts]) == 0
+    assert "Gap between ODE and SDE in dimension 2" in capsys.readouterr().out
+    saved = json.loads((here / "run" / "report.json").read_text())
+    assert saved["settings"]["etas"] == [0.0, 1.0] and saved["theorem"] is None
+    assert (here / "run" / "figures" / "report.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "kind", ["losses", "densities", "field", "trajectories", "residual", "curl", "flow"]
+)
+def test_pictures_of_a_run(here, kind):
+    assert main(["plot", "run", "--kind", kind, "--nodes", "16"]) == 0
+    ending = "gif" if kind == "flow" else "png"
+    assert (here / "run" / "figures" / f"{kind}.{ending}").stat().st_size > 5000
+
+
+MISTAKES = {
+    "train --run-dir new": "DATA is missing; see `fpflow train --help`",
+    "train points.csv": "--run-dir is missing",
+    "train points.csv --run-dir run": "holds a run already; pass `resume=True`",
+    "train points.csv --run-dir new --steps 0": "`num_steps` must be a whole number of at least 1",
+    "train points.csv --run-dir new --rate -1": "`rate` must be positive, got -1.0",
+    "train nothing.csv --run-dir new": "No such file or directory: 'nothing.csv'",
+    "train words.csv --run-dir new": "words.csv must hold numbers with commas between them",
+    "train two.npz --run-dir new": "two.npz must hold one array, got ['a', 'b']",
+    "train objects.npy --run-dir new": "Object arrays cannot be loaded",
+    "train points.csv --run-dir new --config words.csv": "words.csv is no config.json of a command",
+    "sample run --out a.npy --config run/config.json": "holds the options of `fpflow train`",
+    "sample run --out a.txt": "a.txt must end in .npy or .csv",
+    "sample run --out no/a.npy": "the folder of no/a.npy does not exist",
+    "sample run --law ode --eta 0.5 --out a.npy": "--eta belongs to --law sde",
+    "sample empty --out a.npy": "empty is no run: it has no config.json",
+    "sample half --out a.npy": "the run in half has no model yet; let it finish",
+    "sample strange --out a.npy": "the process of the run in strange is not known; pass `--process`",
+    "sample torn --out a.npy": "is no JSON",
+    "sample points.csv --out a.npy": "it does not begin as a file of fpflow does",
+    "density run/model.fpflow --out p.csv": "--points is missing",
+    "density run --out p.csv -n 0": "--num-points must be at least 1, got 0",
+    "report run/model.fpflow": "DATA is missing: the model has no run that names it",
+    "plot run/model.fpflow --kind curl": "--out is missing: the model has no run",
+    "plot empty": "empty is no run: it has no metrics.jsonl",
+    "plot run run --kind curl": "--kind curl draws one model, got 2",
+    "plot line.fpflow --kind curl --out c.png": "--kind curl is for dimension 2, and the model has 1",
+}
+
+
+@pytest.fixture(scope="module")
+def mistakes(folder):
+    (folder / "words.csv").write_text("a,b\n1,2\nx,y\n")
+    np.savez(folder / "two.npz", a=POINTS, b=POINTS)
+    np.save(folder / "objects.npy", np.array([{}, 2], dtype=object))
+    for name in ("empty", "half", "strange", "torn"):
+        (folder / name).mkdir()
+    config = (folder / "run" / "config.json").read_text()
+    (folder / "half" / "config.json").write_text(config)
+    (folder / "torn" / "config.json").write_text(config[:99])
+    (folder / "strange" / "config.json").write_text(config.replace("OrnsteinUhlenbeck", "Other"))
+    for name in ("strange", "torn"):
+        model = (folder / "run" / "model.fpflow").read_bytes()
+        (folder / name / "model.fpflow").write_bytes(model)
+    line = fpflow.PotentialMLP(1, width=4, depth=1, key=jax.random.key(0))
+    fpflow.save(folder / "line.fpflow", line)
+
+
+@pytest.mark.parametrize("command", MISTAKES)
+def test_mistakes_are_one_line(here, mistakes, command, capsys):
+    before = sorted(p.name for p in here.iterdir())
+    assert main(command.split()) == 2
+    printed = capsys.readouterr()
+    assert MISTAKES[command] in printed.err
+    assert printed.err.count("\n") == 1 and printed.err.startswith(f"fpflow {command.split()[0]}: ")
+    assert sorted(p.name for p in here.iterdir()) == before
+
+
+def test_unknown_options_and_help(capsys):
+    for arguments, code in ((["train", "--nonsense"], 2), ([], 2), (["train", "--help"], 0)):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == code
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "sharpness of the softplus 1/beta log(1 + e^beta h)" in shown
+    assert "g, in units of x per root of time (default: 1.0)" in shown
+
+
+def test_numbers_that_fail_have_their_own_code(here, capsys, monkeypatch):
+    (here / "wild.py").write_text(
+        "import jax.numpy as jnp\n\ndef score(t, x):\n    return jnp.where(t > 5, -2 * x, jnp.nan)\n"
+    )
+    assert main(["sample", "wild:score", "--dim", "2", "--out", "w.npy"]) == 1
+    assert "an SDE sample is not finite" in capsys.readouterr().err
+    monkeypatch.setenv("FPFLOW_TRACEBACK", "1")
+    with pytest.raises(FloatingPointError):
+        main(["sample", "wild:score", "--dim", "2", "--out", "w.npy"])
+
+
+def test_data_of_another_scale_gets_a_word(here, capsys):
+    np.save(here / "large.npy", POINTS * [1, 500])
+    main(["train", "large.npy", "--run-dir", "large", *SHORT])
+    assert "column 1 of the data is large beside the prior's width 0.71" in capsys.readouterr().out
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(here):
+    command = [
+        sys.executable, "-m", "fpflow", "train", "points.csv", "--run-dir", "stopped", "--steps",
+        "100000", "--chunk", "10", "--batch-size", "16", "--width", "8", "--depth", "1",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    metrics = here / "stopped" / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text()):
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert re.search(r"stopped by SIGTERM after step \d+, saved in .*; the same command with", said)
+    assert len(list((here / "stopped" / "checkpoints").iterdir())) == 1
+
+
+def test_options_say_what_the_docstrings_say():
+    """Every option has words and a default, both from the thing that it sets."""
+    assert words_of(fpflow.OrnsteinUhlenbeck)["t1"] == "the time T at which data counts as noise"
+    assert defaults_of(fpflow.OrnsteinUhlenbeck)["t1"] == 10.0
+    assert words_of(fpflow.Window)["low"] == words_of(fpflow.Window)["high"]
+    with pytest.raises(KeyError):
+        add_options(argparse.ArgumentParser(), fpflow.Window, ("nothing",))
