@@ -18,8 +18,8 @@ from fpflow._cli import main
 from fpflow._cli.options import add_options, defaults_of, words_of
 
 POINTS = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 0.6]
-SHORT = ["--steps", "40", "--chunk", "10", "--batch-size", "64", "--width", "8", "--depth", "1"]
-SHORT += ["--checkpoint-every", "20", "--peak", "0.001"]
+SHORT = ["--steps", "300", "--chunk", "50", "--batch-size", "64", "--width", "8", "--depth", "1"]
+SHORT += ["--checkpoint-every", "100", "--peak", "0.01"]
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +109,15 @@ def test_densities_at_points(here, capsys):
 def test_a_report_of_a_run(here, capsys):
     counts = [
         "--num-samples", "200", "--repeats", "2", "--num-points", "4", "--num-paths", "8",
-        "--ode-steps", "10", "--sde-steps", "10", "--etas", "0", "1", "--no-theorem",
+        "--ode-steps", "40", "--sde-steps", "40", "--etas", "0", "1", "--no-theorem",
     ]  # fmt: skip
-    assert main(["report", "run", *counts]) == 0
-    assert "Gap between ODE and SDE in dimension 2" in capsys.readouterr().out
-    saved = json.loads((here / "run" / "report.json").read_text())
+    np.save("line.npy", POINTS[:, :1])  # one dimension, where a report takes least time
+    assert main(["train", "line.npy", "--run-dir", "line", *SHORT]) == 0
+    assert main(["report", "line", *counts]) == 0
+    assert "Gap between ODE and SDE in dimension 1" in capsys.readouterr().out
+    saved = json.loads((here / "line" / "report.json").read_text())
     assert saved["settings"]["etas"] == [0.0, 1.0] and saved["theorem"] is None
-    assert (here / "run" / "figures" / "report.png").stat().st_size > 10_000
+    assert (here / "line" / "figures" / "report.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
