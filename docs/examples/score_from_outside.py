@@ -1,4 +1,4 @@
-"""The gap report on a noise-predicting network that knows nothing of fpflow.
+"""A score from outside: the gap report on a noise-predicting network that knows nothing of fpflow.
 
     python docs/examples/score_from_outside.py
 
@@ -79,4 +79,4 @@ if __name__ == "__main__":
     report = main()
     print(report)
     report.save("gap.json")
-    report.plot().savefig("gap.png", dpi=120)
+    report.plot().savefig("score_from_outside.png", dpi=80)

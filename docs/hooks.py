@@ -1,0 +1,65 @@
+"""What mkdocs does beyond Markdown: mathematics as MathML, examples as pages, the command line's help.
+
+MathML needs no script and no font from elsewhere: browsers draw it themselves.
+"""
+
+import ast
+import html
+import pathlib
+import re
+import subprocess
+import sys
+
+from latex2mathml.converter import convert
+from mkdocs.structure.files import File
+
+HERE = pathlib.Path(__file__).parent
+_FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.S)
+COMMANDS = ("train", "sample", "density", "report", "plot", "reproduce")
+
+
+def on_page_content(content, page, config, files):
+    """Formulas become MathML."""
+
+    def mathml(match):
+        display = "block" if match[1] == "div" else "inline"
+        # A formula is LaTeX, in which the page's escapes are none.
+        drawn = convert(html.unescape(match[3]).strip(), display=display)
+        return re.sub(r"(<mi>(?:log|sup)</mi>)", r'\1<mspace width="0.17em"/>', drawn)
+
+    return _FORMULA.sub(mathml, content)
+
+
+def on_files(files, config):
+    """One page an example: its docstring, its figure and its code."""
+    for path in sorted((HERE / "examples").glob("*.py")):
+        files.append(File.generated(config, f"examples/{path.stem}.md", content=_example(path)))
+    files.append(File.generated(config, "reference/command-line.md", content=_command_line()))
+    return files
+
+
+def _example(path):
+    code = path.read_text()
+    words = ast.get_docstring(ast.parse(code)) or path.stem
+    title, _, rest = words.partition("\n")
+    figure = path.with_suffix(".png")
+    drawn = f"\n![{title}]({figure.name})\n" if figure.exists() else ""
+    after = code.split('"""', 2)[2].lstrip("\n")
+    return f"# {title.rstrip('.')}\n{rest}\n{drawn}\n```python\n{after}```\n"
+
+
+def _command_line():
+    parts = ["# Command line\n\nEvery option has the words and the default of what it sets in Python.\n"]
+    # In a process of its own: mkdocs must not import jax, nor end when a command shows its help.
+    code = f"""
+import contextlib
+from fpflow._cli import main
+for name in {COMMANDS}:
+    print("\\x00", end="")
+    with contextlib.suppress(SystemExit):
+        main([name, "--help"])
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for name, text in zip(COMMANDS, shown.stdout.split("\x00")[1:], strict=True):
+        parts.append(f"## fpflow {name}\n\n```text\n{text}```\n")
+    return "\n".join(parts)

@@ -1,0 +1,309 @@
+"""Every message of an error or a warning is read by a test: here those that no other test reads."""
+
+import ast
+import json
+import pathlib
+import re
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import fpflow
+from fpflow import _files
+from fpflow._cli import main
+from fpflow._report.measure import with_window
+from fpflow._report.split import split_on_grid
+from fpflow._reproduce.run import parse_arguments
+from fpflow._run import Run, open_run
+from known import OU, LinearScore
+from test_run import _sealed
+
+TESTS = pathlib.Path(__file__).parent
+SOURCE = TESTS.parent / "src" / "fpflow"
+
+# A test reads a message where it holds so many characters of it in a row.
+RUN = 12
+
+# What carries a message besides the calls in a `raise`.
+CARRIERS = ("refuse", "warnings.warn", "parser.error", "super().__init__", "_say")
+
+
+def pieces_of(node):
+    """The constant pieces of a message, in order."""
+    if isinstance(node, ast.Constant):
+        return [node.value] if isinstance(node.value, str) else []
+    inner = node.values if isinstance(node, ast.JoinedStr) else ast.iter_child_nodes(node)
+    return [
+        piece for part in inner if not isinstance(part, ast.FormattedValue)
+        for piece in pieces_of(part)
+    ]  # fmt: skip
+
+
+def hints_in(message, tree):
+    """Constants that a message may hold by way of a variable."""
+    values = [n for n in ast.walk(message) if isinstance(n, ast.FormattedValue)]
+    names = {n.id for value in values for n in ast.walk(value) if isinstance(n, ast.Name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and {ast.unparse(t) for t in node.targets} & names:
+            yield from ([piece] for piece in pieces_of(node.value) if len(piece) >= RUN)
+
+
+def messages():
+    """The place and the pieces of every message in the sources."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        tree, calls = ast.parse(path.read_text()), []
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                calls.append(node.exc)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in CARRIERS:
+                calls.append(node)
+        for call in calls:
+            for argument in call.args:
+                for pieces in (pieces_of(argument), *hints_in(argument, tree)):
+                    if any(re.search(r"\w", piece) for piece in pieces):
+                        yield f"{path.relative_to(SOURCE)}:{call.lineno}", pieces
+
+
+def texts():
+    """Every string of the tests but the docstrings, without the escapes of patterns."""
+    for path in TESTS.glob("*.py"):
+        tree = ast.parse(path.read_text())
+        bare = {n.value for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in bare:
+                yield re.sub(r"\\(\W)", r"\1", node.value)
+
+
+def runs_of(pieces):
+    """Everything of the length of a run that stands in one of the pieces."""
+    return {p[k : k + RUN] for p in pieces for k in range(len(p) - RUN + 1)}
+
+
+def test_every_message_is_read():
+    """A message that shares a run with another is read by what it has alone."""
+    found, text = list(messages()), "\n".join(texts())
+    assert len(found) > 150
+    runs = [runs_of(pieces) for _, pieces in found]
+    unread = []
+    for (place, pieces), own in zip(found, runs, strict=True):
+        others = (r for r, (_, p) in zip(runs, found, strict=True) if p != pieces)
+        alone = own.difference(*others)
+        if own:
+            read = any(run in text for run in alone or own)
+        else:  # all pieces are short: one after the other
+            read = re.search(".{1,60}".join(re.escape(p) for p in pieces if p.strip()), text)
+        if not read:
+            unread.append(f"{place}: {' ... '.join(pieces)}")
+    assert not unread, "messages that no test reads:\n" + "\n".join(unread)
+
+
+LINE = fpflow.datasets.GaussianMixture([[-1.0], [0.1]], 0.1)
+NETWORK = fpflow.ScoreMLP(2, width=4, depth=1, key=jr.key(0))
+X, KEY = np.zeros((3, 2)), jr.key(0)
+
+
+class Plain:
+    """A score made of a function."""
+
+    dim = 2
+
+    def __init__(self, score):
+        self.score = score
+
+
+def blown_up(t, x):
+    return x * jnp.where(t < 5, jnp.nan, 1.0)
+
+
+def whirl(t, x):
+    """Rings that turn at different speeds."""
+    return -2 * x + 5 * jnp.sin(2 * x @ x) * jnp.stack([-x[1], x[0]])
+
+
+ARGUMENTS = {
+    "got ScoreMLP: the residual is that of a potential.": lambda: (
+        fpflow.theorem_one.__wrapped__(NETWORK, OU)
+    ),
+    "a potential; for a score there is `score_fp_residual`": lambda: (
+        fpflow.residual_norm.__wrapped__(NETWORK, OU, key=KEY)
+    ),
+    "`divergence=ThroughResidual()` needs a model with `potential(t, x)`, got ScoreMLP": lambda: (
+        fpflow.log_prob_ode(NETWORK, OU, X, divergence=fpflow.ThroughResidual())
+    ),
+    "`target_error` must be positive, got -1.0": lambda: (
+        fpflow.log_prob_sde(NETWORK, OU, X, target_error=-1.0, key=KEY)
+    ),
+    "give either `stepsize_controller`, which chooses its own steps, or": lambda: (
+        fpflow.sample_ode(
+            NETWORK, OU, 5, num_steps=5, key=KEY,
+            stepsize_controller=diffrax.PIDController(1e-3, 1e-3),
+        )
+    ),
+    "`model.score` does not take points of shape (3,)": lambda: (
+        fpflow.sample_ode(NETWORK, OU, 5, dim=3, key=KEY)
+    ),
+    "`model.score` must return shape (2,), got ()": lambda: (
+        fpflow.sample_ode(Plain(lambda t, x: x.sum()), OU, 5, key=KEY)
+    ),
+    " write it with `jax.numpy`, which JAX can trace, instead of `numpy`.": lambda: (
+        fpflow.sample_ode(Plain(lambda t, x: -np.asarray(x)), OU, 5, key=KEY)
+    ),
+    "got function; make a function a model by `fpflow.ScoreFunction`.": lambda: (
+        fpflow.sample_ode.__wrapped__(whirl, OU, 5, dim=2, key=KEY)
+    ),
+    "`depth` must be at least 1, got 0": lambda: fpflow.PotentialMLP(2, depth=0, key=KEY),
+    "`layers` must hold at least two (weight, bias) pairs, got 0": lambda: (
+        fpflow.ScoreMLP.from_layers([])
+    ),
+    "`settings.window` is for dimensions one and two, the data has dimension 3": lambda: (
+        with_window(fpflow.ReportSettings(window=fpflow.Window()), np.zeros((4, 3)))
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", ARGUMENTS)
+def test_arguments_are_refused(words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        ARGUMENTS[words]()
+
+
+def test_samples_far_from_the_data_are_refused():
+    law = fpflow.datasets.circles().cell_probabilities(fpflow.Window(nodes=8))
+    with pytest.raises(
+        ValueError, match=r"none of the 2 ODE samples lies in Window\(.*, which hold"
+    ):
+        split_on_grid(X[:4] + 9, X[:4], law, law, 2, np.random.default_rng(0))
+
+
+def test_scores_that_blow_up_are_told():
+    model = Plain(blown_up)
+    model.dim = 1
+    with pytest.raises(FloatingPointError, match="the score or its flow is not finite at some of"):
+        fpflow.kl_account(model, OU, LINE, num_points=4, num_steps=2, key=KEY)
+
+
+def test_transport_that_fails_is_told(monkeypatch):
+    mass, window = np.full((4, 4), 1 / 16), fpflow.Window(nodes=4)
+    with pytest.raises(FloatingPointError, match=r"Sinkhorn failed at `epsilon` = 1e\+308; raise"):
+        fpflow.w2_grid(mass, mass, window, method=fpflow.Sinkhorn(epsilon=1e308))
+    failing = lambda *arguments, **settings: (0.0, {"warning": "infeasible"})
+    monkeypatch.setattr("fpflow._metrics.exact.ot.emd2", failing)
+    with pytest.raises(RuntimeError, match="the network simplex found no plan; try `method=Sink"):
+        fpflow.w2_grid(mass, mass, window)
+
+
+def test_doubtful_densities_get_a_warning():
+    with pytest.warns(
+        UserWarning, match="the density of the ODE on the grid may be off by .* total"
+    ):
+        fpflow.grid_density_ode(
+            Plain(whirl), fpflow.OrnsteinUhlenbeck(t1=2.0), fpflow.Window(nodes=4)
+        )
+    model = LinearScore(jnp.array([[2.4]]))
+    words = "the standard error stays above `target_error` = 1e-09 at 1 of 1 points; raise `num"
+    with pytest.warns(UserWarning, match=words):
+        fpflow.log_prob_sde(
+            model, OU, jnp.ones((1, 1)), num_paths=4, num_steps=4, target_error=1e-9, key=KEY
+        )
+
+
+FILES = {
+    "it does not begin as a file of fpflow does": b"fpflow" * 20,
+    f"its header claims {2**40} bytes": _sealed({}, b"", 2**40),
+    "its SHA-256 does not match its content": _sealed({}, b"")[:-1] + b"?",
+    "its header is no JSON: ": _sealed({"format": 2}, b"", 3),
+    "its header is no JSON object": _sealed([], b""),
+    "it holds 'Other' of format 2, not a model saved by": _sealed(
+        {"kind": "Other", "format": 2}, b""
+    ),
+    "cannot be used: sizes [2, 'x'], type float64, beta 1.0": _sealed(
+        {"kind": "ScoreMLP", "format": 2, "sizes": [2, "x"], "dtype": "float64", "beta": 1.0}, b""
+    ),
+}
+
+
+@pytest.mark.parametrize("words", FILES)
+def test_damaged_models_are_refused(tmp_path, words):
+    (tmp_path / "model.fpflow").write_bytes(FILES[words])
+    with pytest.raises(fpflow.DamagedFile, match=re.escape(words)):
+        fpflow.load(tmp_path / "model.fpflow")
+
+
+@pytest.mark.parametrize(
+    ("array", "shapes", "words"),
+    [
+        (np.ones(3), [((3,), "float64")] * 2, "it holds 1 arrays, not 2"),
+        (np.ones(2000), [((3,), "float64")], r"arr_0\.npy has 16128 bytes"),
+        (
+            np.ones(3),
+            [((2,), "float32")],
+            r"array 0 has shape \(3,\) and type float64, not \(2,\) and float32",
+        ),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path, array, shapes, words):
+    _files.write_arrays(tmp_path / "file", {}, [array])
+    with pytest.raises(fpflow.DamagedFile, match=words):
+        _files.read_arrays(tmp_path / "file", shapes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format": 99}, "it is no checkpoint of format 1"),
+        ({"loss": None}, "its header has None for `loss`"),
+        ({"step": 7}, "it holds step 7"),
+        ({"tree": "0"}, "its model or optimiser is of another architecture"),
+        ({"fingerprint": "0"}, "it belongs to a run with other settings"),
+    ],
+)
+def test_checkpoints_of_another_kind_are_refused(tmp_path, changes, words):
+    run, state = Run(tmp_path, {}, keep=2), {"weight": jnp.ones(3)}
+    run.checkpoints.mkdir()
+    run.save(1, state, [(1, 0.5, 0.0, 0.1)], 0.5)
+    newest = run.save(2, state, [(1, 0.5, 0.0, 0.1), (2, 0.4, 0.0, 0.2)], 0.4)
+    header = {**_files.read_header(newest), **changes}
+    _files.write_arrays(newest, header, [np.ones(3), np.ones((2, 4))])
+    with pytest.raises(fpflow.DamagedFile, match=f"000000002.fpflow cannot be used: {words}."):
+        run.read(newest, state)
+    with pytest.warns(UserWarning, match=f"{words}. An older one is looked for."):
+        _, intervals = run.newest(state)
+    assert len(intervals) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("{", r"config.json is no JSON: Expecting"), ("[]", " is no JSON object.")]
+)
+def test_runs_without_settings_are_refused(tmp_path, text, words, capsys):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(fpflow.DamagedFile, match=words):
+        open_run(tmp_path, {}, resume=True, keep=1)
+
+
+COMMANDS = {
+    "sample math:nothing": (2, "module 'math' has no 'nothing'."),
+    "sample torn": (2, "torn/config.json is no JSON: Expecting"),
+    "sample tired:score": (130, "interrupted; what is finished is kept."),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_end_in_one_line(tmp_path, monkeypatch, command, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "config.json").write_text("{")
+    (tmp_path / "tired.py").write_text("def score(t, x):\n    raise KeyboardInterrupt\n")
+    code, words = COMMANDS[command]
+    assert main([*command.split(), "--dim", "2", "--out", "a.npy"]) == code
+    assert words in capsys.readouterr().err
+
+
+def test_a_page_without_the_markers_is_refused(tmp_path, capsys):
+    (tmp_path / "page.md").write_text("# Results\n")
+    with pytest.raises(SystemExit):
+        parse_arguments(["--page", str(tmp_path / "page.md")])
+    assert "--page must be a file with the line <!--" in capsys.readouterr().err
