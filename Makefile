@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: reproduce test lint clean
+.PHONY: reproduce test lint docs clean
 
 reproduce: $(VENV)/.installed  ## Train the mixture at two weights; print the table, draw the figures.
 	$(RUN) scripts/reproduce.py --preset quick --resume
@@ -15,6 +15,9 @@ lint: $(VENV)/.installed-dev  ## Check style and types.
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright
+
+docs: $(VENV)/.installed-dev  ## Build the pages into site/.
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "fpflow needs Python 3.11 or newer"'

@@ -49,7 +49,9 @@ def _example(path):
 
 
 def _command_line():
-    parts = ["# Command line\n\nEvery option has the words and the default of what it sets in Python.\n"]
+    parts = [
+        "# Command line\n\nEvery option has the words and the default of what it sets in Python.\n"
+    ]
     # In a process of its own: mkdocs must not import jax, nor end when a command shows its help.
     code = f"""
 import contextlib

@@ -1,12 +1,10 @@
 """Every message of an error or a warning is read by a test: here those that no other test reads."""
 
 import ast
-import json
 import pathlib
 import re
 
 import diffrax
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -43,29 +41,41 @@ def pieces_of(node):
     ]  # fmt: skip
 
 
-def hints_in(message, tree):
+def hints_in(message, function):
     """Constants that a message may hold by way of a variable."""
     values = [n for n in ast.walk(message) if isinstance(n, ast.FormattedValue)]
     names = {n.id for value in values for n in ast.walk(value) if isinstance(n, ast.Name)}
-    for node in ast.walk(tree):
+    for node in ast.walk(function):
         if isinstance(node, ast.Assign) and {ast.unparse(t) for t in node.targets} & names:
             yield from ([piece] for piece in pieces_of(node.value) if len(piece) >= RUN)
 
 
+def messages_in(scope):
+    """The line and the pieces of every message in a function or a file."""
+    for node in ast.walk(scope):
+        call = node.exc if isinstance(node, ast.Raise) else node
+        if not isinstance(call, ast.Call):
+            continue
+        if call is node and ast.unparse(call.func) not in CARRIERS:
+            continue
+        for argument in call.args:
+            hints = () if isinstance(scope, ast.Module) else hints_in(argument, scope)
+            for pieces in (pieces_of(argument), *hints):
+                if any(re.search(r"\w", piece) for piece in pieces):
+                    yield call.lineno, pieces
+
+
 def messages():
     """The place and the pieces of every message in the sources."""
+    found = {}
     for path in sorted(SOURCE.rglob("*.py")):
-        tree, calls = ast.parse(path.read_text()), []
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-                calls.append(node.exc)
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) in CARRIERS:
-                calls.append(node)
-        for call in calls:
-            for argument in call.args:
-                for pieces in (pieces_of(argument), *hints_in(argument, tree)):
-                    if any(re.search(r"\w", piece) for piece in pieces):
-                        yield f"{path.relative_to(SOURCE)}:{call.lineno}", pieces
+        tree = ast.parse(path.read_text())
+        for scope in ast.walk(tree):
+            if isinstance(scope, ast.Module | ast.FunctionDef):
+                for line, pieces in messages_in(scope):
+                    place = f"{path.relative_to(SOURCE.parent.parent)}:{line}"
+                    found[place, tuple(pieces)] = None
+    return list(found)
 
 
 def texts():
@@ -85,7 +95,7 @@ def runs_of(pieces):
 
 def test_every_message_is_read():
     """A message that shares a run with another is read by what it has alone."""
-    found, text = list(messages()), "\n".join(texts())
+    found, text = messages(), "\n".join(texts())
     assert len(found) > 150
     runs = [runs_of(pieces) for _, pieces in found]
     unread = []
@@ -176,7 +186,7 @@ def test_samples_far_from_the_data_are_refused():
     with pytest.raises(
         ValueError, match=r"none of the 2 ODE samples lies in Window\(.*, which hold"
     ):
-        split_on_grid(X[:4] + 9, X[:4], law, law, 2, np.random.default_rng(0))
+        split_on_grid(X + 9, X, law, law, 2, np.random.default_rng(0))
 
 
 def test_scores_that_blow_up_are_told():
@@ -276,9 +286,9 @@ def test_checkpoints_of_another_kind_are_refused(tmp_path, changes, words):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("{", r"config.json is no JSON: Expecting"), ("[]", " is no JSON object.")]
+    ("text", "words"), [("{", "config.json is no JSON: Expecting"), ("[]", " is no JSON object.")]
 )
-def test_runs_without_settings_are_refused(tmp_path, text, words, capsys):
+def test_runs_without_settings_are_refused(tmp_path, text, words):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(fpflow.DamagedFile, match=words):
         open_run(tmp_path, {}, resume=True, keep=1)

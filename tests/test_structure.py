@@ -88,13 +88,11 @@ def test_importing_changes_no_global_setting():
 
 
 def test_readme_example_runs(tmp_path):
-    """The first Python block of the README, with its training cut to 300 steps."""
+    """The first Python block of the README, whole; the time is the README's promise, not a tolerance."""
     block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
-    assert len(block.strip().splitlines()) <= 20
-    short = re.sub(r"num_steps=[\d_]+", "num_steps=300", block)
-    assert short != block
+    assert len(block.strip().splitlines()) <= 15
     script = tmp_path / "example.py"
-    script.write_text(short)
+    script.write_text(block)
     result = subprocess.run(
         [sys.executable, script], check=True, capture_output=True, text=True, cwd=tmp_path
     )

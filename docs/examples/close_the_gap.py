@@ -1,8 +1,8 @@
 """Closing the gap on the mixture of nine Gaussians.
 
-A network trained by score matching alone has two laws, that of its ODE and that of its SDE. Some more steps
-with the Fokker-Planck residual in the loss bring them together. Densities are exact, computed on a grid
-without samples.
+A network trained by score matching alone has two laws, that of its ODE and that of its SDE. Some more
+steps with the Fokker-Planck residual in the loss bring them together. Densities are exact, computed on a
+grid without samples.
 """
 
 import jax.random as jr

@@ -1,0 +1,174 @@
+"""The pages: they build without a warning, show what they should, and their code runs."""
+
+import contextlib
+import functools
+import http.server
+import importlib.util
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+
+import jax
+import matplotlib
+import numpy as np
+import pytest
+
+import fpflow
+from fpflow._cli import main
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+ROOT = pathlib.Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built pages."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    assert not re.search("^WARNING", built.stderr, re.M), built.stderr
+    return folder
+
+
+def test_pages_build_and_formulas_are_mathematics(site):
+    theory = (site / "theory.html").read_text()
+    assert theory.count("<math") > 60 and "arithmatex" not in theory
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        assert "merror" not in text, page
+        # What the converter does not know it leaves as it stands.
+        for formula in re.findall(r"<math.*?</math>", text, re.S):
+            assert "\\" not in formula and "<mi>&amp;" not in formula, (page.name, formula)
+        # Everything a page needs comes with it.
+        outside = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"', text)
+        assert not [url for url in outside if "w3.org" not in url], page
+    example = (site / "examples" / "close_the_gap.html").read_text()
+    assert "close_the_gap.png" in example and "grid_density_sde" in example
+    assert "--fp-weight" in (site / "reference" / "command-line.html").read_text()
+
+
+def test_pages_in_a_browser(site):
+    """From localhost, in Chromium: formulas and figures have a size, and nothing is complained of."""
+    if not CHROMIUM or importlib.util.find_spec("playwright") is None:
+        pytest.skip("needs chromium (`apt install chromium`) and playwright (`.[docs]`)")
+    from playwright.sync_api import sync_playwright
+
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=site)
+    handler.log_message = lambda *_: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    here = f"http://127.0.0.1:{server.server_port}"
+    complaints = []
+    with contextlib.closing(server.socket), sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda r: None if r.url.startswith((here, "data:", "blob:"))
+                else complaints.append(f"asks for {r.url}"))  # fmt: skip
+        page.on("response", lambda r: complaints.append(r.url) if r.status >= 400 else None)
+        for name, formulas, figures in (
+            ("index", 2, 1), ("theory", 60, 0), ("notation", 20, 0), ("results", 0, 0),
+            ("examples/close_the_gap", 0, 1), ("results/standard/tables", 0, 0),
+            ("reference/likelihood", 5, 0),
+        ):  # fmt: skip
+            page.goto(f"{here}/{name}.html")
+            page.wait_for_load_state("networkidle")
+            boxes = [f.bounding_box() for f in page.locator("article math").all() if f.is_visible()]
+            assert len(boxes) >= formulas, name
+            assert all(box and box["width"] > 3 and box["height"] > 5 for box in boxes), name
+            widths = page.evaluate(
+                "[...document.querySelectorAll('article img')].map(i => i.naturalWidth)"
+            )
+            assert len(widths) >= figures and all(width > 50 for width in widths), name
+            # MathML is drawn, not shown as text: a fraction is higher than its numerator.
+            if name == "theory":
+                assert page.evaluate(
+                    "[...document.querySelectorAll('article mfrac')].every(f => "
+                    "f.getBoundingClientRect().height > "
+                    "1.2 * f.children[0].getBoundingClientRect().height)"
+                )
+        browser.close()
+    server.shutdown()
+    assert not complaints
+
+
+def test_every_public_name_is_on_one_reference_page():
+    pages = {path: path.read_text() for path in (DOCS / "reference").glob("*.md")}
+    listed = re.findall(r"^::: fpflow\.([\w.]+)$", "\n".join(pages.values()), re.M)
+    assert len(listed) == len(set(listed))
+    public = {name for name in dir(fpflow) if not name.startswith("_")}
+    assert set(listed) == public - {"jaxtyping", "checker"}  # the tests' own hook
+
+
+SHORTER = (
+    (r"num_steps=[\d_]+|--steps \d+", lambda m: re.sub(r"\d[\d_]*", "60", m[0])),
+    (r"\b(\d+_000|5000)\b", "500"),
+    (r", -n \d+", ", -n 50"),
+)
+
+
+def shortened(code):
+    for pattern, with_ in SHORTER:
+        code = re.sub(pattern, with_, code)
+    return code
+
+
+def blocks(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.M | re.S)
+
+
+# The README's block runs whole, in tests/test_structure.py.
+PAGES = sorted(p for p in DOCS.rglob("*.md") if blocks(p, "python"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    """In their order, in one namespace, with fewer steps and samples."""
+    monkeypatch.chdir(tmp_path)
+    space = {"__name__": "page"}
+    with jax.enable_x64(False):
+        for block in blocks(page, "python"):
+            exec(compile(shortened(block), str(page), "exec"), space)
+    plt.close("all")
+
+
+# Commands that set a machine up or take minutes; tests of their own run them in part.
+_NOT_RUN = ("make ", "python3 -m venv", ".venv/bin/pip", "source ", ".venv/bin/python scripts/",
+            ".venv/bin/python docs/", ".venv/bin/mkdocs")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in [ROOT / "README.md", *DOCS.rglob("*.md")] if blocks(p, "sh")],
+    ids=lambda p: p.stem,
+)  # fmt: skip
+def test_shell_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savetxt("points.csv", np.random.default_rng(0).normal(size=(500, 3)), delimiter=",")
+    short = {"train": ["--width", "16", "--chunk", "30"], "density": ["-n", "4", "--paths", "8"],
+             "report": ["--num-samples", "300", "--num-points", "4", "--repeats", "2"]}  # fmt: skip
+    lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    for line in filter(None, (line.split("  #")[0].strip() for line in lines)):
+        line = line.removeprefix(".venv/bin/") if "/fpflow " in line else line
+        if line.startswith("python -c "):
+            subprocess.run([sys.executable, *shlex.split(line)[1:]], check=True)
+        elif line.startswith("fpflow "):
+            name, *rest = shlex.split(shortened(line))[1:]
+            if name == "reproduce" or "--help" in rest:
+                continue
+            if name == "train" and "--config" in rest:
+                rest += ["--steps", "60"]
+            assert main([name, *rest, *short.get(name, [])]) == 0, line
+        else:
+            assert line.startswith(_NOT_RUN), f"{page.name}: nobody runs {line!r}"
