@@ -78,6 +78,13 @@ def test_every_public_name_has_a_docstring():
             assert (getattr(fpflow, name).__doc__ or "").strip(), name
 
 
+def test_a_star_brings_a_short_list_of_what_exists():
+    space = {}
+    exec("from fpflow import *", space)
+    names = [name for name in space if name != "__builtins__"]
+    assert names == fpflow.__all__ and len(names) <= 16
+
+
 def test_importing_changes_no_global_setting():
     code = (
         "import jax; before = jax.config.jax_enable_x64; import fpflow; "

@@ -94,3 +94,23 @@ from ._train import TrainResult as TrainResult
 from ._train import train as train
 from ._window import GridDensity as GridDensity
 from ._window import Window as Window
+
+# What `from fpflow import *` brings, in the order of use; all other names are as public.
+__all__ = [  # noqa: RUF022
+    "OrnsteinUhlenbeck",
+    "datasets",
+    "PotentialMLP",
+    "ScoreMLP",
+    "train",
+    "save",
+    "load",
+    "sample_ode",
+    "sample_sde",
+    "log_prob_ode",
+    "log_prob_sde",
+    "grid_density_ode",
+    "grid_density_sde",
+    "w2_grid",
+    "gap_report",
+    "plot",
+]
