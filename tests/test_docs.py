@@ -4,6 +4,7 @@ import contextlib
 import functools
 import http.server
 import importlib.util
+import inspect
 import pathlib
 import re
 import shlex
@@ -183,3 +184,20 @@ def test_shell_blocks_run(page, tmp_path, monkeypatch):
             assert main([name, *rest, *short.get(name, [])]) == 0, line
         else:
             assert line.startswith(_NOT_RUN), f"{page.name}: nobody runs {line!r}"
+
+
+EXAMPLES = [name for name in fpflow.__all__ if name not in ("datasets", "plot")]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_docstrings_have_a_line_that_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = re.findall(r"```python\n(.*?)```", inspect.getdoc(getattr(fpflow, name)) or "", re.S)
+    assert len(code) == 1
+    with jax.enable_x64(False):
+        space = {
+            "fpflow": fpflow, "jax": jax, "jnp": jax.numpy,
+            "process": fpflow.OrnsteinUhlenbeck(), "data": fpflow.datasets.gaussian_mixture(),
+            "model": fpflow.PotentialMLP(2, width=8, depth=1, key=jax.random.key(0)),
+        }  # fmt: skip
+        exec(compile(code[0], name, "exec"), space)

@@ -219,6 +219,12 @@ def sample_ode(
 
     **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a sample is not finite.
 
+    **Example:**
+
+    ```python
+    x = fpflow.sample_ode(model, process, 1000, key=jax.random.key(0))
+    ```
+
     ??? cite "Reference"
         Song et al., *Score-based generative modeling through stochastic differential equations*,
         ICLR 2021, arXiv 2011.13456.
@@ -267,6 +273,12 @@ def sample_sde(
     **Returns:** points of shape `(num_samples, dim)` in the precision of the model.
 
     **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a sample is not finite.
+
+    **Example:**
+
+    ```python
+    x = fpflow.sample_sde(model, process, 1000, eta=1.0, key=jax.random.key(0))
+    ```
 
     ??? cite "Reference"
         Anderson, *Reverse-time diffusion equation models*, Stoch. Proc. Appl. 12 (1982) 313.

@@ -106,6 +106,12 @@ def grid_density_ode(
 
     **Raises:** `ValueError` for bad arguments; `FloatingPointError` if the score is not finite
     along the flow.
+
+    **Example:**
+
+    ```python
+    p_ode = fpflow.grid_density_ode(model, process, fpflow.Window(nodes=16))
+    ```
     """
     window = Window() if window is None else window
     check_grid(model, process, window, refine=refine)

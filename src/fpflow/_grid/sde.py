@@ -209,6 +209,12 @@ def grid_density_sde(
     **Raises:** `ValueError` for bad arguments; `FloatingPointError` if the score is not finite
     somewhere on the grid.
 
+    **Example:**
+
+    ```python
+    p_sde = fpflow.grid_density_sde(model, process, fpflow.Window(nodes=16))
+    ```
+
     ??? cite "Reference"
         Scharfetter and Gummel, IEEE Trans. Electron Devices 16 (1969) 64; Chang and Cooper,
         J. Comput. Phys. 6 (1970) 1.

@@ -153,6 +153,13 @@ def log_prob_ode(
     **Raises:** `ValueError` for bad arguments; `FloatingPointError` where the score is not finite or
     the solver gave up.
 
+    **Example:**
+
+    ```python
+    found = fpflow.log_prob_ode(model, process, jnp.zeros((3, 2)))
+    found.value, found.solver_error
+    ```
+
     ??? cite "Reference"
         Chen et al., *Neural ordinary differential equations*, NeurIPS 2018, arXiv 1806.07366; Song et
         al., ICLR 2021, arXiv 2011.13456.

@@ -143,6 +143,13 @@ def log_prob_sde(
 
     **Raises:** `ValueError` for bad arguments; `FloatingPointError` where the score is not finite. Warns
     where the weights are too uneven for the standard error to be believed.
+
+    **Example:**
+
+    ```python
+    found = fpflow.log_prob_sde(model, process, jnp.zeros((3, 2)), key=jax.random.key(0))
+    found.value, found.standard_error, found.reliable
+    ```
     """
     check_counts(num_paths=num_paths, num_steps=num_steps)
     check_mesh(mesh)

@@ -91,6 +91,14 @@ def w2_grid(
     **Raises:** `ValueError` for masses that are NaN, negative, not normalised or of another shape,
     or for densities on different windows.
 
+    **Example:**
+
+    ```python
+    window = fpflow.Window(nodes=16)
+    p, q = (fpflow.datasets.circles(), fpflow.datasets.gaussian_mixture())
+    distance = fpflow.w2_grid(p.cell_probabilities(window), q.cell_probabilities(window))
+    ```
+
     ??? cite "Reference"
         Bonneel et al., *Displacement interpolation using Lagrangian mass transport*, ACM Trans.
         Graph. 30 (2011), as in POT: Flamary et al., JMLR 22 (2021) 78.

@@ -28,6 +28,13 @@ class PotentialMLP(eqx.Module):
     - `key`: a `jax.random.key` for the initial weights.
 
     **Raises:** `ValueError` for sizes below one or `beta` not positive.
+
+    **Example:**
+
+    ```python
+    model = fpflow.PotentialMLP(dim=2, key=jax.random.key(0))
+    s = model.score(0.5, jnp.zeros(2))
+    ```
     """
 
     network: MLP

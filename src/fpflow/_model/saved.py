@@ -23,6 +23,12 @@ def save(path: str | os.PathLike, model: PotentialMLP | ScoreMLP) -> None:
     - `model`: the network.
 
     **Raises:** `ValueError` for another kind of model.
+
+    **Example:**
+
+    ```python
+    fpflow.save("model.fpflow", model)
+    ```
     """
     kind = type(model).__name__
     if kind not in _KINDS:
@@ -41,6 +47,13 @@ def load(path: str | os.PathLike) -> PotentialMLP | ScoreMLP:
 
     **Raises:** `DamagedFile`, a `ValueError`, for a file that is damaged or no saved model;
     `FileNotFoundError` where there is none.
+
+    **Example:**
+
+    ```python
+    fpflow.save("model.fpflow", model)
+    same = fpflow.load("model.fpflow")
+    ```
     """
     header: dict[str, Any]
     header, _ = read_arrays(path, None)

@@ -15,6 +15,12 @@ class ScoreMLP(eqx.Module):
     r"""A network $s_\theta(t, x) \approx \nabla\log p(t, x)$ that need not be a gradient.
 
     Arguments, shapes and errors are those of `PotentialMLP`.
+
+    **Example:**
+
+    ```python
+    model = fpflow.ScoreMLP(dim=2, key=jax.random.key(0))
+    ```
     """
 
     network: MLP

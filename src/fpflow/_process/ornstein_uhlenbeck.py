@@ -22,6 +22,12 @@ class OrnsteinUhlenbeck(AbstractProcess):
 
     **Raises:** `ValueError` for a rate or noise that is not positive, or `t1` not after `t0`.
 
+    **Example:**
+
+    ```python
+    process = fpflow.OrnsteinUhlenbeck(rate=1.0, noise=1.0, t1=10.0)
+    ```
+
     ??? cite "Reference"
         Uhlenbeck and Ornstein, *On the theory of the Brownian motion*, Phys. Rev. 36 (1930) 823.
     """

@@ -129,6 +129,15 @@ def gap_report(
     **Returns:** a `GapReport`.
 
     **Raises:** `ValueError` for bad arguments, `FloatingPointError` where the score is not finite.
+
+    **Example:**
+
+    ```python
+    settings = fpflow.ReportSettings(num_samples=500, repeats=2, num_points=8, theorem=False)
+    points = jax.random.normal(jax.random.key(0), (500, 1))
+    report = fpflow.gap_report(lambda t, x: -2 * x, process, points, settings=settings)
+    print(report)
+    ```
     """
     settings = ReportSettings() if settings is None else settings
     key = jr.key(0) if key is None else key

@@ -147,6 +147,12 @@ def train(
     **Raises:** `ValueError` for bad data or settings; `TrainingDiverged` with the last good model
     when the loss is not finite; with a `run_dir`, `TrainingInterrupted` after Ctrl-C or SIGTERM, when
     a checkpoint has been written, and `DamagedFile` where checkpoints exist and none is whole.
+
+    **Example:**
+
+    ```python
+    result = fpflow.train(model, process, data, fp_weight=0.1, num_steps=50, key=jax.random.key(1))
+    ```
     """
     data = as_data(data)
     check_mesh(mesh)
