@@ -1,6 +1,7 @@
 """What a command is given: points, laws, processes and models, by the names of files and modules."""
 
 import importlib
+import io
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import paper
-from .._files import DamagedFile
+from .._files import DamagedFile, write_whole
 from .._model import as_model, load
 from .._process import OrnsteinUhlenbeck
 
@@ -79,11 +80,13 @@ def law_of(name: str) -> Any:
 
 
 def write_points(path: pathlib.Path, points: np.ndarray) -> None:
-    """An array as `.npy` or `.csv`."""
+    """An array as `.npy` or `.csv`, whole or not at all."""
+    content = io.BytesIO()
     if path.suffix == ".npy":
-        np.save(path, points)
+        np.save(content, points)
     else:
-        np.savetxt(path, points, delimiter=",")
+        np.savetxt(content, points, delimiter=",")
+    write_whole(path, content.getvalue())
 
 
 def check_output(path: pathlib.Path | None, suffixes: tuple[str, ...]) -> None:
