@@ -132,11 +132,14 @@ def test_pictures_of_a_run(here, kind):
 MISTAKES = {
     "train --run-dir new": "DATA is missing; see `fpflow train --help`",
     "train points.csv": "--run-dir is missing",
-    "train points.csv --run-dir run": "holds a run already; pass `resume=True`",
-    "train points.csv --run-dir new --steps 0": "`num_steps` must be a whole number of at least 1",
-    "train points.csv --run-dir new --rate -1": "`rate` must be positive, got -1.0",
-    "train nothing.csv --run-dir new": "No such file or directory: 'nothing.csv'",
-    "train words.csv --run-dir new": "words.csv must hold numbers with commas between them",
+    "train points.csv --run-dir run": "holds a run already; pass --resume",
+    "train points.csv --run-dir new --steps 0": "--num-steps must be a whole number of at least 1",
+    "train points.csv --run-dir new --rate -1": "--rate must be positive, got -1.0",
+    "train nothing.csv --run-dir new": "there is no file 'nothing.csv'",
+    "train words.csv --run-dir new": "line 3, column 1 holds 'x', which is no number",
+    "train semicolons.csv --run-dir new": "line 1 has semicolons",
+    "train missing.csv --run-dir new": "line 2, column 2 holds nothing",
+    "train mixtrue --run-dir new": "one of mixture, circles, checkerboard, got 'mixtrue'",
     "train two.npz --run-dir new": "two.npz must hold one array, got ['a', 'b']",
     "train objects.npy --run-dir new": "Object arrays cannot be loaded",
     "train points.csv --run-dir new --config words.csv": "words.csv is no config.json of a command",
@@ -162,6 +165,8 @@ MISTAKES = {
 @pytest.fixture(scope="module")
 def mistakes(folder):
     (folder / "words.csv").write_text("a,b\n1,2\nx,y\n")
+    (folder / "semicolons.csv").write_text("1;2\n3;4\n5;6\n")
+    (folder / "missing.csv").write_text("1,2\n3,\n")
     np.savez(folder / "two.npz", a=POINTS, b=POINTS)
     np.save(folder / "objects.npy", np.array([{}, 2], dtype=object))
     for name in ("empty", "half", "strange", "torn"):

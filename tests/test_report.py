@@ -227,7 +227,7 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "report.json").read_text())["dim"] == 1
     assert (tmp_path / "page.png").stat().st_size > 10_000
     for arguments, words in (
-        (["nothing.npz", "points.csv"], "No such file or directory"),
+        (["nothing.npz", "points.csv"], "there is no file 'nothing.npz'"),
         (["mine:nothing", "points.csv"], "module 'mine' has no 'nothing'"),
         (["nowhere:score", "points.csv"], "module 'nowhere' of 'nowhere:score' was not found"),
         (["mine:noise", "points.txt"], "data must be a .npy, .npz or .csv file"),
@@ -235,7 +235,7 @@ def test_command_line(tmp_path, monkeypatch, capsys):
             ["mine:noise", "points.csv", "--out", "no/where.json"],
             "the folder of no/where.json does",
         ),
-        (["mine:noise", "points.csv", "--rate", "-1"], "`rate` must be positive"),
+        (["mine:noise", "points.csv", "--rate", "-1"], "--rate must be positive"),
     ):
         assert main(["report", *arguments]) == 2
         error = capsys.readouterr().err

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, _likelihood.log_prob_sde, ("num_paths", "num_steps"),
                 also={"num_paths": "paths", "num_steps": "steps"})  # fmt: skip
     add_seed(parser)
-    add_process(parser, "else that of the run")
+    add_process(parser, of_run=True)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -61,8 +61,22 @@ def read_points(path: pathlib.Path) -> np.ndarray:
     except ValueError as error:
         raise ValueError(
             f"{path} must hold numbers with commas between them, one point a line, after at most one "
-            f"line of names: {error}."
+            f"line of names: {_first_fault(path, header) or str(error).rstrip('.')}."
         ) from error
+
+
+def _first_fault(path: pathlib.Path, header: int) -> str:
+    """Where the first cell that is no number stands, as an editor counts."""
+    for number, line in enumerate(path.read_text().splitlines()[header:], header + 1):
+        for column, cell in enumerate(line.split(","), 1):
+            try:
+                float(cell)
+            except ValueError:
+                if ";" in line:
+                    return f"line {number} has semicolons"
+                what = f"{cell.strip()!r}, which is no number" if cell.strip() else "nothing"
+                return f"line {number}, column {column} holds {what}"
+    return ""
 
 
 def law_of(name: str) -> Any:
@@ -74,7 +88,7 @@ def law_of(name: str) -> Any:
     if ":" in name:
         return imported(name)
     raise ValueError(
-        f"data must be a .npy, .npz or .csv file, module:name or one of {list(paper.DATASETS)}, "
+        f"data must be a .npy, .npz or .csv file, module:name or one of {', '.join(paper.DATASETS)}, "
         f"got {name!r}."
     )
 

@@ -3,7 +3,10 @@
 import argparse
 import os
 import pathlib
+import re
 import sys
+import warnings
+from importlib import metadata
 
 from .._files import DamagedFile
 from .._reproduce import main as reproduce
@@ -24,6 +27,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit codes: 0 done, 1 the numbers failed, 2 a mistake in what was asked for, 130 "
         "stopped by Ctrl-C, 143 by SIGTERM",
     )
+    version = f"fpflow {metadata.version('fpflow-jax')}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in _COMMANDS.items():
         words = (module.__doc__ or "").strip()
@@ -37,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
             help="a config.json of this command; its options hold where no other is given",
         )  # fmt: skip
     commands.add_parser(
-        "reproduce", help="the tables and figures of arXiv 2311.15996", add_help=False
+        "reproduce", help="Make the tables and figures of arXiv 2311.15996", add_help=False
     )
     return parser
 
@@ -56,11 +61,14 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say(name, "interrupted; what is finished is kept.")
         return 130
+    except FileNotFoundError as error:
+        _fail(name, error, f"there is no file {str(error.filename)!r}.")
+        return 2
     except (DamagedFile, ValueError, OSError) as error:
-        _fail(name, error)
+        _fail(name, error, _as_options(" ".join(str(error).split())))
         return 2
     except (FloatingPointError, ArithmeticError) as error:
-        _fail(name, error)
+        _fail(name, error, _as_options(str(error)))
         return 1
 
 
@@ -73,14 +81,23 @@ def _run(given: list[str]) -> int:
         commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
         commands.choices[arguments.command].set_defaults(**options)
         arguments = parser.parse_args(given)
-    arguments.function(arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_: _say(arguments.command, f"warning: {message}")
+        arguments.function(arguments)
     return 0
 
 
-def _fail(name: str, error: Exception) -> None:
+def _as_options(message: str) -> str:
+    """A message of the library in the words of the command line: `num_steps` is --num-steps here."""
+    message = message.replace("`resume=True`", "--resume")
+    return re.sub(r"`([a-z]\w+)`", lambda m: f"--{m[1].replace('_', '-')}", message)
+
+
+def _fail(name: str, error: Exception, message: str) -> None:
     if os.environ.get("FPFLOW_TRACEBACK"):
         raise error
-    _say(name, " ".join(str(error).split()))
+    _say(name, message)
 
 
 def _say(name: str, line: str) -> None:

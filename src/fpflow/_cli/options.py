@@ -73,8 +73,10 @@ class Formatter(argparse.HelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
         silent = action.default is None or action.default is argparse.SUPPRESS or not text
-        if silent or not action.option_strings or isinstance(action.default, bool):
+        if silent or not action.option_strings or action.nargs == 0:
             return text
+        if isinstance(action.default, tuple):
+            return f"{text} (default: {' '.join(map(str, action.default))})"
         return f"{text} (default: %(default)s)"
 
 

@@ -3,7 +3,7 @@
 losses: the loss parts along training, of several runs if more are given. The others need a network:
 densities: both laws and the data on one colour scale, with the difference of the laws (dimension 2);
 field: the score with streamlines (dimension 2); trajectories: paths of the ODE; residual: the
-Fokker-Planck residual by time and place; curl: that of the score at the end (dimension 2); flow: an
+Fokker-Planck residual by time and place; curl: that of the score at t0 (dimension 2); flow: an
 animation from noise to data (dimension 2).
 """
 
@@ -107,8 +107,11 @@ def _curl(given: Given, window: Window, key: Any) -> Any:
     nodes = window.centres()
     points = jnp.asarray(np.stack(np.meshgrid(nodes, nodes, indexing="ij"), axis=-1))
     t0 = given.process.t0
+    note = ", a gradient: round-off only" if hasattr(given.model, "potential") else ""
     at_t0 = jax.vmap(jax.vmap(lambda x: curl(lambda y: given.model.score(t0, y), x)))
-    return pictures.curl(np.asarray(jax.jit(at_t0)(points)), window, title="curl at $t_0$").figure
+    return pictures.curl(
+        np.asarray(jax.jit(at_t0)(points)), window, title="curl at $t_0$" + note
+    ).figure
 
 
 def _flow(given: Given, window: Window, key: Any) -> Any:
@@ -136,7 +139,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, Window, ("nodes",), words={"nodes": "cells in each direction, in dimension 2"}
     )
     add_seed(parser)
-    add_process(parser, "else that of the run")
+    add_process(parser, of_run=True)
 
 
 def run(arguments: argparse.Namespace) -> None:

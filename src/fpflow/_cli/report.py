@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     words = {"t_min": "smallest time a noise, data or v prediction is asked at, in units of time"}
     add_options(parser, from_noise_prediction, ("t_min",), words=words)
-    add_options(parser, ReportSettings, _SETTINGS)
+    words = {"ode_steps": "steps of the ODE sampler", "sde_steps": "steps of the SDE sampler"}
+    add_options(parser, ReportSettings, _SETTINGS, words=words)
     parser.add_argument(
         "--out", type=pathlib.Path, help="a .json file for all numbers; a run has its report.json"
     )
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .png, .pdf or .svg file for the page; a run has its figures/report.png",
     )  # fmt: skip
     add_seed(parser)
-    add_process(parser, "else that of the run")
+    add_process(parser, of_run=True)
 
 
 def run(arguments: argparse.Namespace) -> None:

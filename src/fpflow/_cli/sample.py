@@ -12,7 +12,8 @@ import numpy as np
 
 from .. import _sample
 from .._model import as_model, model_dim
-from .inputs import check_output, given_model, write_points
+from ..datasets import as_data
+from .inputs import check_output, given_model, law_of, write_points
 from .options import add_options, chosen
 from .shared import MODEL, add_process, add_seed, asked_process
 
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         kinds={"num_steps": int},
     )  # fmt: skip
     add_seed(parser)
-    add_process(parser, "else that of the run")
+    add_process(parser, of_run=True)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -62,6 +63,20 @@ def run(arguments: argparse.Namespace) -> None:
     mean, std = np.asarray(x.mean(0)), np.asarray(x.std(0))
     print(f"{len(x)} samples of the {arguments.law.upper()} in dimension {dim}: {arguments.out}")
     print(f"mean {_row(mean)}, standard deviation {_row(std)}")
+    if given.data is not None:
+        _compare(np.asarray(x), np.asarray(as_data(law_of(given.data)).sample(jr.key(0), 4096)))
+
+
+def _compare(x: np.ndarray, data: np.ndarray) -> None:
+    """A word where samples leave the data far behind."""
+    low, high = data.min(0), data.max(0)
+    room = (high - low) / 2
+    stray = ((x < low - room) | (x > high + room)).any(1)
+    if stray.any():
+        print(
+            f"note: {stray.sum()} of the samples lie more than half the data's width away from it. Train "
+            "longer or with a larger --fp-weight; `fpflow report` measures what this does."
+        )
 
 
 def _row(values: np.ndarray) -> str:

@@ -12,13 +12,17 @@ _PROCESS = ("rate", "noise", "t1", "t0")
 MODEL = "the folder of a run, a file of fpflow.save, or module:function, a score(t, x) of one point"
 
 
-def add_process(
-    parser: argparse.ArgumentParser, otherwise: str = "else Ornstein-Uhlenbeck"
-) -> None:
-    """The noising process: one of a module, or the Ornstein--Uhlenbeck process with its numbers."""
-    group = parser.add_argument_group("process, dx = -rate x dt + noise dW from t0 to t1")
-    group.add_argument("--process", help=f"module:name of a process, {otherwise}")
-    add_options(group, OrnsteinUhlenbeck, _PROCESS)
+def add_process(parser: argparse.ArgumentParser, *, of_run: bool) -> None:
+    """The noising process: one of a module, or the Ornstein--Uhlenbeck process with its numbers; where
+    the command may be given a run, that of the run by default."""
+    group = parser.add_argument_group(
+        "process, dx = -rate x dt + noise dW from t0 to t1"
+        + (": by default that of the run, else the defaults of fpflow train" if of_run else "")
+    )
+    group.add_argument("--process", help="module:name of a process instead")
+    defaults = dict.fromkeys(_PROCESS) if of_run else None
+    kinds = dict.fromkeys(_PROCESS, float)
+    add_options(group, OrnsteinUhlenbeck, _PROCESS, defaults=defaults, kinds=kinds)
 
 
 def process_of(arguments: argparse.Namespace) -> Any:
@@ -30,9 +34,12 @@ def process_of(arguments: argparse.Namespace) -> Any:
 
 def asked_process(arguments: argparse.Namespace) -> Any | None:
     """The process that was asked for, or `None` where no option of it was given."""
-    default = OrnsteinUhlenbeck()
-    same = all(getattr(arguments, name) == getattr(default, name) for name in _PROCESS)
-    return None if same and not arguments.process else process_of(arguments)
+    if arguments.process:
+        return imported(arguments.process)
+    given = {
+        name: value for name, value in chosen(arguments, _PROCESS).items() if value is not None
+    }
+    return OrnsteinUhlenbeck(**given) if given else None
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, _train.train, _TRAIN, also={"num_steps": "steps"}, words=_WORDS)
     add_options(parser, _train.Cosine, ("peak",), defaults={"peak": 1e-2}, words=_WORDS)
     add_seed(parser)
-    add_process(parser)
+    add_process(parser, of_run=False)
 
 
 def run(arguments: argparse.Namespace) -> None:

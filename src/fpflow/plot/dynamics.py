@@ -78,11 +78,16 @@ def trajectories(paths: Trajectories, *, ax: Axes | None = None, title: str = ""
         ax.invert_xaxis()
         ax.set_xscale("symlog", linthresh=0.1)
         return ax
+    dim = x.shape[2]
+    whole = "ODE trajectories" + (f", two of {dim} coordinates" if dim > 2 else "")
     ax.plot(x[..., 0], x[..., 1], color="0.6", linewidth=0.7, zorder=1)
-    for k, name, colour, marker in ((0, "noise", COLOURS[0], "o"), (-1, "data", COLOURS[1], "s")):
+    for k, name, colour, marker in (
+        (0, "noise", COLOURS[0], "o"),
+        (-1, "samples", COLOURS[1], "s"),
+    ):
         label = f"{name}, $t = {times[k]:g}$"
         ax.scatter(x[k, :, 0], x[k, :, 1], s=14, color=colour, marker=marker, label=label, zorder=2)
-    ax.set(xlabel="$x_1$", ylabel="$x_2$", title=title or "ODE trajectories", aspect="equal")
+    ax.set(xlabel="$x_1$", ylabel="$x_2$", title=title or whole, aspect="equal")
     ax.legend(frameon=False, fontsize="small")
     return ax
 
@@ -135,7 +140,7 @@ def residual_map(
     )  # fmt: skip
     ax.set(
         xscale="log", xlabel="time $t$", ylabel="$x_1$" if dim > 1 else "$x$",
-        title=title or "Fokker–Planck residual",
+        title=title or "Fokker–Planck residual" + (" on the first axis" if dim > 1 else ""),
     )  # fmt: skip
     ax.figure.colorbar(image, ax=ax, label=r"$|r - \bar r(t)|$ (1/time)")
     return ax
