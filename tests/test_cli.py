@@ -136,8 +136,9 @@ MISTAKES = {
     "train points.csv --run-dir new --steps 0": "--num-steps must be a whole number of at least 1",
     "train points.csv --run-dir new --rate -1": "--rate must be positive, got -1.0",
     "train nothing.csv --run-dir new": "there is no file 'nothing.csv'",
-    "train words.csv --run-dir new": "line 3, column 1 holds 'x', which is no number",
-    "train semicolons.csv --run-dir new": "line 1 has semicolons",
+    "train words.csv --run-dir new": "words.csv must hold numbers with commas between them, one point a "
+    "line, after at most one line of names: line 3, column 1 holds 'x', which is no number",
+    "train semicolons.csv --run-dir new": "line 2 has semicolons",
     "train missing.csv --run-dir new": "line 2, column 2 holds nothing",
     "train mixtrue --run-dir new": "one of mixture, circles, checkerboard, got 'mixtrue'",
     "train two.npz --run-dir new": "two.npz must hold one array, got ['a', 'b']",
@@ -242,3 +243,24 @@ def test_options_say_what_the_docstrings_say():
     assert words_of(fpflow.Window)["low"] == words_of(fpflow.Window)["high"]
     with pytest.raises(KeyError):
         add_options(argparse.ArgumentParser(), fpflow.Window, ("nothing",))
+
+
+def test_warnings_are_one_line_too(here, capsys):
+    command = ["train", "points.npy", "--run-dir", "worn", *SHORT]
+    assert main(command) == 0
+    newest = here / "worn" / "checkpoints" / "step-000000300.fpflow"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert main([*command, "--resume"]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("fpflow train: warning: ") and said.count("\n") == 1
+    assert "step-000000300.fpflow cannot be used" in said
+
+
+def test_samples_that_stray_get_a_word(here, capsys):
+    """A far point of the data's own does not count; a hundred widths away does."""
+    np.save("near.npy", 1e-3 * POINTS)
+    few = ["--steps", "2", "--chunk", "2", "--width", "8", "--depth", "1"]
+    main(["train", "near.npy", "--run-dir", "near", *few])
+    main(["sample", "near", "-n", "50", "--steps", "10", "--out", "near-out.npy"])
+    said = capsys.readouterr().out
+    assert "of the samples lie more than half the data's width away from it" in said

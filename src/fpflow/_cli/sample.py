@@ -74,8 +74,8 @@ def _compare(x: np.ndarray, data: np.ndarray) -> None:
     stray = ((x < low - room) | (x > high + room)).any(1)
     if stray.any():
         print(
-            f"note: {stray.sum()} of the samples lie more than half the data's width away from it. Train "
-            "longer or with a larger --fp-weight; `fpflow report` measures what this does."
+            f"note: {stray.sum()} of the samples lie more than half the data's width away from it. "
+            "Train longer or with a larger --fp-weight; `fpflow report` measures what this does."
         )
 
 

@@ -1,6 +1,7 @@
 """Options that several commands have."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from .._process import OrnsteinUhlenbeck
@@ -20,8 +21,8 @@ def add_process(parser: argparse.ArgumentParser, *, of_run: bool) -> None:
         + (": by default that of the run, else the defaults of fpflow train" if of_run else "")
     )
     group.add_argument("--process", help="module:name of a process instead")
-    defaults = dict.fromkeys(_PROCESS) if of_run else None
-    kinds = dict.fromkeys(_PROCESS, float)
+    defaults: dict[str, Any] | None = dict.fromkeys(_PROCESS) if of_run else None
+    kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(_PROCESS, float)
     add_options(group, OrnsteinUhlenbeck, _PROCESS, defaults=defaults, kinds=kinds)
 
 
