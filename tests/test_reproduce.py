@@ -143,19 +143,6 @@ def test_other_settings_are_not_taken_for_these(finished):
     assert reproduce.saved(finished / "runs" / "nowhere", "network", {}) is None
 
 
-def test_writing_never_leaves_half_a_file(tmp_path):
-    target = tmp_path / "numbers.json"
-    reproduce.write_atomically(target, lambda f: f.write(b"whole"))
-
-    def interrupted(file):
-        file.write(b"ha")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        reproduce.write_atomically(target, interrupted)
-    assert target.read_bytes() == b"whole"
-
-
 def made_up(w2, residual, excess):
     entry = {"value": w2, "floor": 1e-5, "lower": w2, "upper": w2}
     return {
