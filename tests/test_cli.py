@@ -158,6 +158,7 @@ MISTAKES = {
     "report run/model.fpflow": "DATA is missing: the model has no run that names it",
     "plot run/model.fpflow --kind curl": "--out is missing: the model has no run",
     "plot empty": "empty is no run: it has no metrics.jsonl",
+    "plot begun": "the run in begun has no metrics yet: its first chunk is not done",
     "plot run run --kind curl": "--kind curl draws one model, got 2",
     "plot line.fpflow --kind curl --out c.png": "--kind curl is for dimension 2, and the model has 1",
 }
@@ -170,8 +171,9 @@ def mistakes(folder):
     (folder / "missing.csv").write_text("1,2\n3,\n")
     np.savez(folder / "two.npz", a=POINTS, b=POINTS)
     np.save(folder / "objects.npy", np.array([{}, 2], dtype=object))
-    for name in ("empty", "half", "strange", "torn"):
+    for name in ("empty", "half", "strange", "torn", "begun"):
         (folder / name).mkdir()
+    (folder / "begun" / "metrics.jsonl").touch()
     config = (folder / "run" / "config.json").read_text()
     (folder / "half" / "config.json").write_text(config)
     (folder / "torn" / "config.json").write_text(config[:99])
@@ -208,7 +210,10 @@ def test_numbers_that_fail_have_their_own_code(here, capsys, monkeypatch):
         "import jax.numpy as jnp\n\ndef score(t, x):\n    return jnp.where(t > 5, -2 * x, jnp.nan)\n"
     )
     assert main(["sample", "wild:score", "--dim", "2", "--out", "w.npy"]) == 1
-    assert "an SDE sample is not finite" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "an SDE sample is not finite" in said
+    # Words of the library become options where the command has them, and only there.
+    assert "raise --num-steps" in said and "pass a `stepsize_controller`" in said
     monkeypatch.setenv("FPFLOW_TRACEBACK", "1")
     with pytest.raises(FloatingPointError):
         main(["sample", "wild:score", "--dim", "2", "--out", "w.npy"])

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import runpy
 
 import diffrax
@@ -18,6 +19,7 @@ matplotlib.use("Agg")
 import fpflow
 from fpflow._cli import main
 from fpflow._model import as_model
+from fpflow._report.measure import _strays
 from known import OU, LinearScore, WithoutPotential, linear_laws, mixture
 
 LAW = fpflow.datasets.GaussianMixture([[-1.0], [0.2], [1.3]], 0.1)
@@ -254,3 +256,22 @@ def test_the_example_of_a_score_from_outside_runs():
         found = example["main"](num_steps=300, settings=settings)
     assert found.dim == 2 and found.residual is None and 0 < found.not_gradient < 1
     assert found.split.observed.value > 0
+
+
+def test_strays_are_told_with_their_distance_and_their_weight():
+    """Two of a thousand points, three widths of the data beyond its box."""
+    data = np.random.default_rng(0).uniform(size=(1000, 2))
+    data[:2] = [[0, 0], [1, 1]]  # the box exactly
+    x = data.copy()
+    x[2:4, 1] = [4.0, -3.0]
+    (note,) = _strays("ODE", x, data)
+    assert "0.2% of the ODE samples" in note and "the farthest 3 widths" in note
+    whole, rest = (
+        float(v.rstrip(",:")) for v in re.findall(r"data is (\S+) without them (\S+)", note)[0]
+    )
+    # Moving two of a thousand points by about 3.5 costs about 2/1000 x 3.5^2 = 0.0245; a rest costs little.
+    assert 0.015 < whole < 0.035 and rest < 1e-4
+    assert not _strays("ODE", data, data)
+    assert _strays("SDE", x + 9, data) == [
+        "100.0% of the SDE samples lie more than half the data's width away from it."
+    ]

@@ -11,6 +11,7 @@ import random
 import signal
 import threading
 import time
+import types
 import warnings
 
 import equinox as eqx
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 
 import fpflow
@@ -332,3 +334,11 @@ def test_descriptions_tell_runs_apart():
     assert describe(POINTS) != describe(POINTS + 1e-12)
     assert describe(fpflow.likelihood_weighting).endswith(":likelihood_weighting")
     assert describe(float("nan")) == "nan" and describe(object()) == {"kind": "object"}
+    rates = [describe(optax.scale_by_lion(b1=b1)) for b1 in (0.9, 0.9, 0.8)]
+    assert rates[0] == rates[1] != rates[2]
+    assert describe(threading.local()) == {"kind": "_local"}
+    law = types.SimpleNamespace(scale=2.0)
+    law.itself = law
+    assert describe(law) == {
+        "kind": "SimpleNamespace", "scale": 2.0, "itself": {"kind": "SimpleNamespace", "seen": True},
+    }  # fmt: skip

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ import numpy as np
 MAGIC = b"fpflow\x00\x01\n"
 _LARGEST_HEADER = 2**20
 _DIGEST = 32
+
+Shapes = list[tuple[tuple[int, ...], str]]
 
 
 class DamagedFile(ValueError):
@@ -83,34 +86,27 @@ def _parts(content: bytes) -> tuple[dict[str, Any], bytes]:
     return header, body[start + length :]
 
 
-def read_header(path: str | os.PathLike) -> dict[str, Any]:
-    """The header alone, of a file that is whole.
-
-    **Raises:** `DamagedFile` with the path and the reason.
-    """
-    return read_arrays(path, None)[0]
-
-
 def read_arrays(
-    path: str | os.PathLike, shapes: list[tuple[tuple[int, ...], str]] | None
+    path: str | os.PathLike, shapes_of: Callable[[dict[str, Any]], Shapes]
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Reads what `write_arrays` wrote.
 
     **Arguments:**
 
-    - `shapes`: the shape and dtype that each array must have; `None` reads the header alone.
+    - `shapes_of`: the shape and type that each array must have, by the header; it raises
+      `DamagedFile` with the reason alone where the header is none of its own.
 
     **Raises:** `DamagedFile` with the path and the reason, `OSError` where there is no file.
     """
     content = pathlib.Path(path).read_bytes()
     try:
         header, payload = _parts(content)
-        return header, [] if shapes is None else _arrays(payload, shapes)
+        return header, _arrays(payload, shapes_of(header))
     except DamagedFile as error:
         raise DamagedFile(f"{path} cannot be used: {error}.") from error
 
 
-def _arrays(payload: bytes, shapes: list[tuple[tuple[int, ...], str]]) -> list[np.ndarray]:
+def _arrays(payload: bytes, shapes: Shapes) -> list[np.ndarray]:
     try:
         with zipfile.ZipFile(io.BytesIO(payload)) as archive:
             names = [f"arr_{k}.npy" for k in range(len(shapes))]

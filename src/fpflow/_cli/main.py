@@ -8,7 +8,6 @@ import sys
 import warnings
 from importlib import metadata
 
-from .._files import DamagedFile
 from .._reproduce import main as reproduce
 from .._run import TrainingInterrupted
 from . import density, plot, report, sample, train
@@ -19,7 +18,8 @@ _COMMANDS = {
 }  # fmt: skip
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The whole, and its commands by name."""
     parser = argparse.ArgumentParser(
         prog="fpflow",
         description="Diffusion models as differential equations: train a network on points of your own, "
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "reproduce", help="Make the tables and figures of arXiv 2311.15996", add_help=False
     )
-    return parser
+    return parser, commands.choices
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,27 +59,26 @@ def main(argv: list[str] | None = None) -> int:
         _say(name, f"{stop.args[0].split(';')[0]}; the same command with --resume goes on.")
         return 128 + stop.signal
     except KeyboardInterrupt:
-        _say(name, "interrupted; what is finished is kept.")
+        _say(name, "interrupted; what is finished is kept, and a command with --resume goes on.")
         return 130
     except FileNotFoundError as error:
         _fail(name, error, f"there is no file {str(error.filename)!r}.")
         return 2
-    except (DamagedFile, ValueError, OSError) as error:
-        _fail(name, error, _as_options(" ".join(str(error).split())))
+    except (ValueError, OSError) as error:
+        _fail(name, error, _as_options(name, " ".join(str(error).split())))
         return 2
-    except (FloatingPointError, ArithmeticError) as error:
-        _fail(name, error, _as_options(str(error)))
+    except FloatingPointError as error:
+        _fail(name, error, _as_options(name, str(error)))
         return 1
 
 
 def _run(given: list[str]) -> int:
-    parser = _parser()
+    parser, commands = _parser()
     arguments = parser.parse_args(given)
     if arguments.config:
         # Parsed again over other defaults, so that what is written on the line wins.
         options = replayed(arguments.config, arguments.command)
-        commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-        commands.choices[arguments.command].set_defaults(**options)
+        commands[arguments.command].set_defaults(**options)
         arguments = parser.parse_args(given)
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
@@ -88,10 +87,16 @@ def _run(given: list[str]) -> int:
     return 0
 
 
-def _as_options(message: str) -> str:
-    """A message of the library in the words of the command line: `num_steps` is --num-steps here."""
-    message = message.replace("`resume=True`", "--resume")
-    return re.sub(r"`([a-z]\w+)`", lambda m: f"--{m[1].replace('_', '-')}", message)
+def _as_options(command: str, message: str) -> str:
+    """A message of the library in the words of the command line: `num_steps` is --num-steps here, where
+    the command has such an option."""
+    options = _parser()[1][command].format_help()
+
+    def option(found: re.Match) -> str:
+        flag = f"--{found[1].replace('_', '-')}"
+        return flag if f"{flag} " in options else found[0]
+
+    return re.sub(r"`(\w+)(?:=True)?`", option, message)
 
 
 def _fail(name: str, error: Exception, message: str) -> None:

@@ -39,9 +39,11 @@ def _losses(folders: list[str]) -> Any:
         if not file.exists():
             raise ValueError(f"{name} is no run: it has no metrics.jsonl.")
         rows = [json.loads(line) for line in file.read_text().splitlines()]
+        if not rows:
+            raise ValueError(f"the run in {name} has no metrics yet: its first chunk is not done.")
         columns = [[np.nan if row[k] is None else row[k] for row in rows] for k in rows[0]]
         step, dsm, residual, seconds = (np.array(column) for column in columns)
-        histories[pathlib.Path(name).name] = History(step, dsm, residual, seconds)
+        histories[name] = History(step, dsm, residual, seconds)
     penalised = any(np.isfinite(h.residual).any() for h in histories.values())
     figure, axes = plt.subplots(
         1, 1 + penalised, figsize=(5 * (1 + penalised), 3.6), layout="constrained", squeeze=False
@@ -51,14 +53,14 @@ def _losses(folders: list[str]) -> Any:
     return figure
 
 
-def _window_of(given: Given) -> Window:
+def _window_of(given: Given, nodes: int) -> Window:
     """Cells that hold the data, or the paper's."""
     if given.data is None:
-        return Window()
+        return Window(nodes=nodes)
     x = np.asarray(as_data(law_of(given.data)).sample(jr.key(0), 4096))
     low, high = float(x.min()), float(x.max())
     margin = 0.1 * (high - low)
-    return Window(low=low - margin, high=high + margin)
+    return Window(low=low - margin, high=high + margin, nodes=nodes)
 
 
 def _densities(given: Given, window: Window, key: Any) -> Any:
@@ -163,8 +165,7 @@ def run(arguments: argparse.Namespace) -> None:
         dim = model_dim(given.model, None)
         if kind in _PLANE and dim != 2:
             raise ValueError(f"--kind {kind} is for dimension 2, and the model has {dim}.")
-        window = _window_of(given)
-        window = Window(low=window.low, high=window.high, nodes=arguments.nodes)
+        window = _window_of(given, arguments.nodes)
         drawn = _KINDS[kind](given, window, jr.key(arguments.seed))
         if kind == "flow":
             drawn.save(out, writer="pillow" if out.suffix == ".gif" else "ffmpeg")

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import _sample
 from .._model import as_model, model_dim
-from ..datasets import as_data
+from ..datasets import as_data, widths_away
 from .inputs import check_output, given_model, law_of, write_points
 from .options import add_options, chosen
 from .shared import MODEL, add_process, add_seed, asked_process
@@ -69,12 +69,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _compare(x: np.ndarray, data: np.ndarray) -> None:
     """A word where samples leave the data far behind."""
-    low, high = data.min(0), data.max(0)
-    room = (high - low) / 2
-    stray = ((x < low - room) | (x > high + room)).any(1)
-    if stray.any():
+    stray = int((widths_away(x, data) > 0.5).sum())
+    if stray:
         print(
-            f"note: {stray.sum()} of the samples lie more than half the data's width away from it. "
+            f"note: {stray} of the samples lie more than half the data's width away from it. "
             "Train longer or with a larger --fp-weight; `fpflow report` measures what this does."
         )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._files import DamagedFile, read_arrays, write_arrays
+from .._files import DamagedFile, Shapes, read_arrays, write_arrays
 from .potential import PotentialMLP
 from .score import ScoreMLP
 
@@ -55,12 +55,18 @@ def load(path: str | os.PathLike) -> PotentialMLP | ScoreMLP:
     same = fpflow.load("model.fpflow")
     ```
     """
-    header: dict[str, Any]
-    header, _ = read_arrays(path, None)
+    header, arrays = read_arrays(path, _shapes_of)
+    depth = len(arrays) // 2
+    layers = list(zip(arrays[:depth], arrays[depth:], strict=True))
+    return _KINDS[header["kind"]].from_layers(layers, beta=header["beta"])
+
+
+def _shapes_of(header: dict[str, Any]) -> Shapes:
+    """Weights, then biases."""
     if header.get("kind") not in _KINDS or header.get("format") != _FORMAT:
         raise DamagedFile(
-            f"{path} cannot be used: it holds {header.get('kind')!r} of format "
-            f"{header.get('format')}, not a model saved by `fpflow.save` in format {_FORMAT}."
+            f"it holds {header.get('kind')!r} of format {header.get('format')}, not a model saved by "
+            f"`fpflow.save` in format {_FORMAT}"
         )
     sizes, dtype, beta = (header.get(name) for name in ("sizes", "dtype", "beta"))
     if (
@@ -68,10 +74,6 @@ def load(path: str | os.PathLike) -> PotentialMLP | ScoreMLP:
         or dtype not in ("float32", "float64", "float16")
         or not isinstance(beta, float | int)
     ):
-        raise DamagedFile(f"{path} cannot be used: sizes {sizes}, type {dtype}, beta {beta}.")
-    shapes = [((n_out, n_in), dtype) for n_in, n_out in itertools.pairwise(sizes)]
-    shapes += [((n_out,), dtype) for n_out in sizes[1:]]
-    _, arrays = read_arrays(path, shapes)
-    depth = len(sizes) - 1
-    layers = list(zip(arrays[:depth], arrays[depth:], strict=True))
-    return _KINDS[header["kind"]].from_layers(layers, beta=beta)
+        raise DamagedFile(f"its header has sizes {sizes}, type {dtype}, beta {beta}")
+    weights = [((n_out, n_in), dtype) for n_in, n_out in itertools.pairwise(sizes)]
+    return [*weights, *(((n_out,), dtype) for n_out in sizes[1:])]

@@ -27,7 +27,7 @@ from .._residual import ResidualProfile, residual_profile
 from .._sample import sample_ode, sample_sde
 from .._types import PotentialModel
 from .._window import GridDensity, Window
-from ..datasets import Points
+from ..datasets import Points, widths_away
 from .fields import CurlProfile, curl_profile, gradient_share
 from .pointwise import PointwiseGap
 from .settings import ReportSettings
@@ -235,9 +235,10 @@ def eta_sweep(model, process, laws, drawn, settings, progress, key) -> tuple[dic
     return tuple(rows)
 
 
-def _strays(name: str, x: np.ndarray, data: np.ndarray, low, high) -> list[str]:
+def _strays(name: str, x: np.ndarray, data: np.ndarray) -> list[str]:
     """A word on samples far from the data, which rule every squared distance."""
-    stray = ((x < low) | (x > high)).any(1)
+    away = widths_away(x, data)
+    stray = away > 0.5
     if stray.mean() <= 1e-3:
         return []
     least = (
@@ -246,12 +247,11 @@ def _strays(name: str, x: np.ndarray, data: np.ndarray, low, high) -> list[str]:
     if stray.mean() > 0.5:
         return [f"{least}."]
     whole, rest = (float(sliced_w2(data, y).value) for y in (x, x[~stray]))
-    farthest = float((np.abs(x - (low + high) / 2) / (high - low)).max())
     return [
-        f"{least}, the farthest {farthest:.1f} of its widths. With them the sliced W2^2 to the data is "
-        f"{whole:.3g}, without them {rest:.3g}: squared distances in this report are mostly those few "
-        "and differ from draw to draw; the pointwise gap is not. More steps of training or a larger "
-        "fp_weight draw them in."
+        f"{least}, the farthest {away.max():.3g} widths. With them the sliced W2^2 to the data is "
+        f"{whole:.3g}, without them {rest:.3g}: where these differ, squared distances in this report "
+        "are mostly those few and change from draw to draw; the pointwise gap does not. More steps of "
+        "training or a larger fp_weight draw them in."
     ]
 
 
@@ -273,7 +273,7 @@ def doubts(
             "score was not trained; densities there are extrapolated."
         )
     for name in ("ODE", "SDE"):
-        notes += _strays(name, named[name], data, low - 5 * room, high + 5 * room)
+        notes += _strays(name, named[name], data)
         narrow = laws and named[name].std(0).min() < 2 * laws[name].window.cell_width
         if narrow:
             notes.append(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import platform
@@ -14,19 +15,25 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def describe(value: Any) -> Any:
+def describe(value: Any, inside: tuple[int, ...] = ()) -> Any:
     """Plain values for JSON that differ where results may.
 
     Dataclasses and modules become their fields with their kind; small arrays lists, large ones their
-    shape, type and SHA-256; functions their name; what is not finite its name.
+    shape, type and SHA-256; functions their name and what they close over; other objects their kind
+    and attributes; what is not finite its name.
     """
+    if id(value) in inside:
+        return {"kind": type(value).__name__, "seen": True}
+    inside = (*inside, id(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {
+            f.name: describe(getattr(value, f.name), inside) for f in dataclasses.fields(value)
+        }
         return {"kind": type(value).__name__, **fields}
     if isinstance(value, dict):
-        return {str(key): describe(item) for key, item in value.items()}
+        return {str(key): describe(item, inside) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [describe(item) for item in value]
+        return [describe(item, inside) for item in value]
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         value = jax.random.key_data(value)
     if isinstance(value, jax.Array | np.ndarray | np.generic):
@@ -40,8 +47,18 @@ def describe(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}:{value.__qualname__}"
-    return {"kind": type(value).__name__}
+        name = f"{value.__module__}:{value.__qualname__}"
+        # What a function was made with: an optax transformation keeps its rates nowhere else.
+        inner = (
+            list(inspect.getclosurevars(value).nonlocals.values())
+            if inspect.isfunction(value)
+            else []
+        )
+        return {"function": name, "with": describe(inner, inside)} if inner else name
+    fields = {
+        name: describe(field, inside) for name, field in getattr(value, "__dict__", {}).items()
+    }
+    return {"kind": type(value).__name__, **fields}
 
 
 def fingerprint(described: Any) -> str:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._files import DamagedFile, read_arrays, write_arrays, write_json, write_whole
+from .._files import DamagedFile, Shapes, read_arrays, write_arrays, write_json, write_whole
 from .describe import describe, environment, fingerprint, tree_fingerprint, versions
 
 _FORMAT = 1
@@ -80,25 +80,27 @@ class Run:
 
         **Raises:** `DamagedFile` with the path and the reason.
         """
-        header, _ = read_arrays(path, None)
+        leaves, structure = jax.tree.flatten(like)
 
         def refuse(reason: str):
-            raise DamagedFile(f"{path} cannot be used: {reason}.")
+            raise DamagedFile(reason)
 
-        if header.get("kind") != "checkpoint" or header.get("format") != _FORMAT:
-            refuse(f"it is no checkpoint of format {_FORMAT}")
-        for name, kind in _HEADER.items():
-            if not isinstance(header.get(name), kind):
-                refuse(f"its header has {header.get(name)!r} for `{name}`")
-        if self.file_of(header["step"]).name != path.name:
-            refuse(f"it holds step {header['step']}")
-        if header["tree"] != tree_fingerprint(like):
-            refuse("its model or optimiser is of another architecture")
-        if header["fingerprint"] != fingerprint(self.settings):
-            refuse("it belongs to a run with other settings")
-        leaves, structure = jax.tree.flatten(like)
-        shapes = [(tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves]
-        _, arrays = read_arrays(path, [*shapes, ((header["intervals"], 4), "float64")])
+        def shapes_of(header: dict[str, Any]) -> Shapes:
+            if header.get("kind") != "checkpoint" or header.get("format") != _FORMAT:
+                refuse(f"it is no checkpoint of format {_FORMAT}")
+            for name, kind in _HEADER.items():
+                if not isinstance(header.get(name), kind):
+                    refuse(f"its header has {header.get(name)!r} for `{name}`")
+            if self.file_of(header["step"]).name != path.name:
+                refuse(f"it holds step {header['step']}")
+            if header["tree"] != tree_fingerprint(like):
+                refuse("its model or optimiser is of another architecture")
+            if header["fingerprint"] != fingerprint(self.settings):
+                refuse("it belongs to a run with other settings")
+            shapes = [(tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves]
+            return [*shapes, ((header["intervals"], 4), "float64")]
+
+        header, arrays = read_arrays(path, shapes_of)
         intervals = [(int(k), float(a), float(b), float(c)) for k, a, b, c in arrays[-1]]
         state = jax.tree.unflatten(structure, [jnp.asarray(a) for a in arrays[:-1]])
         loss = header["loss"]

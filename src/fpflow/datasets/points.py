@@ -78,3 +78,10 @@ def as_data(data: DataLaw | ArrayLike) -> DataLaw:
     if len(shape) != 2 or shape[0] != 3:
         raise ValueError(f"`data.sample(key, n)` must return shape (n, dim), got {shape} at n = 3.")
     return data  # pyright: ignore[reportReturnType]
+
+
+def widths_away(x: np.ndarray, data: np.ndarray) -> np.ndarray:
+    """How far each row of `x` lies outside the box of the data, in widths of the box, shape `(n,)`;
+    zero inside."""
+    low, high = data.min(0), data.max(0)
+    return (np.maximum(np.maximum(low - x, x - high), 0) / (high - low)).max(1)
