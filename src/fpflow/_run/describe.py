@@ -49,11 +49,8 @@ def describe(value: Any, inside: tuple[int, ...] = ()) -> Any:
     if callable(value) and hasattr(value, "__qualname__"):
         name = f"{value.__module__}:{value.__qualname__}"
         # What a function was made with: an optax transformation keeps its rates nowhere else.
-        inner = (
-            list(inspect.getclosurevars(value).nonlocals.values())
-            if inspect.isfunction(value)
-            else []
-        )
+        closed = inspect.getclosurevars(value).nonlocals if inspect.isfunction(value) else {}
+        inner = list(closed.values())
         return {"function": name, "with": describe(inner, inside)} if inner else name
     fields = {
         name: describe(field, inside) for name, field in getattr(value, "__dict__", {}).items()
