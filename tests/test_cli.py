@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
     np.savetxt(path / "points.csv", POINTS, delimiter=",", header="a,b", comments="")
     np.save(path / "points.npy", POINTS)
     np.savez(path / "points.npz", points=POINTS)
-    (path / "mine.py").write_text(
+    (path / "own.py").write_text(
         "import fpflow\n\ndef score(t, x):\n    return -2 * x\n\n"
         "class Law:\n    def sample(self, key, n):\n"
         "        return fpflow.datasets.gaussian_mixture().sample(key, n)\n\nlaw = Law()\n"
@@ -62,7 +62,7 @@ def test_a_run_is_replayed_from_its_config(here, capsys):
     assert options_in("other", here)["seed"] == 5
 
 
-@pytest.mark.parametrize("data", ["points.npy", "points.npz", "mine:law", "circles"])
+@pytest.mark.parametrize("data", ["points.npy", "points.npz", "own:law", "circles"])
 def test_data_comes_in_many_forms(here, data):
     name = re.sub(r"\W", "-", data)
     few = ["--steps", "2", "--chunk", "2", "--width", "8", "--depth", "1", "--batch-size", "64"]
@@ -82,7 +82,7 @@ def test_samples_are_those_of_the_library(here):
     assert (
         main(["sample", "run", "--eta", "0.5", "-n", "50", "--steps", "10", "--out", "h.npy"]) == 0
     )
-    assert main(["sample", "mine:score", "--dim", "2", "-n", "50", "--process", "mine:process",
+    assert main(["sample", "own:score", "--dim", "2", "-n", "50", "--process", "own:process",
                  "--out", "f.npy"]) == 0  # fmt: skip
     # The score of the stationary law: samples of it at any time.
     assert np.load("f.npy").std() == pytest.approx(0.5**0.5, rel=0.2)
@@ -103,7 +103,7 @@ def test_densities_at_points(here, capsys):
     assert row[2] == pytest.approx(float(expected.value[0]), abs=1e-3)
     assert row[6] == pytest.approx(row[4] - row[2], abs=1e-6)
     assert "nats" in capsys.readouterr().out
-    assert main([*command, "--points", "mine:law"]) == 0
+    assert main([*command, "--points", "own:law"]) == 0
 
 
 def test_a_report_of_a_run(here, capsys):

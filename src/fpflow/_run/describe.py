@@ -49,6 +49,7 @@ def describe(value: Any, inside: tuple[int, ...] = ()) -> Any:
     if callable(value) and hasattr(value, "__qualname__"):
         name = f"{value.__module__}:{value.__qualname__}"
         # What a function was made with: an optax transformation keeps its rates nowhere else.
+        value = inspect.unwrap(value)
         closed = inspect.getclosurevars(value).nonlocals if inspect.isfunction(value) else {}
         inner = list(closed.values())
         return {"function": name, "with": describe(inner, inside)} if inner else name

@@ -17,13 +17,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
-from ._blocks import in_cache
-from ._devices import check_mesh, num_devices, over_devices
-from ._dynamics import check_eta, family_drift, flow_velocity, graded_times
-from ._model import check_counts, check_key, check_score, model_dim, model_dtype
-from ._types import ArrayLike, PRNGKey, Process, ScoreModel
-from ._window import GridDensity, Window
-from .datasets import count_in_cells, histogram_density
+from .._blocks import in_cache
+from .._devices import check_mesh, num_devices, over_devices
+from .._dynamics import check_eta, family_drift, flow_velocity, graded_times
+from .._model import check_counts, check_key, check_score, model_dim, model_dtype
+from .._types import ArrayLike, PRNGKey, Process, ScoreModel
+from .._window import GridDensity, Window
+from ..datasets import count_in_cells, histogram_density
 
 # Samples that share one state, one key and, under an adaptive solver, one step size. Fixed, so
 # that results do not depend on `batch_size`.
@@ -289,75 +289,6 @@ def sample_sde(
         last_step_noise=last_step_noise, dim=dim, batch_size=batch_size, mesh=mesh,
         progress=progress, key=key,
     )))  # fmt: skip
-
-
-@eqx.filter_jit
-def _solve_trajectories(model, process, shape, times, key):
-    x = process.prior.sample(key, shape).astype(times.dtype)
-
-    def drift(tau, x, _):
-        return -jax.vmap(lambda x: flow_velocity(model, process, -tau, x))(x)
-
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(drift), diffrax.Tsit5(), -times[0], -times[-1], None, x,
-        saveat=diffrax.SaveAt(ts=-times), max_steps=65536, throw=False,
-        stepsize_controller=diffrax.PIDController(rtol=1e-4, atol=1e-4),
-        adjoint=diffrax.ForwardMode(),
-    )  # fmt: skip
-    return jnp.asarray(solution.ys), solution.result == diffrax.RESULTS.successful
-
-
-class Trajectories(eqx.Module):
-    r"""Points that move by the probability-flow ODE.
-
-    **Attributes:**
-
-    - `times`: falling from $t_1$ to $t_0$, shape `(num_times,)`.
-    - `x`: the points at these times, shape `(num_times, num_samples, dim)`.
-    """
-
-    times: Float[Array, " num_times"]
-    x: Float[Array, "num_times num_samples dim"]
-
-
-def ode_trajectories(
-    model: ScoreModel,
-    process: Process,
-    num_samples: int,
-    *,
-    num_times: int = 101,
-    dim: int | None = None,
-    key: PRNGKey,
-) -> Trajectories:
-    r"""Whole paths of the probability-flow ODE $dx = (f - \tfrac12 g^2 s)\,dt$ from noise to data.
-
-    **Arguments:**
-
-    - `model`: has `score(t, x)` for one point.
-    - `process`: gives $f$, $g$ and the prior.
-    - `num_samples`: how many paths; all share their adaptive steps.
-    - `num_times`: times kept, graded as $t_0 + (t_1 - t_0)(1 - i/n)^3$.
-    - `dim`: the dimension, where neither `model.dim` nor the score tells it.
-    - `key`: a `jax.random.key`.
-
-    **Returns:** `Trajectories`.
-
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a point is not finite.
-    """
-    num_samples, num_times = check_counts(num_samples=num_samples, num_times=num_times)
-    if num_times < 2:
-        raise ValueError(f"`num_times` must be at least 2, the two ends, got {num_times}.")
-    check_key(key)
-    dim = model_dim(model, dim)
-    check_score(model, process, dim)
-    grid = graded_times(process.t0, process.t1, num_times - 1)
-    times = jnp.asarray(grid, model_dtype(model))
-    x, fine = _solve_trajectories(model, process, (num_samples, dim), times, key)
-    if not (fine and bool(jnp.isfinite(x).all())):
-        raise FloatingPointError(
-            "an ODE trajectory is not finite or the solver gave up: the score is too steep."
-        )
-    return Trajectories(times, x)
 
 
 def sample_histogram(
