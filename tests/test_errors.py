@@ -232,7 +232,7 @@ FILES = {
     "it holds 'Other' of format 2, not a model saved by": _sealed(
         {"kind": "Other", "format": 2}, b""
     ),
-    "cannot be used: sizes [2, 'x'], type float64, beta 1.0": _sealed(
+    "cannot be used: its header has sizes [2, 'x'], type float64, beta 1.0": _sealed(
         {"kind": "ScoreMLP", "format": 2, "sizes": [2, "x"], "dtype": "float64", "beta": 1.0}, b""
     ),
 }
@@ -260,7 +260,7 @@ def test_damaged_models_are_refused(tmp_path, words):
 def test_other_arrays_are_refused(tmp_path, array, shapes, words):
     _files.write_arrays(tmp_path / "file", {}, [array])
     with pytest.raises(fpflow.DamagedFile, match=words):
-        _files.read_arrays(tmp_path / "file", shapes)
+        _files.read_arrays(tmp_path / "file", lambda header: shapes)
 
 
 @pytest.mark.parametrize(
