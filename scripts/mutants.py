@@ -24,6 +24,9 @@ POINTWISE = "src/fpflow/_residual/pointwise.py"
 SDE = "src/fpflow/_likelihood/sde.py"
 PATHS = "src/fpflow/_likelihood/paths.py"
 ODE = "src/fpflow/_likelihood/ode.py"
+FOLDER = "src/fpflow/_run/folder.py"
+SOFTPLUS = "tests/test_model.py::test_the_softplus_is_that_of_the_library"
+CORRUPTED = "tests/test_run.py::test_corrupted_checkpoints_are_refused_and_the_one_before_is_used"
 
 MUTANTS = [
     # residuals
@@ -60,6 +63,17 @@ MUTANTS = [
     ("src/fpflow/_model/adapters.py", "2 * (process.drift(t, x) - velocity)", "(process.drift(t, x) - velocity)", "tests/test_report.py::test_adapters_give_the_score_back"),
     ("src/fpflow/_metrics/continuous.py", "middle**2 + slope**2 / 3", "middle**2 + slope**2 / 12", "tests/test_distances.py"),
     ("src/fpflow/_loss.py", "_strata(key, n)) ** (1 / self.b)", "_strata(key, n)) ** self.b", "tests/test_loss.py"),
+    # blocks, networks, files, pictures
+    ("src/fpflow/_blocks.py", "jnp.where(counts, values, 0)", "values", "tests/test_loss.py::test_a_mean_in_blocks_is_the_mean_and_so_is_its_gradient"),
+    ("src/fpflow/_blocks.py", "cotangent * g", "g", "tests/test_loss.py::test_a_mean_in_blocks_is_the_mean_and_so_is_its_gradient"),
+    ("src/fpflow/_model/network.py", "return e * jnp.polyval", "return jnp.polyval", SOFTPLUS),
+    ("src/fpflow/_model/network.py", "np.log1p(e) / e, 9,", "np.log1p(e) / e, 6,", SOFTPLUS),
+    ("src/fpflow/_files.py", "if hashlib.sha256(body).digest() != digest:", "if False:", CORRUPTED),
+    (FOLDER, 'if header["fingerprint"] != fingerprint(self.settings):', "if False:", CORRUPTED),
+    (FOLDER, "kept.add(min(self.losses", "kept.add(max(self.losses", "tests/test_run.py::test_the_last_and_the_best_checkpoints_are_kept"),
+    ("src/fpflow/_sample/trajectories.py", "return -jax.vmap(", "return jax.vmap(", "tests/test_plot.py::test_trajectories_of_a_linear_score_are_exact"),
+    ("src/fpflow/plot/panels.py", "top = max(float(np.quantile(law.mass, 0.998))", "top = min(float(np.quantile(law.mass, 0.998))", "tests/test_plot.py::test_densities_share_one_scale"),
+    ("src/fpflow/datasets/points.py", "np.maximum(low - x, x - high)", "np.minimum(low - x, x - high)", "tests/test_report.py::test_strays_are_told_with_their_distance_and_their_weight"),
 ]  # fmt: skip
 
 

@@ -17,6 +17,8 @@ _COMMANDS = {
     "train": train, "sample": sample, "density": density, "report": report, "plot": plot,
 }  # fmt: skip
 
+_RESUMABLE = ("train", "reproduce")
+
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The whole, and its commands by name."""
@@ -59,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         _say(name, f"{stop.args[0].split(';')[0]}; the same command with --resume goes on.")
         return 128 + stop.signal
     except KeyboardInterrupt:
-        _say(name, "interrupted; what is finished is kept, and a command with --resume goes on.")
+        resumes = "; the same command with --resume goes on" if name in _RESUMABLE else ""
+        _say(name, f"interrupted; what is finished is kept{resumes}.")
         return 130
     except FileNotFoundError as error:
         _fail(name, error, f"there is no file {str(error.filename)!r}.")
