@@ -17,7 +17,8 @@ _COMMANDS = {
     "train": train, "sample": sample, "density": density, "report": report, "plot": plot,
 }  # fmt: skip
 
-_RESUMABLE = ("train", "reproduce")
+# What an interrupted command says where it has --resume.
+_GOES_ON = {name: "; the same command with --resume goes on" for name in ("train", "reproduce")}
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -58,11 +59,10 @@ def main(argv: list[str] | None = None) -> int:
             return reproduce(given[1:])
         return _run(given)
     except TrainingInterrupted as stop:
-        _say(name, f"{stop.args[0].split(';')[0]}; the same command with --resume goes on.")
+        _say(name, f"{stop.args[0].split(';')[0]}{_GOES_ON[name]}.")
         return 128 + stop.signal
     except KeyboardInterrupt:
-        resumes = "; the same command with --resume goes on" if name in _RESUMABLE else ""
-        _say(name, f"interrupted; what is finished is kept{resumes}.")
+        _say(name, f"interrupted; what is finished is kept{_GOES_ON.get(name, '')}.")
         return 130
     except FileNotFoundError as error:
         _fail(name, error, f"there is no file {str(error.filename)!r}.")
