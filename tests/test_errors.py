@@ -13,6 +13,7 @@ import pytest
 import fpflow
 from fpflow import _files
 from fpflow._cli import main
+from fpflow._model.network import precision_of
 from fpflow._report.measure import with_window
 from fpflow._report.split import split_on_grid
 from fpflow._reproduce.run import parse_arguments
@@ -112,6 +113,7 @@ def test_every_message_is_read():
 
 
 LINE = fpflow.datasets.GaussianMixture([[-1.0], [0.1]], 0.1)
+LAYERS = [(np.ones((4, 3)), np.zeros(4)), (np.ones((2, 4)), np.zeros(2))]
 NETWORK = fpflow.ScoreMLP(2, width=4, depth=1, key=jr.key(0))
 X, KEY = np.zeros((3, 2)), jr.key(0)
 
@@ -164,6 +166,12 @@ ARGUMENTS = {
     ),
     "got function; make a function a model by `fpflow.ScoreFunction`.": lambda: (
         fpflow.sample_ode.__wrapped__(whirl, OU, 5, dim=2, key=KEY)
+    ),
+    "`prior` must be an `IsotropicGaussian`, as `process.prior` is, or `None`, got float": lambda: (
+        precision_of.__wrapped__(0.5)
+    ),
+    "`precision` must be finite and not negative, got -1.0": lambda: (
+        fpflow.ScoreMLP.from_layers(LAYERS, precision=-1.0)
     ),
     "`depth` must be at least 1, got 0": lambda: fpflow.PotentialMLP(2, depth=0, key=KEY),
     "`layers` must hold at least two (weight, bias) pairs, got 0": lambda: (
@@ -232,8 +240,8 @@ FILES = {
     "it holds 'Other' of format 2, not a model saved by": _sealed(
         {"kind": "Other", "format": 2}, b""
     ),
-    "cannot be used: its header has sizes [2, 'x'], type float64, beta 1.0": _sealed(
-        {"kind": "ScoreMLP", "format": 2, "sizes": [2, "x"], "dtype": "float64", "beta": 1.0}, b""
+    "cannot be used: its header has sizes [2, 'x'], type float64, beta and precision [1.0": _sealed(
+        {"kind": "ScoreMLP", "format": 3, "sizes": [2, "x"], "dtype": "float64", "beta": 1.0}, b""
     ),
 }
 

@@ -1,5 +1,6 @@
 """Networks: the written derivatives are the true ones, and layers from elsewhere fit."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -18,13 +19,15 @@ SHARPNESS = [1.0, 3.0, 100.0]
 @pytest.mark.parametrize("beta", SHARPNESS)
 def test_written_derivatives_match_automatic_ones(beta):
     """Score, time derivative and Laplacian against jax on a softplus network of jax's own."""
-    model = fpflow.PotentialMLP(2, width=16, beta=beta, key=jr.key(1))
+    prior = fpflow.OrnsteinUhlenbeck(rate=0.5, noise=2.0).prior
+    model = fpflow.PotentialMLP(2, width=16, beta=beta, prior=prior, key=jr.key(1))
 
     def potential(t, x):
         h = jnp.concatenate([t[None], x])
         for weight, bias in zip(model.network.weights[:-1], model.network.biases[:-1], strict=True):
             h = jax.nn.softplus(beta * (weight @ h + bias)) / beta
-        return (model.network.weights[-1] @ h + model.network.biases[-1])[0]
+        layers = (model.network.weights[-1] @ h + model.network.biases[-1])[0]
+        return layers + prior.log_prob(x) - prior.log_prob(jnp.zeros(2))
 
     jet = model.jet(T, X)
     np.testing.assert_allclose(jet.value, potential(T, X), rtol=ROUND_OFF)
@@ -66,6 +69,24 @@ def test_the_softplus_is_that_of_the_library():
     np.testing.assert_allclose(slope, scipy.special.expit(2 * h), rtol=5e-7)
 
 
+@pytest.mark.parametrize("kind", [fpflow.PotentialMLP, fpflow.ScoreMLP])
+def test_layers_without_output_leave_the_score_of_the_prior(kind):
+    """By default the prior is that of the default process; without one the layers stand alone."""
+    process = fpflow.OrnsteinUhlenbeck(rate=0.3, noise=1.5)
+
+    def silent(**prior):
+        model = kind(2, width=4, key=jr.key(0), **prior)
+        return jax.tree.map(lambda a: 0 * a if eqx.is_array(a) else a, model)
+
+    for model, prior in (
+        (silent(), fpflow.OrnsteinUhlenbeck().prior),
+        (silent(prior=process.prior), process.prior),
+    ):
+        expected = jax.grad(prior.log_prob)(X)
+        np.testing.assert_allclose(model.score(T, X), expected, rtol=ROUND_OFF)
+    np.testing.assert_array_equal(silent(prior=None).score(T, X), 0)
+
+
 def test_extreme_inputs_stay_finite():
     """Softplus and slope neither overflow nor turn NaN at either end."""
     model = fpflow.PotentialMLP(2, width=8, beta=100.0, key=jr.key(0))
@@ -89,7 +110,7 @@ def test_parameters_of_the_papers_network():
 def test_layers_from_elsewhere_give_the_same_network():
     model = fpflow.PotentialMLP(2, width=7, depth=2, beta=5.0, key=jr.key(3))
     pairs = list(zip(model.network.weights, model.network.biases, strict=True))
-    again = fpflow.PotentialMLP.from_layers(pairs, beta=5.0)
+    again = fpflow.PotentialMLP.from_layers(pairs, beta=5.0, precision=model.precision)
     np.testing.assert_array_equal(again.score(T, X), model.score(T, X))
     assert again.dim == 2
     sharp = fpflow.PotentialMLP.from_layers(pairs)
@@ -100,7 +121,7 @@ def test_layers_from_elsewhere_give_the_same_network():
     np.testing.assert_allclose(sharp.potential(T, X), value, rtol=ROUND_OFF)
     score = fpflow.ScoreMLP(3, key=jr.key(4))
     pairs = list(zip(score.network.weights, score.network.biases, strict=True))
-    same = fpflow.ScoreMLP.from_layers(pairs, beta=1.0)
+    same = fpflow.ScoreMLP.from_layers(pairs, beta=1.0, precision=score.precision)
     np.testing.assert_array_equal(same.score(T, jnp.ones(3)), score.score(T, jnp.ones(3)))
 
 

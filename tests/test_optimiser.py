@@ -71,7 +71,7 @@ def test_soap_does_not_mind_a_turned_valley():
 
 def test_training_with_soap_learns_and_repeats():
     data = fpflow.datasets.GaussianMixture([[0.0, 0.0]], 0.5)
-    model = fpflow.PotentialMLP(2, width=16, depth=2, key=jr.key(0))
+    model = fpflow.PotentialMLP(2, width=16, depth=2, prior=None, key=jr.key(0))
     runs = [
         fpflow.train(
             model, OU, data, num_steps=200, batch_size=256, optimiser=fpflow.Soap(), chunk=chunk,

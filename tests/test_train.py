@@ -1,5 +1,7 @@
 """Training reaches known optima, repeats itself, and fails with its last good model in hand."""
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -224,6 +226,19 @@ def test_bad_input_is_refused_before_anything_runs(model, data, settings, words)
     unchecked = fpflow.train.__wrapped__  # the annotations would refuse some of these first
     with pytest.raises(ValueError, match=words):
         unchecked(model, OU, data, **{**SETTINGS, **settings})
+
+
+def test_a_network_on_another_prior_gets_a_word():
+    wide = fpflow.OrnsteinUhlenbeck(noise=2.0)
+    settings = {**SETTINGS, "num_steps": 1}
+    with pytest.warns(UserWarning, match="corrects a prior of width 0.7071, that of the process has "
+                      "1.414; make the network with `prior=process.prior`"):  # fmt: skip
+        fpflow.train(SCORE, wide, GAUSSIAN, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for prior in (wide.prior, None):
+            model = fpflow.ScoreMLP(2, width=8, depth=1, prior=prior, key=jr.key(0))
+            fpflow.train(model, wide, GAUSSIAN, **settings)
 
 
 def test_another_weight_key_rate_or_number_of_steps_compiles_nothing(compilations):

@@ -43,6 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a network of a potential, whose score is a gradient, or of the score itself",
     )  # fmt: skip
     add_options(parser, PotentialMLP, _NETWORK)
+    parser.add_argument(
+        "--bare", action="store_true",
+        help="layers that stand alone, as in the paper, not on the potential of the prior",
+    )  # fmt: skip
     add_options(parser, _train.train, _TRAIN, also={"num_steps": "steps"}, words=_WORDS)
     add_options(parser, _train.Cosine, ("peak",), defaults={"peak": 1e-2}, words=_WORDS)
     add_seed(parser)
@@ -59,7 +63,10 @@ def run(arguments: argparse.Namespace) -> None:
     key_network, key_train = jr.split(jr.key(arguments.seed))
     some = np.asarray(law.sample(jr.key(0), 4096))
     model = _NETWORKS[arguments.network](
-        some.shape[1], key=key_network, **chosen(arguments, _NETWORK)
+        some.shape[1],
+        prior=None if arguments.bare else process.prior,
+        key=key_network,
+        **chosen(arguments, _NETWORK),
     )
     _look_at(some, process)
     settings = {"schedule": _train.Cosine(peak=arguments.peak), **chosen(arguments, _TRAIN)}

@@ -16,7 +16,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._calculus import PotentialJet
+from .._process import IsotropicGaussian, OrnsteinUhlenbeck
 from .._types import PRNGKey
+
+# What layers correct unless told otherwise: the prior of the process that is used unless told otherwise.
+PRIOR = OrnsteinUhlenbeck().prior
 
 # log(1 + e) / e on [0, 1] to 5e-9: a score takes a fifth less time than with jnp.log1p.
 _LOG1P = np.polynomial.Chebyshev.interpolate(lambda e: np.log1p(e) / e, 9, domain=[0, 1])
@@ -149,3 +153,23 @@ def mlp_from_layers(layers: Sequence[tuple[Any, Any]], beta: float) -> MLP:
     if weights[0].shape[1] < 2:
         raise ValueError("`layers[0]` must take (t, x_1, ..., x_d), at least two inputs, got one.")
     return MLP(tuple(weights), tuple(biases), float(beta))
+
+
+def precision_of(prior: IsotropicGaussian | None) -> float:
+    r"""$\kappa = 1/\sigma^2$ of a prior $N(0, \sigma^2 I)$, zero of none."""
+    if prior is None:
+        return 0.0
+    if not isinstance(prior, IsotropicGaussian):
+        raise ValueError(
+            "`prior` must be an `IsotropicGaussian`, as `process.prior` is, or `None`, got "
+            f"{type(prior).__name__}."
+        )
+    return float(prior.std) ** -2
+
+
+def with_network(kind: type, network: MLP, precision: float) -> Any:
+    """A model of this kind with layers from elsewhere."""
+    if not (precision >= 0 and np.isfinite(precision)):
+        raise ValueError(f"`precision` must be finite and not negative, got {precision}.")
+    blank = kind(network.dim, width=1, depth=1, key=jr.key(0))
+    return eqx.tree_at(lambda m: (m.network, m.precision), blank, (network, float(precision)))

@@ -4,16 +4,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
-import jax.random as jr
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._calculus import PotentialJet
+from .._process import IsotropicGaussian
 from .._types import PRNGKey
-from .network import MLP, init_mlp, mlp_from_layers
+from .network import MLP, PRIOR, init_mlp, mlp_from_layers, precision_of, with_network
 
 
 class PotentialMLP(eqx.Module):
     r"""A network $u_\theta(t, x) \approx \log p(t, x) + c(t)$ with score $s = \nabla u_\theta$.
+
+    $$u_\theta(t, x) = N_\theta(t, x) - \tfrac12\kappa\|x\|^2$$
+
+    with softplus layers $N_\theta$ and the prior's precision $\kappa = 1/\sigma^2$. Far from the data
+    layers grow linearly only; there the potential of the prior keeps samples from running away.
 
     All methods take one point, `t` of shape `()` and `x` of shape `(dim,)`, or any leading axes on
     both (`t` may stay a number).
@@ -25,9 +31,11 @@ class PotentialMLP(eqx.Module):
     - `depth`: number of hidden layers.
     - `beta`: sharpness of the softplus $\tfrac1\beta\log(1 + e^{\beta h})$. Small values make
       smooth scores and close the ODE--SDE gap; large ones approach ReLU and resolve edges.
+    - `prior`: the prior $N(0, \sigma^2 I)$ that the layers correct, which is `process.prior`; by
+      default that of `OrnsteinUhlenbeck()`. With `None` the layers stand alone, as in the paper.
     - `key`: a `jax.random.key` for the initial weights.
 
-    **Raises:** `ValueError` for sizes below one or `beta` not positive.
+    **Raises:** `ValueError` for sizes below one, `beta` not positive, or another kind of `prior`.
 
     **Example:**
 
@@ -38,16 +46,27 @@ class PotentialMLP(eqx.Module):
     """
 
     network: MLP
+    precision: float
 
     def __init__(
-        self, dim: int, *, width: int = 80, depth: int = 3, beta: float = 1.0, key: PRNGKey
+        self,
+        dim: int,
+        *,
+        width: int = 80,
+        depth: int = 3,
+        beta: float = 1.0,
+        prior: IsotropicGaussian | None = PRIOR,
+        key: PRNGKey,
     ):
         if depth < 1:
             raise ValueError(f"`depth` must be at least 1, got {depth}.")
         self.network = init_mlp([dim + 1, *[width] * depth, 1], beta, key)
+        self.precision = precision_of(prior)
 
     @classmethod
-    def from_layers(cls, layers: Sequence[tuple[Any, Any]], beta: float = 100.0) -> "PotentialMLP":
+    def from_layers(
+        cls, layers: Sequence[tuple[Any, Any]], beta: float = 100.0, precision: float = 0.0
+    ) -> "PotentialMLP":
         """A network trained elsewhere.
 
         **Arguments:**
@@ -55,6 +74,7 @@ class PotentialMLP(eqx.Module):
         - `layers`: pairs `(weight, bias)` of shapes `(out, in)` and `(out,)`, first layer first;
           the inputs are $(t, x_1, \\dots, x_d)$ in this order and the last layer has one output.
         - `beta`: sharpness of the softplus between the layers.
+        - `precision`: $\\kappa$, zero where the layers stand alone.
 
         **Raises:** `ValueError` when shapes do not chain, values are not finite, or the last layer
         has more than one output.
@@ -65,8 +85,7 @@ class PotentialMLP(eqx.Module):
                 f"the last of `layers` must have one output, got {network.weights[-1].shape[0]}; "
                 "a network that returns a score is a `ScoreMLP`."
             )
-        blank = cls(network.dim, width=1, depth=1, key=jr.key(0))
-        return eqx.tree_at(lambda model: model.network, blank, network)
+        return with_network(cls, network, precision)
 
     @property
     def dim(self) -> int:
@@ -75,12 +94,18 @@ class PotentialMLP(eqx.Module):
 
     def potential(self, t: Any, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch"]:
         """$u(t, x)$."""
-        return self.network(t, x)[..., 0]
+        return self.network(t, x)[..., 0] - self.precision / 2 * jnp.sum(x**2, axis=-1)
 
     def score(self, t: Any, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
         r"""$s(t, x) = \nabla u(t, x)$."""
-        return self.network.gradient(t, x)
+        return self.network.gradient(t, x) - self.precision * x
 
     def jet(self, t: Any, x: Float[Array, "*batch dim"]) -> PotentialJet:
         r"""$u$, $\partial_t u$, $\nabla u$ and $\Delta u$ in one pass."""
-        return self.network.jet(t, x)
+        value, time_derivative, gradient, laplacian = self.network.jet(t, x)
+        return PotentialJet(
+            value - self.precision / 2 * jnp.sum(x**2, axis=-1),
+            time_derivative,
+            gradient - self.precision * x,
+            laplacian - self.precision * x.shape[-1],
+        )

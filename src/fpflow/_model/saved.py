@@ -10,7 +10,7 @@ from .._files import DamagedFile, Shapes, read_arrays, write_arrays
 from .potential import PotentialMLP
 from .score import ScoreMLP
 
-_FORMAT = 2
+_FORMAT = 3
 _KINDS = {"PotentialMLP": PotentialMLP, "ScoreMLP": ScoreMLP}
 
 
@@ -37,7 +37,8 @@ def save(path: str | os.PathLike, model: PotentialMLP | ScoreMLP) -> None:
     sizes = [network.weights[0].shape[1], *(w.shape[0] for w in network.weights)]
     dtype = str(network.weights[0].dtype)
     header = {
-        "format": _FORMAT, "kind": kind, "beta": network.beta, "sizes": sizes, "dtype": dtype,
+        "format": _FORMAT, "kind": kind, "beta": network.beta, "precision": model.precision,
+        "sizes": sizes, "dtype": dtype,
     }  # fmt: skip
     write_arrays(path, header, [np.asarray(a) for a in (*network.weights, *network.biases)])
 
@@ -58,7 +59,9 @@ def load(path: str | os.PathLike) -> PotentialMLP | ScoreMLP:
     header, arrays = read_arrays(path, _shapes_of)
     depth = len(arrays) // 2
     layers = list(zip(arrays[:depth], arrays[depth:], strict=True))
-    return _KINDS[header["kind"]].from_layers(layers, beta=header["beta"])
+    return _KINDS[header["kind"]].from_layers(
+        layers, beta=header["beta"], precision=header["precision"]
+    )
 
 
 def _shapes_of(header: dict[str, Any]) -> Shapes:
@@ -68,12 +71,14 @@ def _shapes_of(header: dict[str, Any]) -> Shapes:
             f"it holds {header.get('kind')!r} of format {header.get('format')}, not a model saved by "
             f"`fpflow.save` in format {_FORMAT}"
         )
-    sizes, dtype, beta = (header.get(name) for name in ("sizes", "dtype", "beta"))
+    sizes, dtype, *numbers = (header.get(k) for k in ("sizes", "dtype", "beta", "precision"))
     if (
         not (isinstance(sizes, list) and all(isinstance(n, int) and n > 0 for n in sizes))
         or dtype not in ("float32", "float64", "float16")
-        or not isinstance(beta, float | int)
+        or not all(isinstance(number, float | int) for number in numbers)
     ):
-        raise DamagedFile(f"its header has sizes {sizes}, type {dtype}, beta {beta}")
+        raise DamagedFile(
+            f"its header has sizes {sizes}, type {dtype}, beta and precision {numbers}"
+        )
     weights = [((n_out, n_in), dtype) for n_in, n_out in itertools.pairwise(sizes)]
     return [*weights, *(((n_out,), dtype) for n_out in sizes[1:])]

@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
-import jax.random as jr
 from jaxtyping import Array, Float
 
+from .._process import IsotropicGaussian
 from .._types import PRNGKey
-from .network import MLP, init_mlp, mlp_from_layers
+from .network import MLP, PRIOR, init_mlp, mlp_from_layers, precision_of, with_network
 
 
 class ScoreMLP(eqx.Module):
     r"""A network $s_\theta(t, x) \approx \nabla\log p(t, x)$ that need not be a gradient.
+
+    $$s_\theta(t, x) = N_\theta(t, x) - \kappa x$$
 
     Arguments, shapes and errors are those of `PotentialMLP`.
 
@@ -24,16 +26,27 @@ class ScoreMLP(eqx.Module):
     """
 
     network: MLP
+    precision: float
 
     def __init__(
-        self, dim: int, *, width: int = 80, depth: int = 3, beta: float = 1.0, key: PRNGKey
+        self,
+        dim: int,
+        *,
+        width: int = 80,
+        depth: int = 3,
+        beta: float = 1.0,
+        prior: IsotropicGaussian | None = PRIOR,
+        key: PRNGKey,
     ):
         if depth < 1:
             raise ValueError(f"`depth` must be at least 1, got {depth}.")
         self.network = init_mlp([dim + 1, *[width] * depth, dim], beta, key)
+        self.precision = precision_of(prior)
 
     @classmethod
-    def from_layers(cls, layers: Sequence[tuple[Any, Any]], beta: float = 100.0) -> "ScoreMLP":
+    def from_layers(
+        cls, layers: Sequence[tuple[Any, Any]], beta: float = 100.0, precision: float = 0.0
+    ) -> "ScoreMLP":
         """A network trained elsewhere; see `PotentialMLP.from_layers`, with `dim` outputs."""
         network = mlp_from_layers(layers, beta)
         if network.weights[-1].shape[0] != network.dim:
@@ -41,8 +54,7 @@ class ScoreMLP(eqx.Module):
                 f"the last of `layers` must have {network.dim} outputs, one a coordinate, "
                 f"got {network.weights[-1].shape[0]}."
             )
-        blank = cls(network.dim, width=1, depth=1, key=jr.key(0))
-        return eqx.tree_at(lambda model: model.network, blank, network)
+        return with_network(cls, network, precision)
 
     @property
     def dim(self) -> int:
@@ -51,4 +63,4 @@ class ScoreMLP(eqx.Module):
 
     def score(self, t: Any, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
         """$s(t, x)$."""
-        return self.network(t, x)
+        return self.network(t, x) - self.precision * x

@@ -95,10 +95,18 @@ def layers_of(model) -> dict:
     return weights | {f"b{k}": b for k, b in enumerate(network.biases)}
 
 
-def load_layers(run: pathlib.Path) -> list:
+def network_in(run: pathlib.Path, dataset: str, preset: paper.Preset) -> fpflow.PotentialMLP:
+    """The trained network of a run."""
     with np.load(run / "network.npz") as arrays:
         count = sum(name[0] == "w" and name[1:].isdigit() for name in arrays)
-        return [(arrays[f"w{k}"], arrays[f"b{k}"]) for k in range(count)]
+        layers = [(arrays[f"w{k}"], arrays[f"b{k}"]) for k in range(count)]
+    precision = PROCESS.prior.std**-2 if preset.on_prior else 0.0
+    return fpflow.PotentialMLP.from_layers(layers, beta=preset.betas[dataset], precision=precision)
+
+
+def prior_of(preset: paper.Preset):
+    """What the preset's networks correct."""
+    return PROCESS.prior if preset.on_prior else None
 
 
 def distances(laws: dict) -> dict:
@@ -156,7 +164,7 @@ def measure(model, plain, law, preset, key) -> tuple[dict, dict]:
 
 def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume, say) -> None:
     """Trains and measures one network and saves what came of either as soon as it is there."""
-    law, beta = paper.DATASETS[dataset](), preset.betas[dataset]
+    law = paper.DATASETS[dataset]()
     key = jr.fold_in(jr.key(seed), list(paper.DATASETS).index(dataset))
     key_model, key_train, key_measure = jr.split(key, 3)
     training = saved(run, "network", settings) if resume else None
@@ -164,11 +172,12 @@ def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume
         for stale in run.glob("*.json"):
             stale.unlink()
         if start_run is not None:
-            model = fpflow.PotentialMLP.from_layers(load_layers(start_run), beta=beta)
+            model = network_in(start_run, dataset, preset)
         else:
             model = fpflow.PotentialMLP(
-                2, width=preset.width, depth=preset.depth, beta=beta, key=key_model
-            )
+                2, prior=prior_of(preset), width=preset.width, depth=preset.depth,
+                beta=preset.betas[dataset], key=key_model,
+            )  # fmt: skip
         start = time.perf_counter()
         key_train = jr.fold_in(key_train, round(1000 * fp_weight))
         result = train(model, law, preset, fp_weight, key_train)
@@ -186,11 +195,11 @@ def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume
     if resume and saved(run, "numbers", settings) is not None:
         say("  measured before")
         return
-    model = fpflow.PotentialMLP.from_layers(load_layers(run), beta=beta)
+    model = network_in(run, dataset, preset)
     plain = run.with_name(f"{dataset}-w0-seed{seed}")
     plain_model = None
     if saved(plain, "network", settings) is not None:
-        plain_model = fpflow.PotentialMLP.from_layers(load_layers(plain), beta=beta)
+        plain_model = network_in(plain, dataset, preset)
     numbers, arrays = measure(model, plain_model, law, preset, key_measure)
     save(run, "numbers", training | numbers, arrays)
     w2 = ", ".join(f"{name} {numbers['w2'][name]['value']:.5f}" for name in paper.COMPARISONS)
@@ -207,13 +216,12 @@ def run_curl(run, potential_run, preset, settings, seed, say) -> None:
     law, dataset = paper.DATASETS["circles"](), "circles"
     key_model, key_train = jr.split(jr.fold_in(jr.key(seed), 100))
     model = fpflow.ScoreMLP(
-        2, width=preset.width, depth=preset.depth, beta=preset.betas[dataset], key=key_model
-    )
+        2, prior=prior_of(preset), width=preset.width, depth=preset.depth,
+        beta=preset.betas[dataset], key=key_model,
+    )  # fmt: skip
     stage = dataclasses.replace(preset.plain, num_steps=preset.curl_steps)
     result = fpflow.train(model, PROCESS, law, key=key_train, **stage.arguments())
-    potential = fpflow.PotentialMLP.from_layers(
-        load_layers(potential_run), beta=preset.betas[dataset]
-    )
+    potential = network_in(potential_run, dataset, preset)
     axis = jnp.asarray(WINDOW.centres(), jnp.float32)
     nodes = jnp.stack(jnp.meshgrid(axis, axis, indexing="ij"), -1)
 

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -273,6 +274,18 @@ def _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_
             f"`fp_weight` = {fp_weight} needs a model with `potential(t, x)`, got "
             f"{type(model).__name__}; use `PotentialMLP`, or `fp_weight=0`."
         )
+    _compare_priors(model, process)
     x = eqx.filter_eval_shape(data.sample, jr.key(0), 1)
     check_dims("data", x.shape[1], model)
     check_score(model, process, dim=x.shape[1])
+
+
+def _compare_priors(model: Any, process: Process) -> None:
+    """A word where a network corrects another prior than that of the process."""
+    precision, std = getattr(model, "precision", 0.0), getattr(process.prior, "std", None)
+    if precision and std and not math.isclose(precision * std**2, 1, rel_tol=1e-3):
+        warnings.warn(
+            f"the network corrects a prior of width {precision**-0.5:.4g}, that of the process has "
+            f"{std:.4g}; make the network with `prior=process.prior`.",
+            stacklevel=3,
+        )
