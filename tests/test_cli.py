@@ -270,3 +270,12 @@ def test_samples_that_stray_get_a_word(here, capsys):
     main(["sample", "near", "-n", "50", "--steps", "10", "--out", "near-out.npy"])
     said = capsys.readouterr().out
     assert "of the samples lie more than half the data's width away from it" in said
+
+
+def test_networks_correct_the_prior_of_the_process(here):
+    """Twice the noise is four times the variance, of one half; a bare network corrects nothing."""
+    few = ["train", "points.npy", "--steps", "2", "--chunk", "2", "--width", "4", "--depth", "1"]
+    assert main([*few, "--run-dir", "wide", "--noise", "2"]) == 0
+    assert main([*few, "--run-dir", "bare", "--bare"]) == 0
+    assert fpflow.load(here / "wide" / "model.fpflow").precision == pytest.approx(0.5)
+    assert fpflow.load(here / "bare" / "model.fpflow").precision == 0
