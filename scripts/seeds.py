@@ -3,8 +3,8 @@
     python scripts/reproduce.py --preset standard --seed 1   # and 2, and so on
     python scripts/seeds.py results/standard --csv docs/results/standard/seeds.csv
 
-prints, from saved numbers alone, the mean and the range of every distance over the seeds, and how many of
-them lie below the published ones; the CSV holds each number with its floor.
+prints, from saved numbers alone, the mean and the range of every distance over the seeds, and how many
+of them lie below the published ones; the CSV holds each number with its floor.
 """
 
 import argparse
