@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 import time
 
@@ -14,6 +15,7 @@ import pytest
 matplotlib.use("Agg")
 
 import fpflow
+import seeds
 from fpflow import paper
 from fpflow._reproduce import figures as reproduce_figures
 from fpflow._reproduce import run as reproduce
@@ -269,3 +271,28 @@ def test_interruption_keeps_the_finished_models(tmp_path, monkeypatch):
 
 def dummy():
     return {name: {"value": 0.0} for name in paper.COMPARISONS}
+
+
+def test_seeds_are_counted_together(tmp_path, capsys):
+    """Every distance of seed k is k times a published one less a little: half of them are below."""
+    for seed, dataset, weight in itertools.product((1, 2), paper.DATASETS, paper.FP_WEIGHTS):
+        published = dict(zip(paper.COMPARISONS, paper.PUBLISHED[dataset][weight], strict=True))
+        run = tmp_path / "runs" / f"{dataset}-w{weight:g}-seed{seed}"
+        run.mkdir(parents=True)
+        w2 = {k: {"value": seed * v - 1e-7, "floor": 0.0} for k, v in published.items()}
+        numbers = {
+            "dataset": dataset, "fp_weight": weight, "w2": w2,
+            "residual": {"value": weight, "spatial": -weight},
+            "excess_over_plain": {"value": 0.0, "standard_error": 0.0},
+        }  # fmt: skip
+        (run / "numbers.json").write_text(json.dumps(numbers))
+    assert seeds.main([str(tmp_path), "--csv", str(tmp_path / "seeds.csv")]) == 0
+    said = capsys.readouterr().out
+    assert "- below their published counterparts: 36 of 72" in said
+    assert "| mixture | 0 | 17.40 (11.60–23.20) |" in said
+    assert "at once" not in said
+    lines = (tmp_path / "seeds.csv").read_text().splitlines()
+    assert len(lines) == 73 and lines[1] == "1,mixture,0.0,ODE-SDE,0.0115989,0.0000000"
+    with pytest.raises(SystemExit):
+        seeds.main([str(tmp_path / "runs")])
+    assert "holds no results of scripts/reproduce.py" in capsys.readouterr().err
