@@ -26,15 +26,10 @@ def numbers_of(out: pathlib.Path) -> dict[int, dict]:
     """The saved numbers by seed, data set and weight."""
     runs = [path.parent for path in out.glob("runs/*-w*-seed*/numbers.json")]
     seeds = sorted({int(run.name.split("seed")[1]) for run in runs})
-    order = list(paper.DATASETS)
+    tables = {s: load_numbers([r for r in runs if r.name.endswith(f"-seed{s}")]) for s in seeds}
     return {
-        seed: dict(
-            sorted(
-                load_numbers([r for r in runs if r.name.endswith(f"-seed{seed}")]).items(),
-                key=lambda item: order.index(item[0]),
-            )
-        )
-        for seed in seeds
+        seed: {name: dict(sorted(table[name].items())) for name in paper.DATASETS if name in table}
+        for seed, table in tables.items()
     }
 
 
