@@ -68,6 +68,8 @@ MUTANTS = [
     ("src/fpflow/_blocks.py", "cotangent * g", "g", "tests/test_loss.py::test_a_mean_in_blocks_is_the_mean_and_so_is_its_gradient"),
     ("src/fpflow/_model/network.py", "return e * jnp.polyval", "return jnp.polyval", SOFTPLUS),
     ("src/fpflow/_model/network.py", "np.log1p(e) / e, 9,", "np.log1p(e) / e, 6,", SOFTPLUS),
+    ("src/fpflow/_grid/ode.py", "- owens_t(h, ends[1]) + owens_t", "+ owens_t(h, ends[1]) - owens_t", "tests/test_grid.py::test_a_flow_that_stretches_cells_far_beyond_the_prior_keeps_their_masses"),
+    ("src/fpflow/_model/potential.py", "gradient - self.precision * x,", "gradient,", "tests/test_model.py"),
     ("src/fpflow/_files.py", "if hashlib.sha256(body).digest() != digest:", "if False:", CORRUPTED),
     (FOLDER, 'if header["fingerprint"] != fingerprint(self.settings):', "if False:", CORRUPTED),
     (FOLDER, "kept.add(min(self.losses", "kept.add(max(self.losses", "tests/test_run.py::test_the_last_and_the_best_checkpoints_are_kept"),

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+import scipy.special
 
 import fpflow
 from fpflow._grid.sde import _bernoulli, thomas
@@ -84,6 +85,21 @@ def test_linear_wrong_score_has_the_bures_gap():
         # A cell's mass on its centre adds h^2 / 12 to a variance (Sheppard).
         second -= np.eye(2) * window.cell_width**2 / 12
         np.testing.assert_allclose(second, covariance, atol=0.01 * covariance.max())
+
+
+@pytest.mark.parametrize("slope", [3.0, 10.0])
+@pytest.mark.parametrize("dim", [1, 2])
+def test_a_flow_that_stretches_cells_far_beyond_the_prior_keeps_their_masses(dim, slope):
+    """A linear flow takes cells to squares, at the larger slope of fifteen widths of the prior: what is
+    left is the integrator's tolerance. Three points in each triangle do not see such a prior."""
+    process = fpflow.OrnsteinUhlenbeck(t1=1.0)
+    window = fpflow.Window(-2.0, 2.1, 10, dim=dim)
+    spread = process.prior.std * np.exp(1.0 - slope / 2)
+    model = LinearScore(slope * jnp.eye(dim))
+    found = fpflow.grid_density_ode(model, process, window, tolerance=1e-8)
+    line = np.diff(scipy.special.ndtr(window.edges() / spread))
+    expected = line if dim == 1 else np.outer(line, line)
+    np.testing.assert_allclose(found.unextrapolated, expected, atol=1e-6)
 
 
 def test_bare_score_gives_the_density_of_its_potential():
