@@ -110,7 +110,8 @@ class Preset:
     - `regularised`: the training at $w_R > 0$.
     - `warm_start`: whether a regularised network starts from that of the next smaller weight.
     - `betas`: sharpness of the softplus by data set.
-    - `on_prior`: whether the layers correct the potential of the prior or stand alone.
+    - `on_prior`: the data sets whose networks correct the potential of the prior; the layers of the
+      others stand alone.
     - `width`, `depth`: hidden units and layers.
     - `num_samples`: samples of each law by the paper's samplers, besides the grid densities.
     - `curl_steps`: training steps of the score network of the curl figure, zero for none.
@@ -122,7 +123,7 @@ class Preset:
     regularised: Stage
     warm_start: bool
     betas: dict[str, float]
-    on_prior: bool = False
+    on_prior: tuple[str, ...] = ()
     width: int = 80
     depth: int = 3
     datasets: tuple[str, ...] = tuple(DATASETS)
@@ -191,7 +192,7 @@ STANDARD = Preset(
     regularised=dataclasses.replace(_OURS, num_steps=6000, schedule=Cosine(peak=3e-3)),
     warm_start=True,
     betas=_SMOOTH,
-    on_prior=True,
+    on_prior=("mixture", "checkerboard"),
     curl_steps=5000,
 )
 QUICK = dataclasses.replace(

@@ -100,13 +100,13 @@ def network_in(run: pathlib.Path, dataset: str, preset: paper.Preset) -> fpflow.
     with np.load(run / "network.npz") as arrays:
         count = sum(name[0] == "w" and name[1:].isdigit() for name in arrays)
         layers = [(arrays[f"w{k}"], arrays[f"b{k}"]) for k in range(count)]
-    precision = PROCESS.prior.std**-2 if preset.on_prior else 0.0
+    precision = PROCESS.prior.std**-2 if dataset in preset.on_prior else 0.0
     return fpflow.PotentialMLP.from_layers(layers, beta=preset.betas[dataset], precision=precision)
 
 
-def prior_of(preset: paper.Preset):
-    """What the preset's networks correct."""
-    return PROCESS.prior if preset.on_prior else None
+def prior_of(dataset: str, preset: paper.Preset) -> fpflow.IsotropicGaussian | None:
+    """What the layers correct."""
+    return PROCESS.prior if dataset in preset.on_prior else None
 
 
 def distances(laws: dict) -> dict:
@@ -175,7 +175,7 @@ def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume
             model = network_in(start_run, dataset, preset)
         else:
             model = fpflow.PotentialMLP(
-                2, prior=prior_of(preset), width=preset.width, depth=preset.depth,
+                2, prior=prior_of(dataset, preset), width=preset.width, depth=preset.depth,
                 beta=preset.betas[dataset], key=key_model,
             )  # fmt: skip
         start = time.perf_counter()
@@ -216,7 +216,7 @@ def run_curl(run, potential_run, preset, settings, seed, say) -> None:
     law, dataset = paper.DATASETS["circles"](), "circles"
     key_model, key_train = jr.split(jr.fold_in(jr.key(seed), 100))
     model = fpflow.ScoreMLP(
-        2, prior=prior_of(preset), width=preset.width, depth=preset.depth,
+        2, prior=prior_of(dataset, preset), width=preset.width, depth=preset.depth,
         beta=preset.betas[dataset], key=key_model,
     )  # fmt: skip
     stage = dataclasses.replace(preset.plain, num_steps=preset.curl_steps)
