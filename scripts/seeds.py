@@ -103,6 +103,13 @@ def main(argv: list[str] | None = None) -> int:
     seeds = numbers_of(arguments.out)
     if not seeds:
         parser.error(f"{arguments.out} holds no results of scripts/reproduce.py.")
+    lacking = [
+        f"{dataset} at w_R = {weight:g} with seed {seed}"
+        for seed, dataset, weight in itertools.product(seeds, paper.DATASETS, paper.FP_WEIGHTS)
+        if weight not in seeds[seed].get(dataset, {})
+    ]
+    if lacking:
+        parser.error(f"{arguments.out} lacks {', '.join(lacking)}.")
     rows = [{"seed": seed, **row} for seed, table in seeds.items() for row in rows_of(table)]
     if arguments.csv:
         columns = ("seed", "dataset", "fp_weight", "comparison", "w2_squared", "floor")

@@ -293,6 +293,10 @@ def test_seeds_are_counted_together(tmp_path, capsys):
     assert "at once" not in said
     lines = (tmp_path / "seeds.csv").read_text().splitlines()
     assert len(lines) == 73 and lines[1] == "1,mixture,0.0,ODE-SDE,0.0115989,0.0000000"
+    (run / "numbers.json").unlink()
+    with pytest.raises(SystemExit):
+        seeds.main([str(tmp_path)])
+    assert "lacks checkerboard at w_R = 10 with seed 2." in capsys.readouterr().err
     with pytest.raises(SystemExit):
         seeds.main([str(tmp_path / "runs")])
     assert "holds no results of scripts/reproduce.py" in capsys.readouterr().err
