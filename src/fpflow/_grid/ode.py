@@ -63,7 +63,7 @@ def _mass_in_window(model, process, window, refine, tolerance):
 
 def _masses(prior, grid):
     """The prior over the images of the cells, signed. A Gaussian's is exact: beyond the edge of the data
-    the flow of a steep network stretches a cell to a thousand times the prior's width."""
+    the flow of a steep network stretches a cell to hundreds of times the prior's width."""
     if isinstance(prior, IsotropicGaussian):
         z = np.asarray(grid) / prior.std
         return np.diff(ndtr(z[:, 0])) if z.ndim == 2 else _gaussian_over_quadrilaterals(z)

@@ -75,7 +75,7 @@ def _shapes_of(header: dict[str, Any]) -> Shapes:
     if (
         not (isinstance(sizes, list) and all(isinstance(n, int) and n > 0 for n in sizes))
         or dtype not in ("float32", "float64", "float16")
-        or not all(isinstance(number, float | int) for number in numbers)
+        or not all(isinstance(number, float | int) and number >= 0 for number in numbers)
     ):
         raise DamagedFile(
             f"its header has sizes {sizes}, type {dtype}, beta and precision {numbers}"
