@@ -18,23 +18,31 @@ PROCESSES = {
     "other rate and noise": fpflow.OrnsteinUhlenbeck(rate=0.7, noise=1.4, t1=4.0),
     "late start": fpflow.OrnsteinUhlenbeck(rate=2.0, noise=0.5, t0=0.3, t1=3.0),
 }
+# One of each kind, as they come.
+KINDS = {
+    "ou": OU,
+    "vp": fpflow.VariancePreserving(),
+    "vp-cosine": fpflow.VariancePreserving(fpflow.CosineSchedule(), t1=0.995),
+    "subvp": fpflow.SubVariancePreserving(),
+    "ve": fpflow.VarianceExploding(),
+    "ve-harmonic": fpflow.VarianceExploding(fpflow.HarmonicNoise(scale=20.0), t1=0.999),
+    "edm": fpflow.EDM(),
+    "linear": fpflow.LinearPath(),
+    "trigonometric": fpflow.TrigonometricPath(),
+}
 
 
 class Stretch(fpflow.AbstractProcess):
-    """A linear process with a drift that depends on time and no closed-form inverse."""
+    """A linear process with a drift that depends on time and no closed form but its two functions."""
 
     t0: float = 0.0
     t1: float = 3.0
-    prior: fpflow.IsotropicGaussian = fpflow.IsotropicGaussian(1.0)
 
-    def drift(self, t, x):
-        return -t * x
+    def alpha(self, t):
+        return jnp.exp(-(t**2) / 2)
 
-    def diffusion(self, t):
-        return jnp.sqrt(2.0 * t)
-
-    def transition(self, t, x0):
-        return jnp.exp(-(t**2) / 2) * x0, jnp.sqrt(-jnp.expm1(-(t**2)))
+    def sigma(self, t):
+        return jnp.sqrt(-jnp.expm1(-(t**2)))
 
 
 def mixture(dim: int) -> fpflow.datasets.GaussianMixture:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import fpflow
-from fpflow._process import log_noise_ratio, time_at_log_noise_ratio
-from known import PROCESSES, ROUND_OFF, Stretch
+from fpflow._process import graded_times
+from known import KINDS, PROCESSES, ROUND_OFF, Stretch
 
-ALL = {**PROCESSES, "stretch": Stretch()}
+ALL = {**PROCESSES, **KINDS, "stretch": Stretch()}
 
 
 @pytest.mark.parametrize("process", ALL.values(), ids=ALL)
@@ -25,9 +25,40 @@ def test_transition_obeys_its_moment_equations(process):
     def variance(t):
         return process.transition(t, x0)[1] ** 2
 
-    np.testing.assert_allclose(jax.grad(mean)(t), a * mean(t), rtol=ROUND_OFF)
+    np.testing.assert_allclose(jax.grad(mean)(t), a * mean(t), rtol=ROUND_OFF, atol=ROUND_OFF)
     expected = 2 * a * variance(t) + process.diffusion(t) ** 2
     np.testing.assert_allclose(jax.grad(variance)(t), expected, rtol=ROUND_OFF)
+
+
+@pytest.mark.parametrize("process", ALL.values(), ids=ALL)
+def test_parts_belong_together_at_both_ends(process):
+    """No end makes a drift or a diffusion infinite, and the prior is the transition's."""
+    fpflow.check_process(process)
+    for t in (process.t0, process.t1):
+        assert np.isfinite(process.drift(t, jnp.ones(2))).all() and np.isfinite(
+            process.diffusion(t)
+        )
+    mean, std = process.transition(process.t1, jnp.ones(1))
+    # The prior leaves out what is left of the signal: relative to the noise, its square.
+    assert abs(process.prior.std / std - 1) <= 1e-3 + (mean[0] / std) ** 2
+
+
+@pytest.mark.parametrize("process", ALL.values(), ids=ALL)
+def test_graded_times_are_cubic_in_the_time_of_an_ornstein_uhlenbeck_process(process):
+    """log(1 + c^2 sigma^2 / alpha^2) / 2 is a cube of the share; c is the prior's precision for the
+    process that is one itself, and one otherwise."""
+    times = graded_times(process, 20)[::-1]
+    assert times[0] == process.t0 and times[-1] == process.t1 and (np.diff(times) > 0).all()
+    scale = process.prior.std if isinstance(process, fpflow.OrnsteinUhlenbeck) else 1.0
+    ratio = [float(process.sigma(t) / process.alpha(t)) / scale for t in times]
+    tau = np.log1p(np.square(ratio)) / 2
+    np.testing.assert_allclose(tau / tau[-1], np.linspace(0, 1, 21) ** 3, atol=1e-9)
+    rate = jax.vmap(jax.grad(process.graded_time))(jnp.array([0.2, 0.6]))
+    change = [
+        (process.graded_time(u + 1e-5) - process.graded_time(u - 1e-5)) / 2e-5 for u in (0.2, 0.6)
+    ]
+    # Central differences over 1e-5 of a smooth function.
+    np.testing.assert_allclose(rate, change, rtol=1e-6)
 
 
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
@@ -44,12 +75,12 @@ def test_prior_is_stationary(process):
 
 @pytest.mark.parametrize("process", ALL.values(), ids=ALL)
 def test_log_noise_ratio_has_rate_g2_over_variance_and_is_inverted(process):
-    t = jnp.array([process.t0 + 1e-5, process.t0 + 0.01, 1.0, process.t1])
-    ratio = jax.vmap(lambda t: log_noise_ratio(process, t))(t)
-    rate = jax.vmap(jax.grad(lambda t: log_noise_ratio(process, t)))(t)
+    t = jnp.array([process.t0 + 1e-5, process.t0 + 0.01, (process.t0 + process.t1) / 2, process.t1])
+    ratio = jax.vmap(lambda t: process.log_noise_ratio(t))(t)
+    rate = jax.vmap(jax.grad(lambda t: process.log_noise_ratio(t)))(t)
     std = jax.vmap(lambda t: process.transition(t, jnp.zeros(1))[1])(t)
     np.testing.assert_allclose(rate, jax.vmap(process.diffusion)(t) ** 2 / std**2, rtol=1e-9)
-    back = jax.vmap(lambda r: time_at_log_noise_ratio(process, r))(ratio)
+    back = jax.vmap(lambda r: process.time_at_log_noise_ratio(r))(ratio)
     # t - t0 is known to the round-off of t itself, which at 1e-5 is 1e-11 of it.
     np.testing.assert_allclose(back - process.t0, t - process.t0, rtol=1e-9)
 
@@ -74,3 +105,70 @@ def test_bad_settings_are_refused(settings, words):
         fpflow.OrnsteinUhlenbeck(**settings)
     with pytest.raises(ValueError, match="`std` must be positive"):
         fpflow.IsotropicGaussian(std=0.0)
+
+
+@pytest.mark.parametrize("number", [np.float64(1), np.float32(1), jnp.array(1.0), np.array(1), 1])
+def test_a_setting_may_be_any_number(number):
+    """Scalars of numpy and JAX would be traced where settings are looked at."""
+    process = fpflow.OrnsteinUhlenbeck(rate=number)
+    assert type(process.rate) is float and process == fpflow.OrnsteinUhlenbeck()
+    x = fpflow.sample_ode(lambda_score(), process, 3, num_steps=2, key=jr.key(0))
+    assert np.isfinite(x).all()
+
+
+def lambda_score():
+    return fpflow.ScoreFunction(lambda t, x: -2 * x, dim=2)
+
+
+class Wrong(fpflow.AbstractProcess):
+    """A variance-preserving process with one part exchanged."""
+
+    part: str
+    t0: float = 0.0
+    t1: float = 3.0
+
+    def alpha(self, t):
+        return jnp.exp(-t)
+
+    def sigma(self, t):
+        variance = -jnp.expm1(-2 * t)
+        return variance if self.part == "sigma" else jnp.sqrt(variance)
+
+    def drift(self, t, x):
+        return -2 * x if self.part == "drift" else -x
+
+    def diffusion(self, t):
+        return jnp.full_like(t, 2.0 if self.part == "diffusion" else 2**0.5)
+
+    @property
+    def prior(self):
+        return fpflow.IsotropicGaussian(std=2.0 if self.part == "prior" else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("sigma", r"at t = 0.3, g\^2 is 2 and must be"),
+        ("diffusion", r"at t = 0.3, g\^2 is 4 and must be 2"),
+        ("drift", "the drift f.* is -1.482 and must be -0.7408"),
+        (
+            "prior",
+            "the prior of Wrong must have the width of the transition at `t1` = 3.0, sigma = 0.9988, got 2",
+        ),
+    ],
+)
+def test_a_process_whose_parts_do_not_belong_together_is_refused(part, words):
+    fpflow.check_process(Wrong("nothing"))
+    with pytest.raises(ValueError, match=words):
+        fpflow.check_process(Wrong(part))
+    with pytest.raises(ValueError, match=words):
+        fpflow.sample_sde(lambda_score(), Wrong(part), 3, num_steps=2, key=jr.key(0))
+
+
+def test_what_is_no_process_is_refused():
+    with pytest.raises(ValueError, match="make an object of it: OrnsteinUhlenbeck()"):
+        fpflow.check_process(fpflow.OrnsteinUhlenbeck)
+    with pytest.raises(ValueError, match="`t1` = 1.0 leaves no signal"):
+        fpflow.LinearPath(t1=1.0)
+    with pytest.raises(ValueError, match="must be known numbers, got a traced value"):
+        jax.jit(lambda r: fpflow.OrnsteinUhlenbeck(rate=r).drift(0.0, jnp.ones(1)))(1.0)

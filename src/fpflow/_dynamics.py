@@ -2,15 +2,18 @@
 
 import numpy as np
 
-from ._types import Point, Process, Scalar, ScoreModel, Time
+from ._process import AbstractProcess
+from ._types import Point, Scalar, ScoreModel, Time
 
 
-def flow_velocity(model: ScoreModel, process: Process, t: Time, x: Point) -> Point:
+def flow_velocity(model: ScoreModel, process: AbstractProcess, t: Time, x: Point) -> Point:
     r"""The velocity $f - \tfrac12 g^2 s$ of the probability-flow ODE."""
     return process.drift(t, x) - process.diffusion(t) ** 2 * model.score(t, x) / 2
 
 
-def family_drift(model: ScoreModel, process: Process, eta: Scalar, t: Time, x: Point) -> Point:
+def family_drift(
+    model: ScoreModel, process: AbstractProcess, eta: Scalar, t: Time, x: Point
+) -> Point:
     r"""The drift $f - \tfrac12(1 + \eta^2) g^2 s$ of the family
     $dx = \bigl[f - \tfrac12(1 + \eta^2) g^2 s\bigr]dt + \eta\,g\,d\bar W$.
 
@@ -25,11 +28,3 @@ def check_eta(eta: float) -> None:
     """Refuses what is no member of the family."""
     if not (eta >= 0 and np.isfinite(eta)):
         raise ValueError(f"`eta` must be finite and not negative, got {eta}.")
-
-
-def graded_times(t0: float, t1: float, num_steps: int) -> np.ndarray:
-    r"""Times from $t_1$ down to $t_0$, $t_i = t_0 + (t_1 - t_0)(1 - i/n)^3$, shape `(n + 1,)`.
-
-    Scores grow like $1/\sigma^2$ towards $t_0$, and so does the density of these times.
-    """
-    return t0 + (t1 - t0) * (1 - np.linspace(0, 1, num_steps + 1)) ** 3

@@ -11,9 +11,9 @@ from jaxtyping import Array, Float
 
 from ._blocks import block_mean
 from ._devices import shared_out
-from ._process import log_noise_ratio, time_at_log_noise_ratio, transition_variance
+from ._process import AbstractProcess, variance
 from ._residual import ExactSquare, ResidualSquare
-from ._types import DataLaw, PRNGKey, Process, Scalar, ScoreModel, Time
+from ._types import DataLaw, PRNGKey, Scalar, ScoreModel, Time
 
 
 def _strata(key: PRNGKey, n: int) -> Float[Array, " n"]:
@@ -26,14 +26,14 @@ def _strata(key: PRNGKey, n: int) -> Float[Array, " n"]:
 class Times(Protocol):
     """Where in time a loss is taken: times and weights, shapes `(n,)`, from a key."""
 
-    def sample(self, process: Process, key: PRNGKey, n: int) -> tuple[Array, Array]: ...
+    def sample(self, process: AbstractProcess, key: PRNGKey, n: int) -> tuple[Array, Array]: ...
 
 
 @runtime_checkable
 class Penalty(Protocol):
     """A mean of squared residuals, shape `()`, from a model and a noised batch."""
 
-    def __call__(self, model: Any, process: Process, batch: Any, key: PRNGKey) -> Any: ...
+    def __call__(self, model: Any, process: AbstractProcess, batch: Any, key: PRNGKey) -> Any: ...
 
 
 class UniformTime(eqx.Module):
@@ -46,7 +46,7 @@ class UniformTime(eqx.Module):
 
     offset: float = 1e-5
 
-    def sample(self, process: Process, key: PRNGKey, n: int):
+    def sample(self, process: AbstractProcess, key: PRNGKey, n: int):
         """Times and weights, shapes `(n,)`: the mean of `weight * h(t)` estimates that of h."""
         low = process.t0 + self.offset
         return low + (process.t1 - low) * _strata(key, n), jnp.ones(n)
@@ -61,7 +61,7 @@ class BetaTime(eqx.Module):
     b: float = 2.0
     offset: float = 1e-5
 
-    def sample(self, process: Process, key: PRNGKey, n: int):
+    def sample(self, process: AbstractProcess, key: PRNGKey, n: int):
         """Times and weights one, shapes `(n,)`."""
         fraction = 1 - (1 - _strata(key, n)) ** (1 / self.b)
         return process.t0 + (process.t1 - process.t0) * fraction + self.offset, jnp.ones(n)
@@ -81,13 +81,13 @@ class NoiseRatioTime(eqx.Module):
 
     offset: float = 1e-5
 
-    def sample(self, process: Process, key: PRNGKey, n: int):
+    def sample(self, process: AbstractProcess, key: PRNGKey, n: int):
         """Times and weights, shapes `(n,)`: the mean of `weight * h(t)` estimates that of h."""
-        low = log_noise_ratio(process, jnp.asarray(process.t0 + self.offset))
-        high = log_noise_ratio(process, jnp.asarray(process.t1))
+        low = process.log_noise_ratio(jnp.asarray(process.t0 + self.offset))
+        high = process.log_noise_ratio(jnp.asarray(process.t1))
         ratio = low + (high - low) * _strata(key, n)
-        t = jax.vmap(lambda ratio: time_at_log_noise_ratio(process, ratio))(ratio)
-        std = jax.vmap(lambda t: process.transition(t, jnp.zeros(1))[1])(t)
+        t = jax.vmap(process.time_at_log_noise_ratio)(ratio)
+        std = jax.vmap(process.sigma)(t)
         g = jax.vmap(process.diffusion)(t)
         return t, (high - low) / (process.t1 - process.t0) * (std / g) ** 2
 
@@ -103,7 +103,7 @@ class NoisedBatch(NamedTuple):
 
 
 def noised_batch(
-    times: Times, process: Process, data: DataLaw, n: int, key: PRNGKey, pairs: bool = False
+    times: Times, process: AbstractProcess, data: DataLaw, n: int, key: PRNGKey, pairs: bool = False
 ) -> NoisedBatch:
     """`n` data points, each at its own time, with the noise that moved it there; as `pairs`, half as
     many points and times, each with some noise and its negative."""
@@ -119,22 +119,22 @@ def noised_batch(
     return NoisedBatch(t, weight, std, noise, mean + std[:, None] * noise)
 
 
-def likelihood_weighting(process: Process, t: Time) -> Scalar:
+def likelihood_weighting(process: AbstractProcess, t: Time) -> Scalar:
     r"""$\lambda = g^2$: the weight for which the loss bounds the Kullback--Leibler divergence."""
     return process.diffusion(t) ** 2
 
 
-def no_weighting(process: Process, t: Time) -> Scalar:
+def no_weighting(process: AbstractProcess, t: Time) -> Scalar:
     r"""$\lambda = 1$."""
     del process
     return jnp.ones_like(t)
 
 
-def noise_weighting(process: Process, t: Time) -> Scalar:
+def noise_weighting(process: AbstractProcess, t: Time) -> Scalar:
     r"""$\lambda = \sigma^2(t) / \sigma^2(t_1)$: small times, where a network cannot follow the data's
     edges and the residual is largest, do not outweigh all others."""
     end = jnp.full_like(t, process.t1)
-    return transition_variance(process, t) / transition_variance(process, end)
+    return variance(process, t) / variance(process, end)
 
 
 class DenoisingScoreMatching(eqx.Module):
@@ -150,11 +150,11 @@ class DenoisingScoreMatching(eqx.Module):
     """
 
     times: Times = NoiseRatioTime()
-    weighting: Callable[[Process, Time], Scalar] = likelihood_weighting
+    weighting: Callable[[AbstractProcess, Time], Scalar] = likelihood_weighting
     factor: float = 0.5
     pairs: bool = True
 
-    def __call__(self, model: ScoreModel, process: Process, batch: NoisedBatch) -> Scalar:
+    def __call__(self, model: ScoreModel, process: AbstractProcess, batch: NoisedBatch) -> Scalar:
         """The loss on one batch, shape `()`."""
         weighting = jax.vmap(lambda t: self.weighting(process, t))
 
@@ -189,7 +189,7 @@ def _excess_terms(model, process, data, num_points, key):
 
 def excess_loss(
     model: ScoreModel,
-    process: Process,
+    process: AbstractProcess,
     data: DataLaw,
     *,
     reference: ScoreModel | None = None,
@@ -245,7 +245,7 @@ class UniformPenalty(eqx.Module):
     high: float = 3.5
     square: ResidualSquare = ExactSquare()
 
-    def __call__(self, model, process: Process, batch: NoisedBatch, key: PRNGKey) -> Scalar:
+    def __call__(self, model, process: AbstractProcess, batch: NoisedBatch, key: PRNGKey) -> Scalar:
         """The penalty at fresh points, shape `()`."""
         key_time, key_place, key_square = jr.split(key, 3)
         t = process.t0 + (process.t1 - process.t0) * _strata(key_time, self.num_points)
@@ -271,9 +271,9 @@ class MarginalPenalty(eqx.Module):
 
     num_points: int = 1024
     square: ResidualSquare = ExactSquare()
-    weighting: Callable[[Process, Time], Scalar] = noise_weighting
+    weighting: Callable[[AbstractProcess, Time], Scalar] = noise_weighting
 
-    def __call__(self, model, process: Process, batch: NoisedBatch, key: PRNGKey) -> Scalar:
+    def __call__(self, model, process: AbstractProcess, batch: NoisedBatch, key: PRNGKey) -> Scalar:
         """The penalty at points of the batch, shape `()`."""
         # Times are stratified in order, once or, with pairs, twice: a stride keeps them spread.
         stride = max(batch.t.shape[0] // self.num_points, 1)

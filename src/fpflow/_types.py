@@ -16,21 +16,6 @@ PRNGKey = Key[Array, ""]
 
 
 @runtime_checkable
-class Process(Protocol):
-    """What a noising process must offer; `AbstractProcess` says what each part means."""
-
-    t0: Any
-    t1: Any
-    prior: Any
-
-    def drift(self, t: Any, x: Any) -> Any: ...
-
-    def diffusion(self, t: Any) -> Any: ...
-
-    def transition(self, t: Any, x0: Any) -> Any: ...
-
-
-@runtime_checkable
 class ScoreModel(Protocol):
     r"""Anything with a score $s(t, x) \approx \nabla \log p(t, x)$ at one point."""
 

@@ -25,8 +25,9 @@ import scipy.sparse.linalg as spla
 from .._dynamics import flow_velocity
 from .._grid import density_history
 from .._model import model_dtype
+from .._process import AbstractProcess
 from .._residual import log_fp_residual
-from .._types import PotentialModel, Process
+from .._types import PotentialModel
 from .._window import Window, product_grid
 
 # Cells with less of either law say nothing about the ratio of the two.
@@ -90,7 +91,7 @@ def poincare_constant(u: np.ndarray, width: float) -> float:
 
 def theorem_one(
     model: PotentialModel,
-    process: Process,
+    process: AbstractProcess,
     window: Window | None = None,
     *,
     refine: int = 1,

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .._model import check_counts, check_dims, check_score
-from .._types import Process
+from .._process import AbstractProcess
 from .._window import GridDensity, Window
 
 # Points per call of the model: wide enough for the matrix products, small enough for the cache.
@@ -21,7 +21,7 @@ def on_points(function: Callable[[Array], Array], points: Array, dtype: Any) -> 
     return result.astype(points.dtype)
 
 
-def check_grid(model: Any, process: Process, window: Any, **counts: Any) -> None:
+def check_grid(model: Any, process: AbstractProcess, window: Any, **counts: Any) -> None:
     """Refuses what cannot be solved before anything compiles."""
     if not isinstance(window, Window):
         raise ValueError(f"`window` must be a `fpflow.Window`, got {type(window).__name__}.")

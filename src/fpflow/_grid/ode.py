@@ -17,8 +17,8 @@ from scipy.special import ndtr, owens_t
 
 from .._dynamics import flow_velocity
 from .._model import model_dtype
-from .._process import IsotropicGaussian
-from .._types import Process, ScoreModel
+from .._process import AbstractProcess, IsotropicGaussian
+from .._types import ScoreModel
 from .._window import GridDensity, Window, product_grid
 from .evaluate import check_grid, coarser, extrapolated, on_points
 
@@ -117,7 +117,7 @@ def _over_quadrilaterals(log_prob, grid):
 
 def grid_density_ode(
     model: ScoreModel,
-    process: Process,
+    process: AbstractProcess,
     window: Window | None = None,
     *,
     refine: int = 2,

@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._dynamics import check_eta, graded_times
+from .._dynamics import check_eta
 from .._model import model_dtype
-from .._types import PotentialModel, Process, ScoreModel
+from .._process import AbstractProcess, graded_times
+from .._types import PotentialModel, ScoreModel
 from .._window import GridDensity, Window
 from .evaluate import check_grid, coarser, extrapolated, on_points
 
@@ -142,7 +143,7 @@ def _padded(model, process, eta, window, refine, num_steps, margin, keep):
     half = window.cell_width / (2 * refine)
     reach = (pad + 0.5) * window.cell_width
     centres = np.linspace(window.low - reach + half, window.high + reach - half, nodes * refine)
-    times = graded_times(process.t0, process.t1, num_steps)
+    times = graded_times(process, num_steps)
     # Float64 within this block only: small steps would drown in the round-off of float32.
     with jax.enable_x64(True):
         q = _solve(
@@ -160,7 +161,7 @@ def _mass_in_window(model, process, eta, window, refine, num_steps, margin):
 
 def density_history(
     model: ScoreModel,
-    process: Process,
+    process: AbstractProcess,
     window: Window,
     *,
     refine: int,
@@ -178,7 +179,7 @@ def density_history(
 
 def grid_density_sde(
     model: ScoreModel,
-    process: Process,
+    process: AbstractProcess,
     window: Window | None = None,
     *,
     eta: float = 1.0,

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 
 from .._devices import check_mesh, over_devices
 from .._model import check_counts
-from .._types import ArrayLike, PRNGKey, Process, ScoreModel
+from .._process import AbstractProcess
+from .._types import ArrayLike, PRNGKey, ScoreModel
 from .paths import CHUNK, LANES, noising_grid, path_exponents
 from .points import checked_points, in_blocks
 
@@ -51,7 +52,7 @@ def _evidence_block(model, process, grid, num_groups, importance, mesh, key, ind
 
 def evidence_bound(
     model: ScoreModel,
-    process: Process,
+    process: AbstractProcess,
     x: ArrayLike,
     *,
     num_importance: int = 1,

@@ -13,8 +13,9 @@ from .._calculus import divergence as exact_divergence
 from .._devices import check_mesh, over_devices
 from .._dynamics import flow_velocity
 from .._model import check_counts
+from .._process import AbstractProcess
 from .._residual import log_fp_residual
-from .._types import ArrayLike, Point, PotentialModel, PRNGKey, Process, Scalar, ScoreModel, Time
+from .._types import ArrayLike, Point, PotentialModel, PRNGKey, Scalar, ScoreModel, Time
 from .points import checked_points, in_blocks, is_traced
 
 # Points that are solved side by side: wide enough for the matrix products.
@@ -111,7 +112,7 @@ def _block(model, process, method, solver, tolerances, max_steps, mesh, key, ind
 
 def log_prob_ode(
     model: ScoreModel,
-    process: Process,
+    process: AbstractProcess,
     x: ArrayLike,
     *,
     divergence: Divergence | ThroughResidual | None = None,
@@ -200,7 +201,7 @@ def log_prob_ode(
 
 
 def flow_log_prob(
-    model: ScoreModel, process: Process, t: Time, x: Point, num_steps: int = 40
+    model: ScoreModel, process: AbstractProcess, t: Time, x: Point, num_steps: int = 40
 ) -> Scalar:
     r"""$\log p_\text{ODE}(t, x)$ of one point at any time, on a fixed grid of `num_steps` steps from
     $t$ to $t_1$: cheap, and differentiable as often as the score is."""

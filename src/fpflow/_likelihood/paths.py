@@ -8,10 +8,9 @@ import numpy as np
 from jaxtyping import Array
 
 from .._calculus import divergence
-from .._dynamics import graded_times
-from .._process import mean_scale
+from .._process import AbstractProcess, graded_times
 from .._residual import log_fp_residual
-from .._types import PotentialModel, Process
+from .._types import PotentialModel
 
 # Evaluations of the model side by side: wide enough for the matrix products.
 LANES = 4096
@@ -20,25 +19,22 @@ CHUNK = 64
 
 
 class NoisingGrid(eqx.Module):
-    """Times from $t_0$ to $t_1$ and the exact transition of each step, $y' = a y + b + c z$."""
+    """Times from $t_0$ to $t_1$ and the exact transition of each step, $y' = a y + c z$."""
 
     times: Array
     scale: Array
-    shift: Array
     noise: Array
 
 
-def noising_grid(process: Process, num_steps: int, dtype) -> NoisingGrid:
-    times = graded_times(process.t0, process.t1, num_steps)[::-1].copy()
+def noising_grid(process: AbstractProcess, num_steps: int, dtype) -> NoisingGrid:
+    times = graded_times(process, num_steps)[::-1].copy()
     # In double precision: the variance of a short step is a difference of close numbers.
     with jax.enable_x64(True):
         t = jnp.asarray(times)
-        a = jax.vmap(lambda t: mean_scale(process, t))(t)
-        b, std = jax.vmap(lambda t: process.transition(t, jnp.zeros(1)))(t)
+        a, std = jax.vmap(process.alpha)(t), jax.vmap(process.sigma)(t)
         scale = a[1:] / a[:-1]
-        shift = b[1:, 0] - scale * b[:-1, 0]
         noise = jnp.sqrt(jnp.maximum(std[1:] ** 2 - (scale * std[:-1]) ** 2, 0))
-        parts = [np.asarray(part) for part in (t, scale, shift, noise)]
+        parts = [np.asarray(part) for part in (t, scale, noise)]
     return NoisingGrid(*(jnp.asarray(part, dtype) for part in parts))
 
 
@@ -91,9 +87,9 @@ def path_exponents(model, process, grid: NoisingGrid, x, key, antithetic: bool):
 
     def step(carry, row):
         y, before, anchor, total, halved = carry
-        index, t_old, t, scale, shift, noise = row
+        index, t_old, t, scale, noise = row
         z = signs[:, None] * jr.normal(jr.fold_in(key, index), (x.size,), x.dtype)
-        new = scale * y + shift + noise * z
+        new = scale * y + noise * z
         now = integrands(t, new)
         total = total + gained(t - t_old, new - y, before, now)
         t_anchor, y_anchor, at_anchor = anchor
@@ -106,8 +102,7 @@ def path_exponents(model, process, grid: NoisingGrid, x, key, antithetic: bool):
 
     zero = jnp.zeros(len(signs), x.dtype)
     rows = (
-        jnp.arange(len(grid.noise)), grid.times[:-1], grid.times[1:], grid.scale, grid.shift,
-        grid.noise,
+        jnp.arange(len(grid.noise)), grid.times[:-1], grid.times[1:], grid.scale, grid.noise,
     )  # fmt: skip
     carry = (start, first, (grid.times[0], start, first), zero, zero)
     (end, _, _, total, halved), _ = jax.lax.scan(step, carry, rows)

@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from .._devices import num_devices
 from .._model import check_dims, check_score, model_dtype
-from .._types import ArrayLike, Process
+from .._process import AbstractProcess
+from .._types import ArrayLike
 
 
-def checked_points(model: Any, process: Process, x: ArrayLike) -> Float[Array, "n dim"]:
+def checked_points(model: Any, process: AbstractProcess, x: ArrayLike) -> Float[Array, "n dim"]:
     """`x` as points in the precision of the model, refused where they are none."""
     points = jnp.asarray(x)
     if points.ndim != 2 or points.shape[0] == 0 or points.shape[1] == 0:

@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float
 
 from .._devices import check_mesh, over_devices
 from .._model import check_counts
-from .._types import ArrayLike, PRNGKey, Process, ScoreModel
+from .._process import AbstractProcess
+from .._types import ArrayLike, PRNGKey, ScoreModel
 from .paths import CHUNK, LANES, noising_grid, path_exponents
 from .points import checked_points, in_blocks, is_traced
 
@@ -104,7 +105,7 @@ def _log_prob_block(model, process, grid, num_chunks, chunk, mesh, key, index, x
 
 def log_prob_sde(
     model: ScoreModel,
-    process: Process,
+    process: AbstractProcess,
     x: ArrayLike,
     *,
     num_paths: int = 128,

@@ -6,10 +6,13 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from .._process import mean_scale
-from .._types import Point, Process, ScoreModel, Time
+from .._process import AbstractProcess, at_time
+from .._types import Point, ScoreModel, Time
 
 Prediction = Callable[[Any, Any], Any]
+
+# The first time a prediction is asked at unless told otherwise, after t0.
+_T_MIN = 1e-3
 
 
 class ScoreFunction(eqx.Module):
@@ -42,7 +45,7 @@ class AdaptedScore(eqx.Module):
     """
 
     prediction: Prediction
-    process: Process
+    process: AbstractProcess
     rule: Callable[..., Any] = eqx.field(static=True)
     t_min: float
     dim: int | None = None
@@ -54,20 +57,17 @@ class AdaptedScore(eqx.Module):
 
 
 def _noise_rule(process, noise, t, x):
-    _, std = process.transition(t, jnp.zeros_like(x))
-    return -noise / std
+    del x
+    return -noise / process.sigma(t)
 
 
 def _data_rule(process, x0, t, x):
-    mean, std = process.transition(t, x0)
-    return (mean - x) / std**2
+    return (process.alpha(t) * x0 - x) / process.sigma(t) ** 2
 
 
 def _v_rule(process, v, t, x):
-    offset, std = process.transition(t, jnp.zeros_like(x))
-    a = mean_scale(process, t)
-    noise = (a * v + std * (x - offset)) / (a**2 + std**2)
-    return -noise / std
+    alpha, sigma = process.alpha(t), process.sigma(t)
+    return -(alpha * v + sigma * x) / (alpha**2 + sigma**2) / sigma
 
 
 def _velocity_rule(process, velocity, t, x):
@@ -79,22 +79,29 @@ def _adapt(prediction, process, rule, t_min, dim):
         raise ValueError(
             f"`prediction` must be a function of (t, x), got {type(prediction).__name__}."
         )
+    if t_min is None:
+        t_min = process.t0 + _T_MIN
     if not process.t0 <= t_min < process.t1:
         raise ValueError(f"`t_min` must lie in [{process.t0}, {process.t1}), got {t_min}.")
     return AdaptedScore(prediction, process, rule, float(t_min), dim)
 
 
 def from_noise_prediction(
-    prediction: Prediction, process: Process, *, t_min: float = 1e-3, dim: int | None = None
+    prediction: Prediction,
+    process: AbstractProcess,
+    *,
+    t_min: float | None = None,
+    dim: int | None = None,
 ) -> AdaptedScore:
     r"""The score $s = -\hat\epsilon(t, x) / \sigma(t)$ of a network that predicts the noise in
-    $x = a x_0 + b + \sigma\epsilon$.
+    $x = \alpha x_0 + \sigma\epsilon$.
 
     **Arguments:**
 
     - `prediction`: $\hat\epsilon(t, x)$ at one point, shape `(dim,)`, in the time of `process`.
     - `process`: the noising process it was trained with.
-    - `t_min`: the smallest time it was trained at; $\sigma$ vanishes at $t_0$.
+    - `t_min`: the smallest time it was trained at, by default $t_0 + 10^{-3}$; $\sigma$ vanishes at
+      $t_0$.
     - `dim`: the dimension of $x$, where it should not be found by trying.
 
     **Returns:** a model with `score(t, x)`.
@@ -108,9 +115,13 @@ def from_noise_prediction(
 
 
 def from_data_prediction(
-    prediction: Prediction, process: Process, *, t_min: float = 1e-3, dim: int | None = None
+    prediction: Prediction,
+    process: AbstractProcess,
+    *,
+    t_min: float | None = None,
+    dim: int | None = None,
 ) -> AdaptedScore:
-    r"""The score $s = (a\hat x_0(t, x) + b - x) / \sigma^2$ of a network that predicts the data.
+    r"""The score $s = (\alpha\hat x_0(t, x) - x) / \sigma^2$ of a network that predicts the data.
 
     Arguments, result and errors are those of `from_noise_prediction`.
     """
@@ -118,10 +129,14 @@ def from_data_prediction(
 
 
 def from_v_prediction(
-    prediction: Prediction, process: Process, *, t_min: float = 1e-3, dim: int | None = None
+    prediction: Prediction,
+    process: AbstractProcess,
+    *,
+    t_min: float | None = None,
+    dim: int | None = None,
 ) -> AdaptedScore:
-    r"""The score of a network that predicts $v = a\epsilon - \sigma x_0$, by
-    $\hat\epsilon = (a v + \sigma (x - b)) / (a^2 + \sigma^2)$.
+    r"""The score of a network that predicts $v = \alpha\epsilon - \sigma x_0$, by
+    $\hat\epsilon = (\alpha v + \sigma x) / (\alpha^2 + \sigma^2)$.
 
     Arguments, result and errors are those of `from_noise_prediction`.
 
@@ -133,14 +148,21 @@ def from_v_prediction(
 
 
 def from_velocity(
-    prediction: Prediction, process: Process, *, t_min: float | None = None, dim: int | None = None
+    prediction: Prediction,
+    process: AbstractProcess,
+    *,
+    t_min: float | None = None,
+    dim: int | None = None,
 ) -> AdaptedScore:
     r"""The score $s = 2 (f - v) / g^2$ of a flow whose velocity $v = f - \tfrac12 g^2 s$ was trained.
 
     The velocity is that of $dx/dt$ in the time of `process`, which runs from data to noise. Other
-    arguments, result and errors are those of `from_noise_prediction`; `t_min` is $t_0$ by default.
+    arguments, result and errors are those of `from_noise_prediction`; `t_min` is $t_0$ by default
+    where $g$ does not vanish there.
     """
-    return _adapt(prediction, process, _velocity_rule, process.t0 if t_min is None else t_min, dim)
+    if t_min is None and at_time(process.diffusion, process.t0) > _T_MIN:
+        t_min = process.t0
+    return _adapt(prediction, process, _velocity_rule, t_min, dim)
 
 
 def as_model(model_or_score: Any, dim: int | None = None) -> ScoreModel:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .._types import Process
+from .._process import AbstractProcess, check_process
 
 
 def model_dtype(model: Any) -> np.dtype:
@@ -60,11 +60,12 @@ def check_has_score(model: Any) -> None:
         )
 
 
-def check_score(model: Any, process: Process, dim: int) -> None:
+def check_score(model: Any, process: AbstractProcess, dim: int) -> None:
     """Refuses a score that fails, has another shape or is not finite at one point.
 
     **Raises:** `ValueError` that says which.
     """
+    check_process(process)
     check_has_score(model)
     dtype = model_dtype(model)
     try:

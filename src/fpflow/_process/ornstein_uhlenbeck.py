@@ -4,14 +4,15 @@ import jax.numpy as jnp
 
 from .._types import Point, Scalar, Time
 from .base import AbstractProcess
+from .numbers import check_numbers, number
 from .prior import IsotropicGaussian
 
 
 class OrnsteinUhlenbeck(AbstractProcess):
     r"""Relaxes any start towards a Gaussian: $dx = -\theta x\,dt + g\,dW$.
 
-    The transition has mean $e^{-\theta t} x_0$ and variance $\tfrac{g^2}{2\theta}(1 - e^{-2\theta
-    t})$; the prior is the stationary law $N(0, \tfrac{g^2}{2\theta} I)$.
+    $\alpha = e^{-\theta t}$ and $\sigma^2 = \tfrac{g^2}{2\theta}(1 - e^{-2\theta t})$; the prior is the
+    stationary distribution $N(0, \tfrac{g^2}{2\theta} I)$.
 
     **Arguments:**
 
@@ -32,23 +33,26 @@ class OrnsteinUhlenbeck(AbstractProcess):
         Uhlenbeck and Ornstein, *On the theory of the Brownian motion*, Phys. Rev. 36 (1930) 823.
     """
 
-    rate: float = 1.0
-    noise: float = 1.0
-    t1: float = 10.0
-    t0: float = 0.0
+    rate: float = number(1.0)
+    noise: float = number(1.0)
+    t1: float = number(10.0)
+    t0: float = number(0.0)
 
     def __check_init__(self):
-        if not self.rate > 0:
-            raise ValueError(f"`rate` must be positive, got {self.rate}.")
-        if not self.noise > 0:
-            raise ValueError(f"`noise` must be positive, got {self.noise}.")
-        if not self.t1 > self.t0:
-            raise ValueError(f"`t1` must lie after `t0` = {self.t0}, got {self.t1}.")
+        check_numbers(self, positive=("rate", "noise"))
 
     @property
     def prior(self) -> IsotropicGaussian:
-        """The stationary law."""
+        """The stationary distribution."""
         return IsotropicGaussian(std=self.noise / (2 * self.rate) ** 0.5)
+
+    def alpha(self, t: Time) -> Scalar:
+        return jnp.exp(-self.rate * (jnp.asarray(t) - self.t0))
+
+    def sigma(self, t: Time) -> Scalar:
+        age = jnp.asarray(t) - self.t0
+        # expm1 keeps the digits that 1 - exp(-2 rate t) loses as t -> t0.
+        return jnp.sqrt(-(self.noise**2) / (2 * self.rate) * jnp.expm1(-2 * self.rate * age))
 
     def drift(self, t: Time, x: Point) -> Point:
         del t  # autonomous
@@ -57,13 +61,11 @@ class OrnsteinUhlenbeck(AbstractProcess):
     def diffusion(self, t: Time) -> Scalar:
         return jnp.full_like(t, self.noise)
 
-    def transition(self, t: Time, x0: Point) -> tuple[Point, Scalar]:
-        age = jnp.asarray(t) - self.t0
-        # expm1 keeps the digits that 1 - exp(-2 rate t) loses as t -> t0.
-        variance = -(self.noise**2) / (2 * self.rate) * jnp.expm1(-2 * self.rate * age)
-        return jnp.exp(-self.rate * age) * x0, jnp.sqrt(variance)
-
     def time_at_log_noise_ratio(self, ratio: Scalar) -> Scalar:
         r"""The inverse of $\ell(t) = \log\tfrac{g^2}{2\theta}(e^{2\theta t} - 1)$."""
         shifted = ratio + jnp.log(2 * self.rate / self.noise**2)
         return self.t0 + jnp.logaddexp(shifted, 0.0) / (2 * self.rate)
+
+    def graded_time(self, u: Time) -> Scalar:
+        r"""$t_0 + (t_1 - t_0)\,u^3$: the process's own time is that of the general rule."""
+        return self.t0 + (self.t1 - self.t0) * jnp.asarray(u) ** 3

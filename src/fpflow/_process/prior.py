@@ -6,12 +6,13 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from .._types import Point, PRNGKey, Scalar
+from .numbers import number
 
 
 class IsotropicGaussian(eqx.Module):
     r"""The centred Gaussian $N(0, \sigma^2 I)$ in any dimension."""
 
-    std: float = 1.0
+    std: float = number(1.0)
 
     def __check_init__(self):
         if not self.std > 0:

@@ -11,7 +11,8 @@ import scipy.sparse as sps
 import scipy.sparse.linalg as spla
 
 from .._model import model_dtype
-from .._types import DataLaw, PRNGKey, Process, ScoreModel
+from .._process import AbstractProcess, graded_times
+from .._types import DataLaw, PRNGKey, ScoreModel
 from .._window import GridDensity, product_grid
 
 
@@ -50,11 +51,15 @@ def _jacobian_squares(model, process, data, times, num_points, key):
 
 
 def curl_profile(
-    model: ScoreModel, process: Process, data: DataLaw, *, num_points: int = 512, key: PRNGKey
+    model: ScoreModel,
+    process: AbstractProcess,
+    data: DataLaw,
+    *,
+    num_points: int = 512,
+    key: PRNGKey,
 ) -> CurlProfile:
-    """The curl at nine times from t0 on, cubically graded."""
-    span = process.t1 - process.t0
-    times = process.t0 + span * np.linspace(0, 1, 9) ** 3
+    """The curl at nine times from t0 on, graded."""
+    times = graded_times(process, 8)[::-1].copy()
     columns = _jacobian_squares(
         model, process, data, jnp.asarray(times, model_dtype(model)), num_points, key
     )
@@ -69,7 +74,7 @@ def _scores(model, t, x):
     return jax.lax.map(lambda x: model.score(t, x), x, batch_size=min(4096, len(x)))
 
 
-def gradient_share(model: ScoreModel, process: Process, law: GridDensity) -> float:
+def gradient_share(model: ScoreModel, process: AbstractProcess, law: GridDensity) -> float:
     r"""The share of $E\|s(t_0, x)\|^2$ under a law on a plane window that is no gradient.
 
     The nearest gradient is that of the $\phi$ with $\nabla\cdot(p(\nabla\phi - s)) = 0$, found on the

@@ -14,8 +14,9 @@ from .._accounting import KLAccount, TheoremOne
 from .._files import write_json
 from .._metrics import Estimate, SampleDistance, W2Result
 from .._model import as_model, check_dims, check_key, check_score
+from .._process import AbstractProcess
 from .._residual import ResidualProfile
-from .._types import ArrayLike, DataLaw, PRNGKey, Process
+from .._types import ArrayLike, DataLaw, PRNGKey
 from .._window import GridDensity
 from ..datasets import as_data
 from . import measure
@@ -103,7 +104,7 @@ def _plain(value: Any) -> Any:
 
 def gap_report(
     model_or_score: Any,
-    process: Process,
+    process: AbstractProcess,
     data: DataLaw | ArrayLike,
     *,
     settings: ReportSettings | None = None,

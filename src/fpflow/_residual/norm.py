@@ -9,7 +9,8 @@ import jax.random as jr
 import numpy as np
 
 from .._model import check_dims, check_key
-from .._types import ArrayLike, DataLaw, PotentialModel, PRNGKey, Process
+from .._process import AbstractProcess, graded_times
+from .._types import ArrayLike, DataLaw, PotentialModel, PRNGKey
 from ..datasets import as_data
 from .pointwise import log_fp_residual
 
@@ -91,7 +92,7 @@ def _mean(terms: ArrayLike, axis: int = 0) -> tuple[Any, Any]:
 
 def residual_norm(
     model: PotentialModel,
-    process: Process,
+    process: AbstractProcess,
     *,
     data: DataLaw | ArrayLike | None = None,
     low: float = -3.5,
@@ -137,7 +138,7 @@ def residual_norm(
 
 def residual_profile(
     model: PotentialModel,
-    process: Process,
+    process: AbstractProcess,
     *,
     data: DataLaw | ArrayLike | None = None,
     low: float = -3.5,
@@ -152,14 +153,13 @@ def residual_profile(
 
     **Arguments:** as for `residual_norm`, and
 
-    - `edges`: the edges of the bins, increasing; by default eight bins cubically graded from $t_0$.
+    - `edges`: the edges of the bins, increasing; by default eight bins of `process.graded_time`.
     - `times_per_bin`: stratified times in each bin.
 
     **Returns:** a `ResidualProfile`.
     """
     law, dim = _prepared(model, data, dim, key)
-    span = process.t1 - process.t0
-    cuts = process.t0 + span * np.linspace(0, 1, 9) ** 3 if edges is None else np.asarray(edges)
+    cuts = graded_times(process, 8)[::-1].copy() if edges is None else np.asarray(edges)
     if cuts.ndim != 1 or len(cuts) < 2 or not (np.diff(cuts) > 0).all():
         raise ValueError(f"`edges` must be increasing times, shape (bins + 1,), got {cuts}.")
     if cuts[0] < process.t0 or cuts[-1] > process.t1:

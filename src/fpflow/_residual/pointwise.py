@@ -5,10 +5,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._calculus import Exact, divergence, potential_jet
-from .._types import Point, PotentialModel, Process, Scalar, ScoreModel, Time
+from .._process import AbstractProcess
+from .._types import Point, PotentialModel, Scalar, ScoreModel, Time
 
 
-def log_fp_residual(model: PotentialModel, process: Process, t: Time, x: Point) -> Scalar:
+def log_fp_residual(model: PotentialModel, process: AbstractProcess, t: Time, x: Point) -> Scalar:
     r"""How far the potential $u$ is from solving the Fokker--Planck equation at one point.
 
     With $p = e^u$ and a diffusion $g$ that does not depend on $x$,
@@ -38,7 +39,7 @@ def log_fp_residual(model: PotentialModel, process: Process, t: Time, x: Point) 
 
 
 def gauge_free_residual(
-    model: PotentialModel, process: Process, t: Time, x: Float[Array, "n dim"]
+    model: PotentialModel, process: AbstractProcess, t: Time, x: Float[Array, "n dim"]
 ) -> Float[Array, " n"]:
     r"""$r - \bar r$ at one time: the residual less its mean over the given points.
 
@@ -54,7 +55,7 @@ def gauge_free_residual(
     return r - r.mean()
 
 
-def fp_residual(model: PotentialModel, process: Process, t: Time, x: Point) -> Scalar:
+def fp_residual(model: PotentialModel, process: AbstractProcess, t: Time, x: Point) -> Scalar:
     r"""How far the density $p = e^u$ is from solving the Fokker--Planck equation at one point.
 
     $$R = \partial_t p + \nabla\cdot(f p) - \tfrac12 g^2\Delta p = e^u r$$
@@ -68,7 +69,7 @@ def fp_residual(model: PotentialModel, process: Process, t: Time, x: Point) -> S
     return jnp.exp(model.potential(t, x)) * log_fp_residual(model, process, t, x)
 
 
-def score_fp_residual(model: ScoreModel, process: Process, t: Time, x: Point) -> Point:
+def score_fp_residual(model: ScoreModel, process: AbstractProcess, t: Time, x: Point) -> Point:
     r"""How far a score is from solving the equation of scores at one point.
 
     $$\rho = \partial_t s + \nabla\bigl[\nabla\cdot f + f\cdot s

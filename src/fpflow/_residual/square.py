@@ -9,7 +9,8 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from .._calculus import divergence
-from .._types import Point, PotentialModel, PRNGKey, Process, Scalar, Time
+from .._process import AbstractProcess
+from .._types import Point, PotentialModel, PRNGKey, Scalar, Time
 from .pointwise import log_fp_residual
 
 
@@ -24,7 +25,7 @@ class ExactSquare(eqx.Module):
     r"""$r^2$ with the exact Laplacian; its price grows with `dim`."""
 
     def __call__(
-        self, model: PotentialModel, process: Process, t: Time, x: Point, key: PRNGKey
+        self, model: PotentialModel, process: AbstractProcess, t: Time, x: Point, key: PRNGKey
     ) -> Scalar:
         """The squared residual, shape `()`."""
         del key
@@ -32,7 +33,11 @@ class ExactSquare(eqx.Module):
 
 
 def _split_residual(
-    model: PotentialModel, process: Process, t: Time, x: Point, probes: Float[Array, "k dim"]
+    model: PotentialModel,
+    process: AbstractProcess,
+    t: Time,
+    x: Point,
+    probes: Float[Array, "k dim"],
 ) -> tuple[Scalar, Float[Array, " k"]]:
     r"""$r = a - b$: the part $a$ without second derivatives, and for each probe an estimate of
     $b = \tfrac12 g^2\Delta u$."""
@@ -60,7 +65,7 @@ class HutchinsonSquare(eqx.Module):
     num_probes: int = 1
 
     def __call__(
-        self, model: PotentialModel, process: Process, t: Time, x: Point, key: PRNGKey
+        self, model: PotentialModel, process: AbstractProcess, t: Time, x: Point, key: PRNGKey
     ) -> Scalar:
         """The squared residual, shape `()`."""
         probes = jr.rademacher(key, (self.num_probes, x.size), x.dtype)
@@ -73,7 +78,7 @@ class TwoProbeSquare(eqx.Module):
     independent probes; single values may be negative."""
 
     def __call__(
-        self, model: PotentialModel, process: Process, t: Time, x: Point, key: PRNGKey
+        self, model: PotentialModel, process: AbstractProcess, t: Time, x: Point, key: PRNGKey
     ) -> Scalar:
         """The estimate, shape `()`."""
         probes = jr.rademacher(key, (2, x.size), x.dtype)

@@ -7,7 +7,8 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from .._calculus import divergence
-from .._types import DataLaw, PotentialModel, PRNGKey, Process, Time
+from .._process import AbstractProcess
+from .._types import DataLaw, PotentialModel, PRNGKey, Time
 
 
 class WeakResidual(eqx.Module):
@@ -50,7 +51,7 @@ class WeakForm(eqx.Module):
     def __call__(
         self,
         model: PotentialModel,
-        process: Process,
+        process: AbstractProcess,
         data: DataLaw,
         t: Time,
         *,

@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from .._blocks import in_cache
 from .._devices import check_mesh, num_devices, over_devices
-from .._dynamics import check_eta, family_drift, flow_velocity, graded_times
+from .._dynamics import check_eta, family_drift, flow_velocity
 from .._model import check_counts, check_key, check_score, model_dim, model_dtype
-from .._types import ArrayLike, PRNGKey, Process, ScoreModel
+from .._process import AbstractProcess, graded_times
+from .._types import ArrayLike, PRNGKey, ScoreModel
 from .._window import GridDensity, Window
 from ..datasets import count_in_cells, histogram_density
 
@@ -99,7 +100,7 @@ def _times(process, num_steps, step_grid, dtype) -> np.ndarray:
     """The step grid, decreasing from `t1`, checked."""
     if step_grid is None:
         (num_steps,) = check_counts(num_steps=num_steps)
-        grid = graded_times(process.t0, process.t1, num_steps)
+        grid = graded_times(process, num_steps)
     elif num_steps is not None:
         raise ValueError("give either `num_steps` or `step_grid`, not both.")
     else:
@@ -181,7 +182,7 @@ def _batches(
 
 def sample_ode(
     model: ScoreModel,
-    process: Process,
+    process: AbstractProcess,
     num_samples: int,
     *,
     num_steps: int | None = None,
@@ -238,7 +239,7 @@ def sample_ode(
 
 def sample_sde(
     model: ScoreModel,
-    process: Process,
+    process: AbstractProcess,
     num_samples: int,
     *,
     eta: float = 1.0,
@@ -293,7 +294,7 @@ def sample_sde(
 
 def sample_histogram(
     model: ScoreModel,
-    process: Process,
+    process: AbstractProcess,
     num_samples: int,
     window: Window | None = None,
     *,

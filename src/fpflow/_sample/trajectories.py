@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._dynamics import flow_velocity, graded_times
+from .._dynamics import flow_velocity
 from .._model import check_counts, check_key, check_score, model_dim, model_dtype
-from .._types import PRNGKey, Process, ScoreModel
+from .._process import AbstractProcess, graded_times
+from .._types import PRNGKey, ScoreModel
 
 
 @eqx.filter_jit
@@ -42,7 +43,7 @@ class Trajectories(eqx.Module):
 
 def ode_trajectories(
     model: ScoreModel,
-    process: Process,
+    process: AbstractProcess,
     num_samples: int,
     *,
     num_times: int = 101,
@@ -70,7 +71,7 @@ def ode_trajectories(
     check_key(key)
     dim = model_dim(model, dim)
     check_score(model, process, dim)
-    grid = graded_times(process.t0, process.t1, num_times - 1)
+    grid = graded_times(process, num_times - 1)
     times = jnp.asarray(grid, model_dtype(model))
     x, fine = _solve_trajectories(model, process, (num_samples, dim), times, key)
     if not (fine and bool(jnp.isfinite(x).all())):

@@ -29,8 +29,9 @@ from .._model import (
     check_score,
     save,
 )
+from .._process import AbstractProcess
 from .._run import Intervals, TrainingInterrupted, caught_signals, open_run
-from .._types import ArrayLike, DataLaw, PotentialModel, PRNGKey, Process, ScoreModel
+from .._types import ArrayLike, DataLaw, PotentialModel, PRNGKey, ScoreModel
 from ..datasets import as_data
 from .optimiser import Optimiser, Soap
 from .schedule import Cosine, Schedule
@@ -91,7 +92,7 @@ class TrainingDiverged(FloatingPointError):
 
 def train(
     model: ScoreModel,
-    process: Process,
+    process: AbstractProcess,
     data: DataLaw | ArrayLike,
     *,
     fp_weight: float = 0.0,
@@ -280,7 +281,7 @@ def _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_
     check_score(model, process, dim=x.shape[1])
 
 
-def _compare_priors(model: Any, process: Process) -> None:
+def _compare_priors(model: Any, process: AbstractProcess) -> None:
     """A word where a network corrects another prior than that of the process."""
     precision, std = getattr(model, "precision", 0.0), getattr(process.prior, "std", None)
     if precision and std and not math.isclose(precision * std**2, 1, rel_tol=1e-3):

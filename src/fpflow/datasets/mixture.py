@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 from scipy.special import ndtr
 
 from .._calculus import PotentialJet
-from .._process import mean_scale, transition_variance
-from .._types import ArrayLike, Point, PRNGKey, Process, Scalar, Time
+from .._process import AbstractProcess, variance
+from .._types import ArrayLike, Point, PRNGKey, Scalar, Time
 from .._window import GridDensity, Window
 from .cells import as_density, check_dim, quadrature
 
@@ -77,7 +77,7 @@ class GaussianMixture(eqx.Module):
         """The log-density at one point, in nats."""
         return _log_mixture(self.weights, self.means, self.variances, self.axes, x)[0]
 
-    def marginal(self, process: Process) -> "MixtureMarginal":
+    def marginal(self, process: AbstractProcess) -> "MixtureMarginal":
         """The exact law $p_t$ under a linear process, as a model with potential and score."""
         return MixtureMarginal(self, process)
 
@@ -108,13 +108,13 @@ def _log_mixture(weights, means, variances, axes, x):
 class MixtureMarginal(eqx.Module):
     r"""The exact marginal $p_t$ of a Gaussian mixture under a linear process.
 
-    With transition mean $a x_0 + b$ and variance $v$ the components of $p_t$ are
-    $N(a m_k + b, a^2\Sigma_k + v I)$. It is a model like any other, with nothing to learn: its
-    samplers, densities and residuals have known answers.
+    With $x_t = \alpha x_0 + \sigma z$ the components of $p_t$ are
+    $N(\alpha m_k, \alpha^2\Sigma_k + \sigma^2 I)$. It is a model like any other, with nothing to
+    learn: its samplers, densities and residuals have known answers.
     """
 
     mixture: GaussianMixture
-    process: Process
+    process: AbstractProcess
 
     @property
     def dim(self) -> int:
@@ -122,9 +122,9 @@ class MixtureMarginal(eqx.Module):
         return self.mixture.dim
 
     def _parameters(self, t: Time):
-        means = jax.vmap(lambda m: self.process.transition(t, m)[0])(self.mixture.means)
-        variance = transition_variance(self.process, jnp.asarray(t, self.mixture.means.dtype))
-        variances = mean_scale(self.process, t) ** 2 * self.mixture.variances + variance
+        t = jnp.asarray(t, self.mixture.means.dtype)
+        alpha, noise = self.process.alpha(t), variance(self.process, t)
+        means, variances = alpha * self.mixture.means, alpha**2 * self.mixture.variances + noise
         return means, variances
 
     def _parts(self, t: Time, x: Point):

@@ -12,9 +12,10 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from .._model import check_dims, model_dim
+from .._process import AbstractProcess
 from .._residual import log_fp_residual
 from .._sample import Trajectories
-from .._types import PotentialModel, Process, ScoreModel
+from .._types import PotentialModel, ScoreModel
 from .._window import Window
 from ..datasets import count_in_cells
 from .panels import COLOURS, density, new_axes
@@ -94,7 +95,7 @@ def trajectories(paths: Trajectories, *, ax: Axes | None = None, title: str = ""
 
 def residual_map(
     model: PotentialModel,
-    process: Process,
+    process: AbstractProcess,
     *,
     low: float = -3.5,
     high: float = 3.5,

@@ -1,0 +1,149 @@
+"""Processes that keep the variance of data of variance one."""
+
+import abc
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from .._types import Scalar, Time
+from .base import AbstractProcess, check_signal
+from .numbers import check_numbers, number
+from .prior import IsotropicGaussian
+
+
+class AbstractSchedule(eqx.Module):
+    r"""How fast signal is lost: $\log\alpha(t)$, zero and falling from $t = 0$ on."""
+
+    @abc.abstractmethod
+    def log_alpha(self, t: Time) -> Scalar:
+        r"""$\log\alpha$ at a time since $t_0$, shape `()`."""
+
+
+class LinearSchedule(AbstractSchedule):
+    r"""A rate that grows linearly, $\beta(t) = \beta_0 + (\beta_1 - \beta_0)\,t$, with
+    $\log\alpha = -\tfrac12\int\beta$.
+
+    **Arguments:**
+
+    - `beta_min`: $\beta_0$, per unit of time.
+    - `beta_max`: $\beta_1$, the rate at $t = 1$.
+    """
+
+    beta_min: float = number(0.1)
+    beta_max: float = number(20.0)
+
+    def __check_init__(self):
+        check_numbers(self, positive=("beta_max",))
+        if not self.beta_min >= 0:
+            raise ValueError(f"`beta_min` must not be negative, got {self.beta_min}.")
+
+    def log_alpha(self, t: Time) -> Scalar:
+        return -(self.beta_min * t + (self.beta_max - self.beta_min) * jnp.asarray(t) ** 2 / 2) / 2
+
+
+class CosineSchedule(AbstractSchedule):
+    r"""$\alpha(t) = \cos\!\bigl(\tfrac\pi2\tfrac{t + s}{1 + s}\bigr) /
+    \cos\!\bigl(\tfrac\pi2\tfrac{s}{1 + s}\bigr)$, which vanishes at $t = 1$: it needs `t1` below one.
+
+    **Arguments:**
+
+    - `offset`: $s$.
+
+    ??? cite "Reference"
+        Nichol and Dhariwal, *Improved denoising diffusion probabilistic models*, ICML 2021, arXiv
+        2102.09672.
+    """
+
+    offset: float = number(0.008)
+
+    def __check_init__(self):
+        if not self.offset >= 0:
+            raise ValueError(f"`offset` must not be negative, got {self.offset}.")
+
+    def log_alpha(self, t: Time) -> Scalar:
+        start = math.pi / 2 * self.offset / (1 + self.offset)
+        # cos(start + x) / cos(start) = 1 - 2 sin^2(x/2) - tan(start) sin(x), with all digits at small x.
+        angle = math.pi / 2 * jnp.asarray(t) / (1 + self.offset)
+        return jnp.log1p(-2 * jnp.sin(angle / 2) ** 2 - math.tan(start) * jnp.sin(angle))
+
+
+class VariancePreserving(AbstractProcess):
+    r"""Data of variance one keeps it: $\alpha^2 + \sigma^2 = 1$, with the prior $N(0, I)$.
+
+    $$dx = -\tfrac12\beta\,x\,dt + \sqrt\beta\,dW, \qquad \beta = -2\,(\log\alpha)'.$$
+
+    **Arguments:**
+
+    - `schedule`: $\log\alpha$: `LinearSchedule()`, `CosineSchedule()` or an `AbstractSchedule` of
+      your own.
+    - `t1`: the time at which data counts as noise; below one for the cosine.
+    - `t0`: the time of the data.
+
+    **Raises:** `ValueError` where no signal is left at `t1`, or `t1` is not after `t0`.
+
+    **Example:**
+
+    ```python
+    process = fpflow.VariancePreserving(fpflow.LinearSchedule(beta_min=0.1, beta_max=20.0))
+    ```
+
+    ??? cite "Reference"
+        Song et al., *Score-based generative modeling through stochastic differential equations*,
+        ICLR 2021, arXiv 2011.13456; Ho, Jain and Abbeel, NeurIPS 2020, arXiv 2006.11239.
+    """
+
+    schedule: AbstractSchedule = LinearSchedule()
+    t1: float = number(1.0)
+    t0: float = number(0.0)
+
+    def __check_init__(self):
+        check_numbers(self)
+        check_signal(self)
+
+    @property
+    def prior(self) -> IsotropicGaussian:
+        """The standard normal distribution."""
+        return IsotropicGaussian(std=1.0)
+
+    def alpha(self, t: Time) -> Scalar:
+        return jnp.exp(self.schedule.log_alpha(t - self.t0))
+
+    def sigma(self, t: Time) -> Scalar:
+        return jnp.sqrt(-jnp.expm1(2 * self.schedule.log_alpha(t - self.t0)))
+
+
+class SubVariancePreserving(AbstractProcess):
+    r"""The drift of `VariancePreserving` with less noise: $\sigma = 1 - \alpha^2$, so that $g$
+    vanishes at $t_0$.
+
+    Arguments and errors are those of `VariancePreserving`.
+
+    **Example:**
+
+    ```python
+    process = fpflow.SubVariancePreserving()
+    ```
+
+    ??? cite "Reference"
+        Song et al., ICLR 2021, arXiv 2011.13456.
+    """
+
+    schedule: AbstractSchedule = LinearSchedule()
+    t1: float = number(1.0)
+    t0: float = number(0.0)
+
+    def __check_init__(self):
+        check_numbers(self)
+        check_signal(self)
+
+    @property
+    def prior(self) -> IsotropicGaussian:
+        """The standard normal distribution."""
+        return IsotropicGaussian(std=1.0)
+
+    def alpha(self, t: Time) -> Scalar:
+        return jnp.exp(self.schedule.log_alpha(t - self.t0))
+
+    def sigma(self, t: Time) -> Scalar:
+        return -jnp.expm1(2 * self.schedule.log_alpha(t - self.t0))
