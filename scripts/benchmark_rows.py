@@ -89,14 +89,19 @@ def training_step(repeats: int) -> list[Row]:
     """The authors' step at their CPU batch: 20,000 samples and 5,000 collocation points."""
     samples, points, steps = 20_000, 5_000, 40
     model = fpflow.PotentialMLP(2, beta=100.0, key=jr.key(0))
-    loss = fpflow.DenoisingScoreMatching(times=fpflow.BetaTime(2.0), factor=0.5)
+    objective = fpflow.Objective(
+        {
+            "dsm": fpflow.DenoisingScoreMatching(),
+            "fp": fpflow.UniformFokkerPlanck(weight=0.1, num_points=points),
+        },
+        fpflow.Noising(fpflow.BetaTime(2.0)),
+    )
 
     def ours(mesh=None):
         def run():
             fpflow.train(
-                model, PROCESS, mixture(), fp_weight=0.1, loss=loss, batch_size=samples, mesh=mesh,
-                penalty=fpflow.UniformPenalty(points), num_steps=steps, chunk=steps, progress=False,
-                optimiser=fpflow.Adam(), key=jr.key(1),
+                model, PROCESS, mixture(), objective=objective, batch_size=samples, mesh=mesh,
+                num_steps=steps, chunk=steps, progress=False, optimiser=fpflow.Adam(), key=jr.key(1),
             )  # fmt: skip
 
         return run
@@ -165,8 +170,7 @@ def densities(repeats: int) -> list[Row]:
     del repeats
     model = fpflow.PotentialMLP(2, key=jr.key(0))
     short = fpflow.train(
-        model, PROCESS, mixture(), num_steps=2000, optimiser=fpflow.Soap(), progress=False,
-        schedule=fpflow.Cosine(peak=1e-2), key=jr.key(1),
+        model, PROCESS, mixture(), num_steps=2000, progress=False, key=jr.key(1),
     ).model  # fmt: skip
     data = mixture().cell_probabilities(fpflow.Window())
 

@@ -36,7 +36,7 @@ def row(dim: int, prior, fp_weight: float, num_steps: int) -> str:
         model, PROCESS, data, fp_weight=fp_weight, num_steps=num_steps, key=jr.key(1)
     )
     cells = [str(dim), "alone" if prior is None else "on the prior", f"{fp_weight:g}"]
-    cells.append(f"{result.history.dsm[-4:].mean():.3f}")
+    cells.append(f"{result.history['dsm'][-4:].mean():.3f}")
     for sample in (fpflow.sample_ode, fpflow.sample_sde):
         x = np.asarray(sample(result.model, PROCESS, NUM_SAMPLES, num_steps=200, key=jr.key(2)))
         share = np.mean(widths_away(x, data) > 0.5)

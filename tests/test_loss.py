@@ -10,9 +10,9 @@ from scipy.stats import beta, kstest
 
 import fpflow
 from fpflow._blocks import block_mean
-from fpflow._loss import noised_batch
 from known import OU, PROCESSES, LinearScore, Stretch, mixture
 
+KEY = jr.key(9)
 GAUSSIAN = fpflow.datasets.GaussianMixture([[0.5, -0.2]], 0.3)
 
 
@@ -68,9 +68,9 @@ def test_score_matching_loss_of_a_gaussian():
     """For s = -A x and x_t ~ N(m, v I): E|s - k|^2 = |A m|^2 + v tr(A A^T) - 2 tr A + d / sigma^2."""
     matrix = jnp.array([[1.4, 0.3], [-0.2, 0.9]])
     times = fpflow.NoiseRatioTime(offset=0.05)
-    loss = fpflow.DenoisingScoreMatching(times=times, factor=0.5)
-    batch = noised_batch(times, OU, GAUSSIAN, 200_000, jr.key(0))
-    value = loss(LinearScore(matrix), OU, batch)
+    loss = fpflow.DenoisingScoreMatching(factor=0.5)
+    batch = fpflow.Noising(times, pairs=False)(OU, GAUSSIAN, 200_000, key=jr.key(0))
+    value = loss(LinearScore(matrix), OU, batch, key=KEY)
     t = jnp.linspace(0.05, 10, 200_001)
     mean = jnp.exp(-t)[:, None] * jnp.array([0.5, -0.2])
     noise = -jnp.expm1(-2 * t) / 2
@@ -83,12 +83,12 @@ def test_score_matching_loss_of_a_gaussian():
 
 
 def test_factor_and_weighting_multiply():
-    batch = noised_batch(fpflow.UniformTime(), OU, GAUSSIAN, 64, jr.key(0))
+    batch = fpflow.Noising(fpflow.UniformTime())(OU, GAUSSIAN, 64, key=jr.key(0))
     model = LinearScore(jnp.eye(2))
-    one = fpflow.DenoisingScoreMatching(times=fpflow.UniformTime(), factor=1.0)(model, OU, batch)
-    half = fpflow.DenoisingScoreMatching(
-        times=fpflow.UniformTime(), factor=0.5, weighting=lambda process, t: jnp.array(3.0)
-    )(model, OU, batch)
+    one = fpflow.DenoisingScoreMatching(factor=1.0)(model, OU, batch, key=KEY)
+    half = fpflow.DenoisingScoreMatching(factor=0.5, weighting=lambda process, t: jnp.array(3.0))(
+        model, OU, batch, key=KEY
+    )
     np.testing.assert_allclose(half, 1.5 * one, rtol=1e-12)
 
 
@@ -111,13 +111,13 @@ def test_excess_loss_differs_by_the_squared_distance_of_the_scores():
     assert abs(paired.value - expected) < 5 * paired.standard_error
     assert paired.standard_error < off.standard_error / 10
     # The best value is minus the mean of g^2 |exact score|^2; both routes are Monte Carlo.
-    batch = noised_batch(fpflow.NoiseRatioTime(), OU, law, n, jr.key(1))
+    batch = fpflow.Noising(pairs=False)(OU, law, n, key=jr.key(1))
     terms = batch.weight * jnp.sum(jax.vmap(exact.score)(batch.t, batch.x) ** 2, 1)
     error = np.hypot(best.standard_error, float(terms.std()) / n**0.5)
     assert abs(best.value + float(terms.mean())) < 5 * error
 
 
-class AtTime(eqx.Module):
+class AtTime(fpflow.AbstractTimes):
     t: float
 
     def sample(self, process, key, n):
@@ -131,11 +131,11 @@ def test_pairs_leave_the_mean_and_shrink_the_noise_of_the_gradient():
     for t in (1e-2, 1e-4):
         spread = []
         for pairs in (False, True):
-            loss = fpflow.DenoisingScoreMatching(times=AtTime(t), pairs=pairs)
+            noising, loss = fpflow.Noising(AtTime(t), pairs), fpflow.DenoisingScoreMatching()
 
-            def slope(key, loss=loss):
-                batch = noised_batch(loss.times, OU, data, 64, key, loss.pairs)
-                return jax.grad(lambda m: loss(m, OU, batch))(model).matrix[0, 0]
+            def slope(key, noising=noising, loss=loss):
+                batch = noising(OU, data, 64, key=key)
+                return jax.grad(lambda m: loss(m, OU, batch, key=KEY))(model).matrix[0, 0]
 
             slopes = jax.jit(jax.vmap(slope))(jr.split(jr.key(0), 2000))
             # E (s - k) ds/dA = A E x^2 - 1 with E x^2 = 1/2: the stationary law.
@@ -147,9 +147,8 @@ def test_pairs_leave_the_mean_and_shrink_the_noise_of_the_gradient():
 
 
 def test_an_odd_batch_of_pairs_has_its_size():
-    loss = fpflow.DenoisingScoreMatching()
     data = fpflow.datasets.GaussianMixture([[0.0]], 0.5)
-    batch = noised_batch(loss.times, OU, data, 7, jr.key(0), pairs=True)
+    batch = fpflow.Noising()(OU, data, 7, key=jr.key(0))
     assert batch.x.shape == (7, 1)
     np.testing.assert_array_equal(batch.noise[4:], -batch.noise[:3])
     np.testing.assert_array_equal(batch.t[4:], batch.t[:3])
@@ -158,19 +157,20 @@ def test_an_odd_batch_of_pairs_has_its_size():
 def test_penalties_are_means_of_the_squared_residual():
     """Both against the same mean taken point by point, and the uniform one against R itself."""
     model = fpflow.PotentialMLP(2, width=8, key=jr.key(0))
-    batch = noised_batch(fpflow.NoiseRatioTime(), OU, GAUSSIAN, 512, jr.key(1))
+    batch = fpflow.Noising(pairs=False)(OU, GAUSSIAN, 512, key=jr.key(1))
     r = jax.vmap(lambda t, x: fpflow.log_fp_residual(model, OU, t, x))(batch.t, batch.x)
     for weighting, weight in (
         (fpflow.no_weighting, 1.0),
         (fpflow.noise_weighting, np.expm1(-2 * batch.t) / np.expm1(-20.0)),
     ):
-        penalty = fpflow.MarginalPenalty(512, weighting=weighting)
-        value = penalty(model, OU, batch, jr.key(2))
+        penalty = fpflow.FokkerPlanck(num_points=512, weighting=weighting)
+        value = penalty(model, OU, batch, key=jr.key(2))
         np.testing.assert_allclose(value, jnp.mean(weight * batch.weight * r**2), rtol=1e-12)
-    default = fpflow.MarginalPenalty(512)(model, OU, batch, jr.key(2))
+    default = fpflow.FokkerPlanck(num_points=512)(model, OU, batch, key=jr.key(2))
     assert default == value
     norm = fpflow.residual_norm(model, OU, num_times=1024, points_per_time=16, key=jr.key(3))
-    values = [fpflow.UniformPenalty(4000)(model, OU, batch, jr.key(k)) for k in range(8)]
+    penalty = fpflow.UniformFokkerPlanck(num_points=4000)
+    values = [penalty(model, OU, batch, key=jr.key(k)) for k in range(8)]
     error = np.hypot(norm.standard_error, np.std(values, ddof=1) / 8**0.5)
     assert abs(np.mean(values) - norm.value) < 5 * error
 

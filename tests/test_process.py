@@ -153,7 +153,8 @@ class Wrong(fpflow.AbstractProcess):
         ("drift", "the drift f.* is -1.482 and must be -0.7408"),
         (
             "prior",
-            "the prior of Wrong must have the width of the transition at `t1` = 3.0, sigma = 0.9988, got 2",
+            "the prior of Wrong must have the width of the transition at `t1` = 3.0, sigma = 0.9988, "
+            "got 2",
         ),
     ],
 )

@@ -19,7 +19,7 @@ def main(num_steps: int = 3000, window: fpflow.Window = fpflow.Window(nodes=64))
     plain = fpflow.train(model, process, data, num_steps=num_steps, key=jr.key(1)).model
     closer = fpflow.train(
         plain, process, data, fp_weight=10.0, num_steps=num_steps,
-        schedule=fpflow.Cosine(peak=3e-3), key=jr.key(2),
+        optimiser=fpflow.Soap(fpflow.Cosine(peak=3e-3)), key=jr.key(2),
     ).model  # fmt: skip
 
     figure, axes = plt.subplots(2, 3, figsize=(12, 7), layout="constrained")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from ._types import Point, PotentialModel, PRNGKey, Scalar, Time
+from ._types import JetModel, Point, PotentialModel, PRNGKey, Scalar, Time
 
 
 def divergence(field: Callable[[Point], Point], x: Point) -> Scalar:
@@ -140,8 +140,11 @@ def potential_jet(model: PotentialModel, t: Time, x: Point) -> PotentialJet:
 
     **Returns:** a `PotentialJet` of shapes `()`, `()`, `(dim,)`, `()`.
     """
-    if hasattr(model, "jet"):
-        return model.jet(t, x)  # pyright: ignore[reportAttributeAccessIssue]
+    return model.jet(t, x) if isinstance(model, JetModel) else differentiated_jet(model, t, x)
+
+
+def differentiated_jet(model: PotentialModel, t: Time, x: Point) -> PotentialJet:
+    """The jet of any potential by exact derivatives."""
     t = jnp.asarray(t, x.dtype)
     value, time_derivative = jax.jvp(lambda t: model.potential(t, x), (t,), (jnp.ones_like(t),))
     gradient, push = jax.linearize(jax.grad(lambda x: model.potential(t, x)), x)

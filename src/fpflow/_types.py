@@ -30,7 +30,15 @@ class PotentialModel(ScoreModel, Protocol):
 
 
 @runtime_checkable
+class JetModel(PotentialModel, Protocol):
+    """A potential that knows all its derivatives of the Fokker--Planck equation in one pass."""
+
+    def jet(self, t: Any, x: Any) -> Any: ...
+
+
+@runtime_checkable
 class DataLaw(Protocol):
-    """Anything that draws `n` points, shape `(n, dim)`, from a key."""
+    """Anything that draws `n` points, shape `(n, dim)`, from a key, or a pair of points and their
+    conditions, shape `(n, ...)`."""
 
     def sample(self, key: Any, n: Any) -> Any: ...

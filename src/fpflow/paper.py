@@ -11,13 +11,9 @@ from typing import Any
 import numpy as np
 
 from . import datasets
-from ._loss import (
-    BetaTime,
-    DenoisingScoreMatching,
-    MarginalPenalty,
-    UniformPenalty,
-    UniformTime,
-)
+from ._noising import Noising
+from ._terms import DenoisingScoreMatching, FokkerPlanck, Objective, UniformFokkerPlanck
+from ._times import BetaTime, UniformTime
 from ._train import Adam, Cosine, Soap, Staged
 
 DATASETS = {
@@ -68,15 +64,22 @@ class Stage:
 
     num_steps: int
     batch_size: int
-    schedule: Cosine | Staged
-    loss: DenoisingScoreMatching
-    penalty: MarginalPenalty | UniformPenalty
+    noising: Noising
+    matching: DenoisingScoreMatching
+    penalty: FokkerPlanck | UniformFokkerPlanck
     ema_decay: float
     optimiser: Adam | Soap
 
-    def arguments(self) -> dict[str, Any]:
-        """All of them, by name."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    def arguments(self, fp_weight: float = 0.0) -> dict[str, Any]:
+        """Those of `fpflow.train` at a weight of the penalty, by name."""
+        penalty = dataclasses.replace(self.penalty, weight=float(fp_weight))
+        return {
+            "num_steps": self.num_steps,
+            "batch_size": self.batch_size,
+            "objective": Objective({"dsm": self.matching, "fp": penalty}, self.noising),
+            "ema_decay": self.ema_decay,
+            "optimiser": self.optimiser,
+        }
 
     def scaled(self, scale: float) -> "Stage":
         """Steps times `scale**(1/8)`, batch and collocation points times `scale**(15/8)`.
@@ -165,23 +168,25 @@ def _plain(value: Any) -> Any:
 _OURS = Stage(
     num_steps=20_000,
     batch_size=2048,
-    schedule=Cosine(peak=1e-2),
-    loss=DenoisingScoreMatching(),
-    penalty=MarginalPenalty(1024),
+    noising=Noising(),
+    matching=DenoisingScoreMatching(),
+    penalty=FokkerPlanck(num_points=1024),
     ema_decay=0.999,
-    optimiser=Soap(),
+    optimiser=Soap(Cosine(peak=1e-2)),
 )
 _AUTHORS = Stage(
     num_steps=100_000,
     batch_size=200_000,
-    schedule=Staged(rates=(1e-3, 1e-4, 1e-5), shares=(0.25, 0.65, 0.10)),
-    loss=DenoisingScoreMatching(times=BetaTime(2.0), factor=0.5, pairs=False),
-    penalty=UniformPenalty(50_000),
+    noising=Noising(BetaTime(2.0), pairs=False),
+    matching=DenoisingScoreMatching(factor=0.5),
+    penalty=UniformFokkerPlanck(num_points=50_000),
     ema_decay=0.0,
-    optimiser=Adam(),
+    optimiser=Adam(Staged(rates=(1e-3, 1e-4, 1e-5), shares=(0.25, 0.65, 0.10))),
 )
 _TEXT = dataclasses.replace(
-    _AUTHORS, loss=DenoisingScoreMatching(times=UniformTime(), factor=1.0, pairs=False)
+    _AUTHORS,
+    noising=Noising(UniformTime(), pairs=False),
+    matching=DenoisingScoreMatching(factor=1.0),
 )
 _SMOOTH = {"mixture": 1.0, "circles": 3.0, "checkerboard": 1.0}
 
@@ -189,7 +194,7 @@ STANDARD = Preset(
     name="standard",
     meaning="the best networks of the paper's size that two CPU cores train within half an hour",
     plain=_OURS,
-    regularised=dataclasses.replace(_OURS, num_steps=6000, schedule=Cosine(peak=3e-3)),
+    regularised=dataclasses.replace(_OURS, num_steps=6000, optimiser=Soap(Cosine(peak=3e-3))),
     warm_start=True,
     betas=_SMOOTH,
     on_prior=("mixture", "checkerboard"),

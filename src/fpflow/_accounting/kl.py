@@ -11,6 +11,7 @@ import numpy as np
 from .._likelihood import flow_log_prob
 from .._metrics import Estimate
 from .._model import check_counts, check_score
+from .._noising import moved
 from .._process import AbstractProcess
 from .._types import PRNGKey, ScoreModel
 
@@ -49,16 +50,12 @@ def _terms(model, process, data, marginal, num_points, num_steps, key):
     t, weight = jax.vmap(lambda v: jax.jvp(process.graded_time, (v,), (jnp.ones_like(v),)))(v)
     t = t.astype(x0.dtype)
 
-    def noised(t, x0, z):
-        mean, std = process.transition(t, x0)
-        return mean + std * z
-
     def at_point(t, weight, x0, z, z_end):
-        x = noised(t, x0, z)
+        x = moved(process, t, x0, z)
         score, flow = model.score(t, x), jax.grad(flow_log_prob, 3)(model, process, t, x, num_steps)
         error = marginal.score(t, x) - score
         half_g2 = process.diffusion(t) ** 2 / 2
-        end = noised(jnp.asarray(process.t1, x0.dtype), x0, z_end)
+        end = moved(process, jnp.asarray(process.t1, x0.dtype), x0, z_end)
         prior = marginal.potential(process.t1, end) - process.prior.log_prob(end)
         return prior, weight * half_g2 * error @ error, weight * half_g2 * error @ (score - flow)
 

@@ -42,13 +42,12 @@ def _losses(folders: list[str]) -> Any:
         if not rows:
             raise ValueError(f"the run in {name} has no metrics yet: its first chunk is not done.")
         columns = [[np.nan if row[k] is None else row[k] for row in rows] for k in rows[0]]
-        step, dsm, residual, seconds = (np.array(column) for column in columns)
-        histories[name] = History(step, dsm, residual, seconds)
-    penalised = any(np.isfinite(h.residual).any() for h in histories.values())
+        histories[name] = History.from_rows(list(zip(*columns, strict=True)), tuple(rows[0])[2:-1])
+    parts = list(dict.fromkeys(part for h in histories.values() for part in h.terms))
     figure, axes = plt.subplots(
-        1, 1 + penalised, figsize=(5 * (1 + penalised), 3.6), layout="constrained", squeeze=False
+        1, len(parts), figsize=(5 * len(parts), 3.6), layout="constrained", squeeze=False
     )
-    for part, ax in zip(("dsm", "residual"), axes[0], strict=False):
+    for part, ax in zip(parts, axes[0], strict=True):
         pictures.loss_curves(histories, part=part, ax=ax)
     return figure
 

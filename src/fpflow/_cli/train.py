@@ -69,7 +69,10 @@ def run(arguments: argparse.Namespace) -> None:
         **chosen(arguments, _NETWORK),
     )
     _look_at(some, process)
-    settings = {"schedule": _train.Cosine(peak=arguments.peak), **chosen(arguments, _TRAIN)}
+    settings = {
+        "optimiser": _train.Soap(_train.Cosine(peak=arguments.peak)),
+        **chosen(arguments, _TRAIN),
+    }
     with _command_in(folder, arguments):
         result = _train.train(
             model, process, law, run_dir=folder, resume=arguments.resume, key=key_train, **settings
@@ -77,8 +80,8 @@ def run(arguments: argparse.Namespace) -> None:
     last = result.history
     print(
         f"trained {arguments.num_steps} steps in {last.seconds[-1]:.0f} s on points of dimension "
-        f"{some.shape[1]}: score matching loss {last.dsm[-1]:.4g}"
-        + (f", residual {last.residual[-1]:.3g}" if arguments.fp_weight > 0 else "")
+        f"{some.shape[1]}: score matching loss {last['dsm'][-1]:.4g}"
+        + (f", residual {last['fp'][-1]:.3g}" if arguments.fp_weight > 0 else "")
     )
     print(f"network in {folder / 'model.fpflow'}")
     print(f"next: fpflow sample {folder} --law sde -n 2000 --out sde.npy; fpflow report {folder}")

@@ -15,7 +15,7 @@ from .._dynamics import flow_velocity
 from .._model import check_counts
 from .._process import AbstractProcess
 from .._residual import log_fp_residual
-from .._types import ArrayLike, Point, PotentialModel, PRNGKey, Scalar, ScoreModel, Time
+from .._types import ArrayLike, JetModel, Point, PotentialModel, PRNGKey, Scalar, ScoreModel, Time
 from .points import checked_points, in_blocks, is_traced
 
 # Points that are solved side by side: wide enough for the matrix products.
@@ -54,7 +54,7 @@ def _velocity_and_divergence(model, process, method, t, x, probes):
     r"""$v = f - \tfrac12 g^2 s$ and one estimate of $\nabla\cdot v$ a probe."""
     if isinstance(method, ThroughResidual):
         return flow_velocity(model, process, t, x), log_fp_residual(model, process, t, x)[None]
-    if isinstance(method, Exact) and hasattr(model, "jet"):
+    if isinstance(method, Exact) and isinstance(model, JetModel):
         jet = model.jet(t, x)
         score, spread = jet.gradient, jet.laplacian[None]
     else:

@@ -12,6 +12,8 @@ from .check import check_key as check_key
 from .check import check_score as check_score
 from .check import model_dim as model_dim
 from .check import model_dtype as model_dtype
+from .given import Raveled as Raveled
+from .given import given as given
 from .potential import PotentialMLP as PotentialMLP
 from .saved import load as load
 from .saved import save as save

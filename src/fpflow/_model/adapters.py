@@ -7,9 +7,9 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from .._process import AbstractProcess, at_time
-from .._types import Point, ScoreModel, Time
+from .._types import ScoreModel, Time
 
-Prediction = Callable[[Any, Any], Any]
+Prediction = Callable[..., Any]
 
 # The first time a prediction is asked at unless told otherwise, after t0.
 _T_MIN = 1e-3
@@ -27,9 +27,9 @@ class ScoreFunction(eqx.Module):
     function: Prediction
     dim: int | None = None
 
-    def score(self, t: Time, x: Point) -> Point:
-        """$s(t, x)$."""
-        return self.function(t, x)
+    def score(self, t: Time, x: Any, *condition: Any) -> Any:
+        """$s(t, x)$, or $s(t, x, c)$ of a function that takes a condition."""
+        return self.function(t, x, *condition)
 
 
 class AdaptedScore(eqx.Module):
@@ -50,10 +50,10 @@ class AdaptedScore(eqx.Module):
     t_min: float
     dim: int | None = None
 
-    def score(self, t: Time, x: Point) -> Point:
+    def score(self, t: Time, x: Any, *condition: Any) -> Any:
         r"""$s(\max(t, t_\text{min}), x)$."""
         t = jnp.maximum(jnp.asarray(t, x.dtype), self.t_min)
-        return self.rule(self.process, self.prediction(t, x), t, x)
+        return self.rule(self.process, self.prediction(t, x, *condition), t, x)
 
 
 def _noise_rule(process, noise, t, x):

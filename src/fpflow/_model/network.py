@@ -59,6 +59,7 @@ class MLP(eqx.Module):
     weights: tuple[Float[Array, "_ _"], ...]
     biases: tuple[Float[Array, " _"], ...]
     beta: float
+    condition_dim: int = 0
 
     def __check_init__(self):
         if not self.beta > 0:
@@ -67,22 +68,44 @@ class MLP(eqx.Module):
     @property
     def dim(self) -> int:
         """The dimension of $x$."""
-        return self.weights[0].shape[1] - 1
+        return self.weights[0].shape[1] - 1 - self.condition_dim
 
-    def _first(self, t, x):
+    def _first(self, t, x, condition):
         weight = self.weights[0]
-        return x @ weight[:, 1:].T + (jnp.asarray(t)[..., None] * weight[:, 0] + self.biases[0])
+        bias = jnp.asarray(t)[..., None] * weight[:, 0] + self.biases[0]
+        if self.condition_dim:
+            bias = bias + self._checked(condition) @ weight[:, 1 + self.dim :].T
+        elif condition is not None:
+            raise ValueError("the network takes no condition; make it with `condition_dim=`.")
+        return x @ weight[:, 1 : 1 + self.dim].T + bias
 
-    def __call__(self, t: Any, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch out"]:
+    def _checked(self, condition):
+        if condition is None:
+            raise ValueError(
+                f"the network needs a condition of shape ({self.condition_dim},): give it one by "
+                "`fpflow.given(model, condition)`."
+            )
+        condition = jnp.asarray(condition, self.biases[0].dtype)
+        if condition.shape[-1:] != (self.condition_dim,):
+            raise ValueError(
+                f"`condition` must have shape ({self.condition_dim},), got {condition.shape}."
+            )
+        return condition
+
+    def __call__(
+        self, t: Any, x: Float[Array, "*batch dim"], condition: Any = None
+    ) -> Float[Array, "*batch out"]:
         """The output of the last layer."""
-        h = self._first(t, x)
+        h = self._first(t, x, condition)
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
             h = softplus_and_slope(self.beta, h)[0] @ weight.T + bias
         return h
 
-    def gradient(self, t: Any, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    def gradient(
+        self, t: Any, x: Float[Array, "*batch dim"], condition: Any = None
+    ) -> Float[Array, "*batch dim"]:
         """The gradient in $x$ of a single output: one pass forward, one back."""
-        h, slopes = self._first(t, x), []
+        h, slopes = self._first(t, x, condition), []
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
             value, slope = softplus_and_slope(self.beta, h)
             slopes.append(slope)
@@ -90,16 +113,16 @@ class MLP(eqx.Module):
         cotangent = self.weights[-1][0]
         for weight, slope in zip(self.weights[-2:0:-1], slopes[:0:-1], strict=True):
             cotangent = (cotangent * slope) @ weight
-        return (cotangent * slopes[0]) @ self.weights[0][:, 1:]
+        return (cotangent * slopes[0]) @ self.weights[0][:, 1 : 1 + self.dim]
 
-    def jet(self, t: Any, x: Float[Array, "*batch dim"]) -> PotentialJet:
+    def jet(self, t: Any, x: Float[Array, "*batch dim"], condition: Any = None) -> PotentialJet:
         r"""Value, $\partial_t$, $\nabla$ and $\Delta$ of a single output in one pass forward.
 
         Through an activation $a$ with slope $s$, $J \mapsto sJ$ and
         $\Delta \mapsto \beta s(1 - s)\|J_x\|^2 + s\Delta$; a layer multiplies all by its weight.
         """
-        h = self._first(t, x)
-        jacobian = list(self.weights[0].T)
+        h = self._first(t, x, condition)
+        jacobian = list(self.weights[0].T[: 1 + self.dim])
         curvature = jnp.zeros_like(h)
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
             value, s = softplus_and_slope(self.beta, h)
@@ -111,11 +134,16 @@ class MLP(eqx.Module):
         return PotentialJet(h[..., 0], jacobian[0][..., 0], gradient, curvature[..., 0])
 
 
-def init_mlp(sizes: Sequence[int], beta: float, key: PRNGKey) -> MLP:
+def init_mlp(
+    dim: int, width: int, depth: int, out: int, beta: float, condition_dim: int, key: PRNGKey
+) -> MLP:
     """Uniform weights and biases in $\\pm 1/\\sqrt{\\text{in}}$."""
-    for name, size in zip(("dim", "width"), (sizes[0] - 1, min(sizes)), strict=True):
-        if size < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {size}.")
+    for name, size, least in (
+        ("dim", dim, 1), ("width", width, 1), ("depth", depth, 1), ("condition_dim", condition_dim, 0),
+    ):  # fmt: skip
+        if size < least:
+            raise ValueError(f"`{name}` must be at least {least}, got {size}.")
+    sizes = [dim + 1 + condition_dim, *[width] * depth, out]
     weights, biases = [], []
     for layer_key, n_in, n_out in zip(
         jr.split(key, len(sizes) - 1), sizes[:-1], sizes[1:], strict=True
@@ -124,7 +152,7 @@ def init_mlp(sizes: Sequence[int], beta: float, key: PRNGKey) -> MLP:
         bound = n_in**-0.5
         weights.append(jr.uniform(key_weight, (n_out, n_in), minval=-bound, maxval=bound))
         biases.append(jr.uniform(key_bias, (n_out,), minval=-bound, maxval=bound))
-    return MLP(tuple(weights), tuple(biases), float(beta))
+    return MLP(tuple(weights), tuple(biases), float(beta), condition_dim)
 
 
 def mlp_from_layers(layers: Sequence[tuple[Any, Any]], beta: float) -> MLP:

@@ -31,6 +31,8 @@ class PotentialMLP(eqx.Module):
     - `depth`: number of hidden layers.
     - `beta`: sharpness of the softplus $\tfrac1\beta\log(1 + e^{\beta h})$. Small values make
       smooth scores and close the ODE--SDE gap; large ones approach ReLU and resolve edges.
+    - `condition_dim`: numbers of a condition $c$ that the network takes too, as $u(t, x, c)$; with
+      `given(model, c)` it is a model like any other.
     - `prior`: the prior $N(0, \sigma^2 I)$ that the layers correct, which is `process.prior`; by
       default that of `OrnsteinUhlenbeck()`. With `None` the layers stand alone, as in the paper.
     - `key`: a `jax.random.key` for the initial weights.
@@ -55,12 +57,11 @@ class PotentialMLP(eqx.Module):
         width: int = 80,
         depth: int = 3,
         beta: float = 1.0,
+        condition_dim: int = 0,
         prior: IsotropicGaussian | None = PRIOR,
         key: PRNGKey,
     ):
-        if depth < 1:
-            raise ValueError(f"`depth` must be at least 1, got {depth}.")
-        self.network = init_mlp([dim + 1, *[width] * depth, 1], beta, key)
+        self.network = init_mlp(dim, width, depth, 1, beta, condition_dim, key)
         self.precision = precision_of(prior)
 
     @classmethod
@@ -92,17 +93,21 @@ class PotentialMLP(eqx.Module):
         """The dimension of a point."""
         return self.network.dim
 
-    def potential(self, t: Any, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch"]:
-        """$u(t, x)$."""
-        return self.network(t, x)[..., 0] - self.precision / 2 * jnp.sum(x**2, axis=-1)
+    def potential(
+        self, t: Any, x: Float[Array, "*batch dim"], condition: Any = None
+    ) -> Float[Array, "*batch"]:
+        """$u(t, x)$, or $u(t, x, c)$ for a network with conditions."""
+        return self.network(t, x, condition)[..., 0] - self.precision / 2 * jnp.sum(x**2, axis=-1)
 
-    def score(self, t: Any, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    def score(
+        self, t: Any, x: Float[Array, "*batch dim"], condition: Any = None
+    ) -> Float[Array, "*batch dim"]:
         r"""$s(t, x) = \nabla u(t, x)$."""
-        return self.network.gradient(t, x) - self.precision * x
+        return self.network.gradient(t, x, condition) - self.precision * x
 
-    def jet(self, t: Any, x: Float[Array, "*batch dim"]) -> PotentialJet:
+    def jet(self, t: Any, x: Float[Array, "*batch dim"], condition: Any = None) -> PotentialJet:
         r"""$u$, $\partial_t u$, $\nabla u$ and $\Delta u$ in one pass."""
-        value, time_derivative, gradient, laplacian = self.network.jet(t, x)
+        value, time_derivative, gradient, laplacian = self.network.jet(t, x, condition)
         return PotentialJet(
             value - self.precision / 2 * jnp.sum(x**2, axis=-1),
             time_derivative,

@@ -1,84 +1,172 @@
-"""A finished network in a file: arrays and a JSON header, no pickle."""
+"""A finished model in a file, with its process: arrays and a JSON header, no pickle.
 
-import itertools
+The header is the tree of the model: modules by the name of their class with their fields, functions by
+their names, numbers as they are, and arrays by their place in the payload.
+"""
+
+import importlib
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .._files import DamagedFile, Shapes, read_arrays, write_arrays
-from .potential import PotentialMLP
-from .score import ScoreMLP
+from .._process import AbstractProcess
 
-_FORMAT = 3
-_KINDS = {"PotentialMLP": PotentialMLP, "ScoreMLP": ScoreMLP}
+_FORMAT = 4
 
 
-def save(path: str | os.PathLike, model: PotentialMLP | ScoreMLP) -> None:
-    """Writes a `PotentialMLP` or `ScoreMLP` to a file, whole or not at all.
+class Saved(NamedTuple):
+    """What a file holds: `model, process = fpflow.load(path)`."""
+
+    model: Any
+    process: AbstractProcess
+
+
+def save(path: str | os.PathLike, model: Any, process: AbstractProcess) -> None:
+    """Writes a model and the process it belongs to, whole or not at all.
 
     **Arguments:**
 
     - `path`: the file, by habit `name.fpflow`; it is replaced where it exists.
-    - `model`: the network.
+    - `model`: any `equinox.Module` of arrays, numbers, modules and functions that have a name.
+    - `process`: the process it was trained with.
 
-    **Raises:** `ValueError` for another kind of model.
+    **Raises:** `ValueError` that names the part that cannot be written, such as a lambda.
 
     **Example:**
 
     ```python
-    fpflow.save("model.fpflow", model)
+    fpflow.save("model.fpflow", model, process)
     ```
     """
-    kind = type(model).__name__
-    if kind not in _KINDS:
-        raise ValueError(f"`model` must be one of {', '.join(_KINDS)}, got {kind}.")
-    network = model.network
-    sizes = [network.weights[0].shape[1], *(w.shape[0] for w in network.weights)]
-    dtype = str(network.weights[0].dtype)
+    arrays: list[np.ndarray] = []
     header = {
-        "format": _FORMAT, "kind": kind, "beta": network.beta, "precision": model.precision,
-        "sizes": sizes, "dtype": dtype,
+        "format": _FORMAT, "kind": "model", "process": _plain(process, "process", arrays),
+        "model": _plain(model, "model", arrays),
     }  # fmt: skip
-    write_arrays(path, header, [np.asarray(a) for a in (*network.weights, *network.biases)])
+    header["arrays"] = [[list(a.shape), str(a.dtype)] for a in arrays]
+    write_arrays(path, header, arrays)
 
 
-def load(path: str | os.PathLike) -> PotentialMLP | ScoreMLP:
+def load(path: str | os.PathLike) -> Saved:
     """Reads what `save` wrote.
 
-    **Raises:** `DamagedFile`, a `ValueError`, for a file that is damaged or no saved model;
-    `FileNotFoundError` where there is none.
+    The classes of a model are imported by name; open only files of models whose code you would run.
+
+    **Returns:** a `Saved` pair of the model and its process.
+
+    **Raises:** `DamagedFile`, a `ValueError`, for a file that is damaged, no saved model, or of
+    classes that cannot be found; `FileNotFoundError` where there is none.
 
     **Example:**
 
     ```python
-    fpflow.save("model.fpflow", model)
-    same = fpflow.load("model.fpflow")
+    fpflow.save("model.fpflow", model, process)
+    same, its_process = fpflow.load("model.fpflow")
     ```
     """
     header, arrays = read_arrays(path, _shapes_of)
-    depth = len(arrays) // 2
-    layers = list(zip(arrays[:depth], arrays[depth:], strict=True))
-    return _KINDS[header["kind"]].from_layers(
-        layers, beta=header["beta"], precision=header["precision"]
-    )
+    try:
+        model, process = (_object(header[part], arrays) for part in ("model", "process"))
+        if not isinstance(process, AbstractProcess):
+            raise DamagedFile(f"its process is a {type(process).__name__}")
+    except DamagedFile as error:
+        raise DamagedFile(f"{path} cannot be used: {error}.") from error
+    return Saved(model, process)
 
 
 def _shapes_of(header: dict[str, Any]) -> Shapes:
-    """Weights, then biases."""
-    if header.get("kind") not in _KINDS or header.get("format") != _FORMAT:
+    if header.get("kind") != "model" or header.get("format") != _FORMAT:
         raise DamagedFile(
             f"it holds {header.get('kind')!r} of format {header.get('format')}, not a model saved by "
             f"`fpflow.save` in format {_FORMAT}"
         )
-    sizes, dtype, *numbers = (header.get(k) for k in ("sizes", "dtype", "beta", "precision"))
-    if (
-        not (isinstance(sizes, list) and all(isinstance(n, int) and n > 0 for n in sizes))
-        or dtype not in ("float32", "float64", "float16")
-        or not all(isinstance(number, float | int) and number >= 0 for number in numbers)
-    ):
-        raise DamagedFile(
-            f"its header has sizes {sizes}, type {dtype}, beta and precision {numbers}"
-        )
-    weights = [((n_out, n_in), dtype) for n_in, n_out in itertools.pairwise(sizes)]
-    return [*weights, *(((n_out,), dtype) for n_out in sizes[1:])]
+    shapes = header.get("arrays")
+    try:
+        found = [(tuple(int(n) for n in shape), str(np.dtype(kind))) for shape, kind in shapes]  # pyright: ignore
+        if any(n < 0 for shape, _ in found for n in shape) or "model" not in header:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise DamagedFile(f"its header has the arrays {str(shapes)[:80]}") from None
+    return found
+
+
+def _name(value: Any) -> str:
+    return f"{value.__module__}:{value.__qualname__}"
+
+
+def _plain(value: Any, where: str, arrays: list[np.ndarray]) -> Any:
+    """One part as JSON; its arrays go to the end of the list."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, jax.Array | np.ndarray):
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            raise ValueError(f"`{where}` is a random key, which a model cannot keep.")
+        arrays.append(np.asarray(value))
+        return {"array": len(arrays) - 1, "numpy": isinstance(value, np.ndarray)}
+    if isinstance(value, eqx.Module):
+        if "<locals>" in _name(type(value)) or type(value).__module__ == "__main__":
+            raise ValueError(
+                f"`{where}` is a {type(value).__qualname__}, whose class cannot be found again by "
+                "name; define it "
+                "at the top of a module that can be imported."
+            )
+        # What __init__ set, and nothing that a wrapper of ours may have left out.
+        fields = {f: _plain(v, f"{where}.{f}", arrays) for f, v in vars(value).items()}
+        return {"module": _name(type(value)), "fields": fields}
+    if isinstance(value, list | tuple):
+        items = [_plain(v, f"{where}[{k}]", arrays) for k, v in enumerate(value)]
+        return {"tuple" if isinstance(value, tuple) else "list": items}
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {"dict": {k: _plain(v, f"{where}[{k!r}]", arrays) for k, v in value.items()}}
+    if callable(value) and hasattr(value, "__qualname__"):
+        name = _name(value)
+        if "<" not in name and _found(name) is value:
+            return {"function": name}
+    raise ValueError(
+        f"`{where}` is {value!r}, which cannot be written to a file: a model is made of arrays, "
+        "numbers, "
+        "`equinox` modules and functions that can be imported by name."
+    )
+
+
+def _object(part: Any, arrays: list[np.ndarray]) -> Any:
+    """What `_plain` wrote, again."""
+    if not isinstance(part, dict):
+        return part
+    match part:
+        case {"array": int(k), "numpy": numpy}:
+            return arrays[k] if numpy else jnp.asarray(arrays[k])
+        case {"module": str(name), "fields": dict(fields)}:
+            kind = _found(name)
+            if not (isinstance(kind, type) and issubclass(kind, eqx.Module)):
+                raise DamagedFile(f"{name} is no equinox module")
+            made = object.__new__(kind)
+            for field, value in fields.items():
+                object.__setattr__(made, field, _object(value, arrays))
+            return made
+        case {"tuple": list(items)}:
+            return tuple(_object(item, arrays) for item in items)
+        case {"list": list(items)}:
+            return [_object(item, arrays) for item in items]
+        case {"dict": dict(items)}:
+            return {key: _object(item, arrays) for key, item in items.items()}
+        case {"function": str(name)}:
+            return _found(name)
+    raise DamagedFile(f"its header has the part {str(part)[:80]}")
+
+
+def _found(name: str) -> Any:
+    """The object `module:qualified.name`."""
+    module, _, path = name.partition(":")
+    try:
+        found = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DamagedFile(f"it needs {name}, which is not here ({error})") from error
+    return found

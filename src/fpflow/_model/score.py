@@ -35,12 +35,11 @@ class ScoreMLP(eqx.Module):
         width: int = 80,
         depth: int = 3,
         beta: float = 1.0,
+        condition_dim: int = 0,
         prior: IsotropicGaussian | None = PRIOR,
         key: PRNGKey,
     ):
-        if depth < 1:
-            raise ValueError(f"`depth` must be at least 1, got {depth}.")
-        self.network = init_mlp([dim + 1, *[width] * depth, dim], beta, key)
+        self.network = init_mlp(dim, width, depth, dim, beta, condition_dim, key)
         self.precision = precision_of(prior)
 
     @classmethod
@@ -61,6 +60,8 @@ class ScoreMLP(eqx.Module):
         """The dimension of a point."""
         return self.network.dim
 
-    def score(self, t: Any, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
-        """$s(t, x)$."""
-        return self.network(t, x) - self.precision * x
+    def score(
+        self, t: Any, x: Float[Array, "*batch dim"], condition: Any = None
+    ) -> Float[Array, "*batch dim"]:
+        """$s(t, x)$, or $s(t, x, c)$ for a network with conditions."""
+        return self.network(t, x, condition) - self.precision * x

@@ -11,11 +11,11 @@ from .numbers import number as number
 from .ornstein_uhlenbeck import OrnsteinUhlenbeck as OrnsteinUhlenbeck
 from .prior import IsotropicGaussian as IsotropicGaussian
 from .trigonometric_path import TrigonometricPath as TrigonometricPath
-from .variance_exploding import AbstractNoise as AbstractNoise
+from .variance_exploding import AbstractNoiseLevel as AbstractNoiseLevel
 from .variance_exploding import GeometricNoise as GeometricNoise
 from .variance_exploding import HarmonicNoise as HarmonicNoise
 from .variance_exploding import VarianceExploding as VarianceExploding
-from .variance_preserving import AbstractSchedule as AbstractSchedule
+from .variance_preserving import AbstractSignal as AbstractSignal
 from .variance_preserving import CosineSchedule as CosineSchedule
 from .variance_preserving import LinearSchedule as LinearSchedule
 from .variance_preserving import SubVariancePreserving as SubVariancePreserving

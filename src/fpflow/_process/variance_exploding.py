@@ -10,7 +10,7 @@ from .base import AbstractProcess
 from .numbers import check_numbers, number
 
 
-class AbstractNoise(eqx.Module):
+class AbstractNoiseLevel(eqx.Module):
     r"""How the variance of the noise grows: zero at $t = 0$."""
 
     @abc.abstractmethod
@@ -18,7 +18,7 @@ class AbstractNoise(eqx.Module):
         r"""$\sigma^2$ at a time since $t_0$, shape `()`."""
 
 
-class GeometricNoise(AbstractNoise):
+class GeometricNoise(AbstractNoiseLevel):
     r"""$g \propto (\sigma_1/\sigma_0)^t$, so that $\sigma^2 = \sigma_0^2\,((\sigma_1/\sigma_0)^{2t}
     - 1)$.
 
@@ -46,7 +46,7 @@ class GeometricNoise(AbstractNoise):
         return self.sigma_min**2 * jnp.expm1(2 * growth * t)
 
 
-class HarmonicNoise(AbstractNoise):
+class HarmonicNoise(AbstractNoiseLevel):
     r"""Variance at the rate $(1 - t)^{-1}$: $\sigma^2 = -c^2\log(1 - t)$; it needs `t1` below one.
 
     **Arguments:**
@@ -70,7 +70,8 @@ class VarianceExploding(AbstractProcess):
 
     **Arguments:**
 
-    - `schedule`: $\sigma^2$: `GeometricNoise()`, `HarmonicNoise()` or an `AbstractNoise` of your own.
+    - `schedule`: $\sigma^2$: `GeometricNoise()`, `HarmonicNoise()` or an `AbstractNoiseLevel` of
+      your own.
     - `t1`: the time at which data counts as noise; below one for `HarmonicNoise`.
     - `t0`: the time of the data.
 
@@ -86,7 +87,7 @@ class VarianceExploding(AbstractProcess):
         Song et al., ICLR 2021, arXiv 2011.13456.
     """
 
-    schedule: AbstractNoise = GeometricNoise()
+    schedule: AbstractNoiseLevel = GeometricNoise()
     t1: float = number(1.0)
     t0: float = number(0.0)
 

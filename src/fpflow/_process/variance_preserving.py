@@ -12,7 +12,7 @@ from .numbers import check_numbers, number
 from .prior import IsotropicGaussian
 
 
-class AbstractSchedule(eqx.Module):
+class AbstractSignal(eqx.Module):
     r"""How fast signal is lost: $\log\alpha(t)$, zero and falling from $t = 0$ on."""
 
     @abc.abstractmethod
@@ -20,7 +20,7 @@ class AbstractSchedule(eqx.Module):
         r"""$\log\alpha$ at a time since $t_0$, shape `()`."""
 
 
-class LinearSchedule(AbstractSchedule):
+class LinearSchedule(AbstractSignal):
     r"""A rate that grows linearly, $\beta(t) = \beta_0 + (\beta_1 - \beta_0)\,t$, with
     $\log\alpha = -\tfrac12\int\beta$.
 
@@ -42,7 +42,7 @@ class LinearSchedule(AbstractSchedule):
         return -(self.beta_min * t + (self.beta_max - self.beta_min) * jnp.asarray(t) ** 2 / 2) / 2
 
 
-class CosineSchedule(AbstractSchedule):
+class CosineSchedule(AbstractSignal):
     r"""$\alpha(t) = \cos\!\bigl(\tfrac\pi2\tfrac{t + s}{1 + s}\bigr) /
     \cos\!\bigl(\tfrac\pi2\tfrac{s}{1 + s}\bigr)$, which vanishes at $t = 1$: it needs `t1` below one.
 
@@ -75,7 +75,7 @@ class VariancePreserving(AbstractProcess):
 
     **Arguments:**
 
-    - `schedule`: $\log\alpha$: `LinearSchedule()`, `CosineSchedule()` or an `AbstractSchedule` of
+    - `schedule`: $\log\alpha$: `LinearSchedule()`, `CosineSchedule()` or an `AbstractSignal` of
       your own.
     - `t1`: the time at which data counts as noise; below one for the cosine.
     - `t0`: the time of the data.
@@ -93,7 +93,7 @@ class VariancePreserving(AbstractProcess):
         ICLR 2021, arXiv 2011.13456; Ho, Jain and Abbeel, NeurIPS 2020, arXiv 2006.11239.
     """
 
-    schedule: AbstractSchedule = LinearSchedule()
+    schedule: AbstractSignal = LinearSchedule()
     t1: float = number(1.0)
     t0: float = number(0.0)
 
@@ -129,7 +129,7 @@ class SubVariancePreserving(AbstractProcess):
         Song et al., ICLR 2021, arXiv 2011.13456.
     """
 
-    schedule: AbstractSchedule = LinearSchedule()
+    schedule: AbstractSignal = LinearSchedule()
     t1: float = number(1.0)
     t0: float = number(0.0)
 

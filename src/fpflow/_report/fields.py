@@ -11,6 +11,7 @@ import scipy.sparse as sps
 import scipy.sparse.linalg as spla
 
 from .._model import model_dtype
+from .._noising import noised_at
 from .._process import AbstractProcess, graded_times
 from .._types import DataLaw, PRNGKey, ScoreModel
 from .._window import GridDensity, product_grid
@@ -39,8 +40,7 @@ def _jacobian_squares(model, process, data, times, num_points, key):
     def at_time(t, key):
         key_data, key_noise = jr.split(key)
         x0 = data.sample(key_data, num_points).astype(times.dtype)
-        mean, std = jax.vmap(process.transition, (None, 0))(t, x0)
-        x = mean + std[:, None] * jr.normal(key_noise, x0.shape, x0.dtype)
+        x = noised_at(process, t, x0, key_noise)
         jacobian = jax.vmap(jax.jacfwd(lambda x: model.score(t, x)))(x)
         skew = jacobian - jnp.swapaxes(jacobian, 1, 2)
         square = jnp.sum(skew**2, (1, 2)) / 2

@@ -18,7 +18,7 @@ from .._process import AbstractProcess
 from .._residual import ResidualProfile
 from .._types import ArrayLike, DataLaw, PRNGKey
 from .._window import GridDensity
-from ..datasets import as_data
+from ..datasets import as_data, unconditional
 from . import measure
 from .fields import CurlProfile
 from .pointwise import PointwiseGap
@@ -143,7 +143,7 @@ def gap_report(
     settings = ReportSettings() if settings is None else settings
     key = jr.key(0) if key is None else key
     check_key(key)
-    law = as_data(data)
+    law = unconditional(as_data(data))
     key_data, key_ode, key_sde, key_points, key_fields, key_kl, key_eta, key_fine = jr.split(key, 8)
     drawn = np.asarray(law.sample(key_data, settings.num_samples))
     dim = drawn.shape[1]

@@ -101,14 +101,18 @@ def _losses(dataset: str, arrays: dict):
     def histories(part: str) -> dict:
         return {
             f"$w_R$ = {w:g}": fpflow.History(
-                *(a[f"history_{name}"] for name in ("step", "dsm", "residual", "seconds"))
+                a["history_step"],
+                a["history_dsm"],
+                {part: a[f"history_{part}"]},
+                a["history_seconds"],
             )
             for w, a in sorted(arrays.items())
+            if f"history_{part}" in a
         }
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     fpflow.plot.loss_curves(histories("dsm"), part="dsm", ax=axes[0])
-    fpflow.plot.loss_curves(histories("residual"), part="residual", ax=axes[1])
+    fpflow.plot.loss_curves(histories("fp"), part="fp", ax=axes[1])
     if not axes[1].lines:
         axes[1].axis("off")
     figure.suptitle(f"{dataset}: loss during training")

@@ -189,7 +189,9 @@ def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume
             "seconds_training": time.perf_counter() - start,
             "settings": settings,
         }
-        history = {f"history_{k}": v for k, v in vars(result.history).items()}
+        done = result.history
+        history = {"history_step": done.step, "history_seconds": done.seconds}
+        history |= {f"history_{name}": column for name, column in done.terms.items()}
         save(run, "network", training, layers_of(result.model) | history)
     say(f"  trained in {training['seconds_training']:.0f} s")
     if resume and saved(run, "numbers", settings) is not None:
@@ -208,7 +210,7 @@ def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume
 
 def train(model, law, preset, fp_weight, key):
     stage = preset.regularised if fp_weight else preset.plain
-    return fpflow.train(model, PROCESS, law, fp_weight=fp_weight, key=key, **stage.arguments())
+    return fpflow.train(model, PROCESS, law, key=key, **stage.arguments(fp_weight))
 
 
 def run_curl(run, potential_run, preset, settings, seed, say) -> None:

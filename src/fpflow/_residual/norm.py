@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from .._model import check_dims, check_key
+from .._model import check_dims, check_key, model_dim
+from .._noising import noised_at
 from .._process import AbstractProcess, graded_times
 from .._types import ArrayLike, DataLaw, PotentialModel, PRNGKey
-from ..datasets import as_data
+from ..datasets import as_data, unconditional
 from .pointwise import log_fp_residual
 
 
@@ -62,8 +63,7 @@ def _moments(model, process, data, box, dim, t, points_per_time, key):
             x = jr.uniform(key_place, (points_per_time, dim), t.dtype, low, high)
         else:
             x0 = data.sample(key_place, points_per_time).astype(t.dtype)
-            mean, std = jax.vmap(process.transition, (None, 0))(t, x0)
-            x = mean + std[:, None] * jr.normal(key_noise, x0.shape, t.dtype)
+            x = noised_at(process, t, x0, key_noise)
         r = jax.vmap(lambda x: log_fp_residual(model, process, t, x))(x)
         return jnp.mean(r**2), r.var(ddof=1)
 
@@ -78,11 +78,11 @@ def _prepared(model, data, dim, key) -> tuple[DataLaw | None, int]:
             f"`model` must have `potential(t, x)`, got {type(model).__name__}: the residual is that "
             "of a potential; for a score there is `score_fp_residual`."
         )
-    law = None if data is None else as_data(data)
+    law = None if data is None else unconditional(as_data(data))
     if law is not None:
         dim = eqx.filter_eval_shape(law.sample, jr.key(0), 1).shape[1]
         check_dims("data", dim, model)
-    return law, dim or getattr(model, "dim", None) or 2
+    return law, model_dim(model, dim)
 
 
 def _mean(terms: ArrayLike, axis: int = 0) -> tuple[Any, Any]:
@@ -115,7 +115,7 @@ def residual_norm(
     - `process`: gives $f$ and $g$, and with `data` the transition.
     - `data`: where given, $x \sim p_t$: its noised draws.
     - `low`, `high`, `dim`: otherwise $x$ is uniform on $[\text{low}, \text{high}]^d$; `dim` is that of
-      the model, or two where it does not say.
+      the model where it is not given.
     - `t_min`: the first time, $t_0$ by default.
     - `num_times`, `points_per_time`: how many times, and points at each, at least two.
     - `key`: a `jax.random.key`.

@@ -27,8 +27,8 @@ _HEADER = {
     "loss": float | int | str,
 }
 
-# Steps done, loss parts and seconds at the end of each interval.
-Intervals = list[tuple[int, float, float, float]]
+# Steps done, the loss, its terms, and seconds at the end of each interval.
+Intervals = list[tuple[Any, ...]]
 
 
 @dataclasses.dataclass
@@ -39,11 +39,13 @@ class Run:
 
     - `path`: the folder.
     - `settings`: what the run was started with, plain.
+    - `columns`: the names of the numbers of an interval.
     - `keep`: how many of the newest checkpoints stay, besides the best.
     """
 
     path: pathlib.Path
     settings: dict[str, Any]
+    columns: tuple[str, ...]
     keep: int
     losses: dict[int, float] = dataclasses.field(default_factory=dict)
 
@@ -63,7 +65,7 @@ class Run:
             "fingerprint": fingerprint(self.settings), "tree": tree_fingerprint(state),
             "versions": versions(), "settings": self.settings, "intervals": len(intervals),
         }  # fmt: skip
-        rows = np.array(intervals, float).reshape(-1, 4)
+        rows = np.array(intervals, float).reshape(-1, len(self.columns))
         path = self.file_of(step)
         header = describe(header)
         write_arrays(path, header, [np.asarray(leaf) for leaf in jax.tree.leaves(state)] + [rows])
@@ -98,10 +100,10 @@ class Run:
             if header["fingerprint"] != fingerprint(self.settings):
                 refuse("it belongs to a run with other settings")
             shapes = [(tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves]
-            return [*shapes, ((header["intervals"], 4), "float64")]
+            return [*shapes, ((header["intervals"], len(self.columns)), "float64")]
 
         header, arrays = read_arrays(path, shapes_of)
-        intervals = [(int(k), float(a), float(b), float(c)) for k, a, b, c in arrays[-1]]
+        intervals = [(int(row[0]), *map(float, row[1:])) for row in arrays[-1]]
         state = jax.tree.unflatten(structure, [jnp.asarray(a) for a in arrays[:-1]])
         loss = header["loss"]
         return state, intervals, math.nan if isinstance(loss, str) else loss
@@ -133,25 +135,25 @@ class Run:
 
     def write_metrics(self, intervals: Intervals) -> None:
         """`metrics.jsonl` afresh, a line an interval."""
-        write_whole(self.path / "metrics.jsonl", "".join(map(_line, intervals)).encode())
+        write_whole(self.path / "metrics.jsonl", "".join(map(self._line, intervals)).encode())
 
-    def add_metrics(self, interval: tuple[int, float, float, float]) -> None:
+    def add_metrics(self, interval: tuple[Any, ...]) -> None:
         """One more line."""
         with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(_line(interval))
+            file.write(self._line(interval))
+
+    def _line(self, interval: tuple[Any, ...]) -> str:
+        values = (v if math.isfinite(v) else None for v in interval)
+        return json.dumps(dict(zip(self.columns, values, strict=True))) + "\n"
 
 
 def _or_infinite(loss: float) -> float:
     return loss if math.isfinite(loss) else math.inf
 
 
-def _line(interval: tuple[int, float, float, float]) -> str:
-    names = ("step", "dsm", "residual", "seconds")
-    values = (v if math.isfinite(v) else None for v in interval)
-    return json.dumps(dict(zip(names, values, strict=True))) + "\n"
-
-
-def open_run(path: str | os.PathLike, settings: Any, *, resume: bool, keep: int) -> Run:
+def open_run(
+    path: str | os.PathLike, settings: Any, *, columns: tuple[str, ...], resume: bool, keep: int
+) -> Run:
     """The folder of a run: a new one, or with `resume` that of a run with the same settings.
 
     **Arguments:**
@@ -184,7 +186,7 @@ def open_run(path: str | os.PathLike, settings: Any, *, resume: bool, keep: int)
         stray.unlink(missing_ok=True)
     write_json(folder / "environment.json", environment())
     write_json(config, {**saved, "training": described})
-    return Run(folder, described, keep)
+    return Run(folder, described, columns, keep)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:

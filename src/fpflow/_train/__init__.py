@@ -1,9 +1,10 @@
+from .optimiser import AbstractOptimiser as AbstractOptimiser
 from .optimiser import Adam as Adam
-from .optimiser import Optimiser as Optimiser
 from .optimiser import Soap as Soap
+from .schedule import AbstractSchedule as AbstractSchedule
 from .schedule import Cosine as Cosine
-from .schedule import Schedule as Schedule
 from .schedule import Staged as Staged
+from .step import Settings as Settings
 from .step import TrainState as TrainState
 from .step import init_state as init_state
 from .step import train_step as train_step

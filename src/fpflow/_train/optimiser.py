@@ -1,6 +1,11 @@
-"""Optimisers: objects with `init(params)` and `update(gradient, state)`, as in optax."""
+"""Our own optimisers: transformations of optax, with a learning rate that knows the length of
+training."""
 
-from typing import Any, Protocol, runtime_checkable
+import abc
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -8,21 +13,105 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+from .._types import Scalar
+from .schedule import AbstractSchedule, Cosine
 
-@runtime_checkable
-class Optimiser(Protocol):
-    """What `train` asks of an optimiser: `Adam()`, `Soap()`, or any transformation of optax that
-    scales by one, such as `optax.scale_by_lion()`; the learning rate is the schedule's."""
-
-    init: Any
-    update: Any
+# A number, a schedule that knows the number of steps, or one of optax: a function of the step.
+LearningRate = float | Scalar | AbstractSchedule | Callable[[Any], Any]
 
 
-class Adam(eqx.Module):
-    r"""Steps along $m / (\sqrt v + \epsilon)$, element by element.
+class OptimiserState(eqx.Module):
+    """Steps done, and what the optimiser remembers."""
+
+    count: Int[Array, ""]
+    moments: Any
+
+
+class AbstractOptimiser(eqx.Module):
+    """A direction and a learning rate, used as any `optax.GradientTransformation`: `update` returns
+    what is added to the parameters."""
+
+    learning_rate: eqx.AbstractVar[LearningRate]
+
+    @abc.abstractmethod
+    def moments(self, params: Any) -> Any:
+        """What is remembered before the first step."""
+
+    @abc.abstractmethod
+    def direction(self, gradient: Any, state: Any) -> tuple[Any, Any]:
+        """The direction of steepest ascent as the optimiser sees it, and its new memory."""
+
+    def init(self, params: Any) -> OptimiserState:
+        """The state before the first step."""
+        return OptimiserState(jnp.array(0), self.moments(params))
+
+    def update(
+        self, updates: Any, state: OptimiserState, params: Any = None, *, num_steps: Any = None,
+        **extra: Any,
+    ) -> tuple[Any, OptimiserState]:  # fmt: skip
+        """The step to add, and the new state; `num_steps` is what a schedule of ours needs to know."""
+        del params, extra
+        rate, moments = self.learning_rate, state.moments
+        if isinstance(rate, AbstractSchedule):
+            if num_steps is None:
+                raise ValueError(
+                    f"the learning rate {type(rate).__name__} needs `update(..., num_steps=)`, which "
+                    "`fpflow.train`"
+                    " gives; elsewhere, and inside `optax.chain`, use a number or a schedule of optax."
+                )
+            renew = rate.renews(state.count, num_steps)
+            fresh = self.moments(updates)
+            moments = jax.tree.map(lambda new, old: jnp.where(renew, new, old), fresh, moments)
+            now = rate.rate(state.count, num_steps)
+        else:
+            now = jnp.asarray(rate(state.count) if callable(rate) else rate)
+        direction, moments = self.direction(updates, moments)
+        step = jax.tree.map(lambda d: -now.astype(d.dtype) * d, direction)
+        return step, OptimiserState(state.count + 1, moments)
+
+
+def check_rate(rate: Any) -> None:
+    """Refuses a learning rate that is none."""
+    if not callable(rate) and not isinstance(rate, AbstractSchedule):
+        number = isinstance(rate, int | float) and math.isfinite(rate) and rate > 0
+        if not (number or isinstance(rate, jax.Array)):
+            raise ValueError(
+                "`learning_rate` must be a positive number, a schedule such as `Cosine()`, or a "
+                "function of "
+                f"the step, got {rate!r}."
+            )
+
+
+def check_optimiser(optimiser: Any) -> Any:
+    """Any transformation of optax, taken whole.
+
+    **Raises:** `ValueError` for what is none.
+    """
+    if isinstance(optimiser, type) or not (
+        callable(getattr(optimiser, "init", None)) and callable(getattr(optimiser, "update", None))
+    ):
+        raise ValueError(
+            "`optimiser` must be an `optax.GradientTransformation` such as `optax.adam(1e-3)` or "
+            f"`fpflow.Soap()`, got {optimiser!r}."
+        )
+    if isinstance(optimiser, AbstractOptimiser):
+        return optimiser
+    return _with_extras(optimiser)
+
+
+@functools.lru_cache(maxsize=16)
+def _with_extras(optimiser: optax.GradientTransformation) -> Any:
+    # Once for each: another wrapper would compile the step anew.
+    return optax.with_extra_args_support(optimiser)
+
+
+class Adam(AbstractOptimiser):
+    r"""Steps along $m / (\sqrt v + \epsilon)$, element by element: `optax.adam` with a learning
+    rate that may renew it.
 
     **Arguments:**
 
+    - `learning_rate`: a number, `Cosine()`, `Staged()`, or a schedule of optax.
     - `b1`, `b2`: memories of the means $m$ of the gradient and $v$ of its square.
     - `eps`: $\epsilon$.
 
@@ -30,20 +119,24 @@ class Adam(eqx.Module):
         Kingma and Ba, *Adam*, ICLR 2015, arXiv 1412.6980.
     """
 
+    learning_rate: LearningRate = Cosine(peak=3e-3)
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
 
+    def __check_init__(self):
+        check_rate(self.learning_rate)
+
     def _transformation(self) -> optax.GradientTransformation:
         return optax.scale_by_adam(self.b1, self.b2, self.eps)
 
-    def init(self, params: Any) -> Any:
-        """Moments of zero."""
+    def moments(self, params: Any) -> Any:
+        """Means of zero."""
         return self._transformation().init(params)
 
-    def update(self, gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        """The step to subtract, and the new state."""
-        return self._transformation().update(gradient, state, params)
+    def direction(self, gradient: Any, state: Any) -> tuple[Any, Any]:
+        """That of `optax.scale_by_adam`."""
+        return self._transformation().update(gradient, state)
 
 
 class SoapState(eqx.Module):
@@ -56,7 +149,7 @@ class SoapState(eqx.Module):
     axes: Any
 
 
-class Soap(eqx.Module):
+class Soap(AbstractOptimiser):
     r"""Adam in the slowly turning eigenbasis of Shampoo's preconditioner.
 
     For a matrix with gradient $G$, $L = \overline{G G^\top}$ and $R = \overline{G^\top G}$ have
@@ -65,6 +158,7 @@ class Soap(eqx.Module):
 
     **Arguments:**
 
+    - `learning_rate`: a number, `Cosine()`, `Staged()`, or a schedule of optax.
     - `b1`, `b2`: memories of the means of the gradient and of its square.
     - `memory`: that of $L$ and $R$.
     - `every`: steps between two renewals of the eigenvectors.
@@ -75,6 +169,7 @@ class Soap(eqx.Module):
         Vyas et al., *SOAP: improving and stabilizing Shampoo using Adam*, ICLR 2025, arXiv 2409.11321.
     """
 
+    learning_rate: LearningRate = Cosine(peak=1e-2)
     b1: float = 0.95
     b2: float = 0.99
     memory: float = 0.99
@@ -82,14 +177,17 @@ class Soap(eqx.Module):
     largest: int = 512
     eps: float = 1e-8
 
+    def __check_init__(self):
+        check_rate(self.learning_rate)
+
     def _sides(self, p: Array) -> tuple[bool, bool]:
         """Which sides of a parameter get eigenvectors."""
         if p.ndim != 2:
             return False, False
         return tuple(1 < side <= self.largest for side in p.shape)  # pyright: ignore
 
-    def init(self, params: Any) -> SoapState:
-        """Moments of zero and the axes as they are."""
+    def moments(self, params: Any) -> SoapState:
+        """Means of zero and the axes as they are."""
 
         def square_matrices(make):
             return [
@@ -104,9 +202,8 @@ class Soap(eqx.Module):
         covariances = square_matrices(lambda n, dtype: jnp.zeros((n, n), dtype))
         return SoapState(jnp.array(0), zeros, zeros, covariances, square_matrices(jnp.eye))
 
-    def update(self, gradient: Any, state: SoapState, params: Any = None) -> tuple[Any, SoapState]:
-        """The step to subtract, and the new state."""
-        del params
+    def direction(self, gradient: Any, state: SoapState) -> tuple[Any, SoapState]:
+        """Adam's direction in the turned axes, turned back."""
         count = state.count + 1
 
         def mixed(memory):

@@ -1,14 +1,28 @@
 """Learning rates along a training."""
 
+import abc
 import math
-from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-class Cosine(eqx.Module):
+class AbstractSchedule(eqx.Module):
+    """A learning rate that knows how many steps there will be."""
+
+    @abc.abstractmethod
+    def rate(self, step: Int[Array, ""], num_steps: Int[Array, ""]) -> Float[Array, ""]:
+        """The learning rate at a step of `num_steps`, shape `()`."""
+
+    def renews(self, step: Int[Array, ""], num_steps: Int[Array, ""]) -> Bool[Array, ""]:
+        """Whether the optimiser forgets its moments before this step; never, unless a schedule says
+        so."""
+        del num_steps
+        return step < 0
+
+
+class Cosine(AbstractSchedule):
     r"""A learning rate that rises linearly for `warmup` steps and falls as a cosine.
 
     **Arguments:**
@@ -22,6 +36,16 @@ class Cosine(eqx.Module):
     warmup: int = 200
     final: float = 1e-3
 
+    def __check_init__(self):
+        if not (self.peak > 0 and math.isfinite(self.peak)):
+            raise ValueError(f"`peak` must be positive and finite, got {self.peak}.")
+        if not self.warmup >= 0:
+            raise ValueError(f"`warmup` must not be negative, got {self.warmup}.")
+        if not 0 <= self.final <= 1:
+            raise ValueError(
+                f"`final`, a fraction of `peak`, must lie in [0, 1], got {self.final}."
+            )
+
     def rate(self, step: Int[Array, ""], num_steps: Int[Array, ""]) -> Float[Array, ""]:
         """The learning rate at a step of `num_steps`."""
         rise = (step + 1) / (self.warmup + 1)
@@ -29,13 +53,8 @@ class Cosine(eqx.Module):
         fall = self.final + (1 - self.final) * (1 + jnp.cos(jnp.pi * phase)) / 2
         return self.peak * jnp.minimum(rise, fall)
 
-    def renews(self, step: Int[Array, ""], num_steps: Int[Array, ""]) -> Bool[Array, ""]:
-        """Whether the optimiser forgets its moments before this step: never."""
-        del num_steps
-        return step < 0
 
-
-class Staged(eqx.Module):
+class Staged(AbstractSchedule):
     r"""Constant learning rates, one after another, with the optimiser renewed at each.
 
     **Arguments:**
@@ -50,6 +69,10 @@ class Staged(eqx.Module):
     def __check_init__(self):
         if len(self.rates) != len(self.shares) or not math.isclose(sum(self.shares), 1):
             raise ValueError(f"`shares` must sum to one, one a rate, got {self.shares}.")
+        if not all(rate > 0 and math.isfinite(rate) for rate in self.rates):
+            raise ValueError(f"`rates` must be positive and finite, got {self.rates}.")
+        if not all(share >= 0 for share in self.shares):
+            raise ValueError(f"`shares` must not be negative, got {self.shares}.")
 
     def _starts(self, num_steps: Int[Array, ""]) -> Int[Array, " stages"]:
         begun = jnp.asarray([sum(self.shares[:k]) for k in range(len(self.shares))])
@@ -63,12 +86,3 @@ class Staged(eqx.Module):
     def renews(self, step: Int[Array, ""], num_steps: Int[Array, ""]) -> Bool[Array, ""]:
         """Whether the optimiser forgets its moments before this step."""
         return jnp.any(step == self._starts(num_steps)[1:])
-
-
-@runtime_checkable
-class Schedule(Protocol):
-    """What `train` asks of a learning rate: `Cosine()`, `Staged()` or an object of one's own."""
-
-    def rate(self, step: Any, num_steps: Any) -> Any: ...
-
-    def renews(self, step: Any, num_steps: Any) -> Any: ...

@@ -1,23 +1,31 @@
 """One step of training, and many of them in one compiled call."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int
+import optax
+from jaxtyping import Array, Bool, Int
 
 from .._devices import shared_out
-from .._loss import noised_batch
-from .._types import PRNGKey
-from .optimiser import Optimiser
+from .._process import AbstractProcess
+from .._terms import Objective
+from .._types import DataLaw, PRNGKey, Scalar
 
 
 class TrainState(eqx.Module):
-    """Everything that a step changes."""
+    """Everything that a step changes.
+
+    **Attributes:**
+
+    - `params`, `average`: the model's arrays, and their running average.
+    - `moments`: the state of the optimiser.
+    - `step`: steps done.
+    - `healthy`: whether all losses and parameters were finite.
+    """
 
     params: Any
     average: Any
@@ -26,7 +34,17 @@ class TrainState(eqx.Module):
     healthy: Bool[Array, ""]
 
 
-def init_state(model: Any, optimiser: Optimiser) -> TrainState:
+class Settings(eqx.Module):
+    """What a step is told besides its state; numbers are arrays, so that others compile nothing new."""
+
+    objective: Objective
+    optimiser: Any
+    num_steps: Int[Array, ""]
+    ema_decay: Scalar
+    batch_size: int = eqx.field(static=True)
+
+
+def init_state(model: Any, optimiser: Any) -> TrainState:
     """The state before the first step."""
     params = eqx.filter(model, eqx.is_inexact_array)
     return TrainState(params, params, optimiser.init(params), jnp.array(0), jnp.array(True))
@@ -34,21 +52,36 @@ def init_state(model: Any, optimiser: Optimiser) -> TrainState:
 
 def train_step(
     state: TrainState,
-    loss_parts: Callable[[Any, PRNGKey], tuple[Array, tuple[Array, Array]]],
-    optimiser: Optimiser,
-    rate: Float[Array, ""],
-    renew: Bool[Array, ""],
-    ema_decay: Float[Array, ""],
+    static: Any,
+    process: AbstractProcess,
+    data: DataLaw,
+    settings: Settings,
+    *,
     key: PRNGKey,
-) -> tuple[TrainState, tuple[Float[Array, ""], Float[Array, ""]]]:
-    """One step; one that is not finite changes nothing but `healthy`."""
-    (loss, parts), gradient = jax.value_and_grad(loss_parts, has_aux=True)(state.params, key)
-    fresh = optimiser.init(state.params)
-    moments = jax.tree.map(lambda new, old: jnp.where(renew, new, old), fresh, state.moments)
-    update, moments = optimiser.update(gradient, moments)
-    params = jax.tree.map(lambda p, u: p - rate.astype(p.dtype) * u, state.params, update)
+) -> tuple[TrainState, tuple[Scalar, dict[str, Scalar]]]:
+    """One step on a fresh batch; one that is not finite changes nothing but `healthy`.
+
+    **Arguments:**
+
+    - `static`: what of the model is not trained, `eqx.filter(model, eqx.is_inexact_array,
+      inverse=True)`.
+
+    **Returns:** the state after it, and the loss with its terms by name.
+    """
+    key_batch, key_terms = jr.split(key)
+
+    def loss_of(params):
+        model, objective = eqx.combine(params, static), settings.objective
+        noised = objective.noising(process, data, settings.batch_size, key=key_batch)
+        return objective(model, process, shared_out(noised), step=state.step, key=key_terms)
+
+    (loss, parts), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    update, moments = settings.optimiser.update(
+        gradient, state.moments, state.params, num_steps=settings.num_steps
+    )
+    params = optax.apply_updates(state.params, update)
     # A short memory at first, so that the initial weights are forgotten.
-    decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+    decay = jnp.minimum(settings.ema_decay, (1 + state.step) / (10 + state.step))
     average = jax.tree.map(
         lambda a, p: a + (1 - decay).astype(p.dtype) * (p - a), state.average, params
     )
@@ -56,38 +89,24 @@ def train_step(
     healthy = jnp.isfinite(loss) & jnp.isfinite(total)
     new = TrainState(params, average, moments, state.step + 1, healthy)
     old = dataclasses.replace(state, healthy=healthy)
-    return jax.tree.map(lambda n, o: jnp.where(healthy, n, o), new, old), parts
+    return jax.tree.map(lambda n, o: jnp.where(healthy, n, o), new, old), (loss, parts)
 
 
 @eqx.filter_jit
-def run_chunk(state, model, process, data, loss, penalty, fp_weight, settings, key, length):
+def run_chunk(state, model, process, data, settings, key, length):
     """Up to `length` steps in one call; those beyond the last, or after a failure, do nothing."""
-    schedule, optimiser, batch_size, num_steps, ema_decay = settings
     static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
 
-    def loss_parts(params, key):
-        net = eqx.combine(params, static)
-        key_batch, key_penalty = jr.split(key)
-        batch = shared_out(
-            noised_batch(loss.times, process, data, batch_size, key_batch, loss.pairs)
-        )
-        dsm = loss(net, process, batch)
-        if penalty is None:
-            return dsm, (dsm, jnp.full_like(dsm, jnp.nan))
-        residual = penalty(net, process, batch, key_penalty)
-        return dsm + fp_weight.astype(dsm.dtype) * residual, (dsm, residual)
+    def active(state):
+        step_key = jr.fold_in(key, state.step)
+        return train_step(state, static, process, data, settings, key=step_key)
+
+    losses = jax.eval_shape(active, state)[1]
+
+    def idle(state):
+        return state, jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), losses)
 
     def step(state, _):
-        def active(state):
-            rate = schedule.rate(state.step, num_steps)
-            renew = schedule.renews(state.step, num_steps)
-            step_key = jr.fold_in(key, state.step)
-            return train_step(state, loss_parts, optimiser, rate, renew, ema_decay, step_key)
-
-        def idle(state):
-            nan = jnp.full_like(jax.tree.leaves(state.params)[0], jnp.nan, shape=())
-            return state, (nan, nan)
-
-        return jax.lax.cond(state.healthy & (state.step < num_steps), active, idle, state)
+        return jax.lax.cond(state.healthy & (state.step < settings.num_steps), active, idle, state)
 
     return jax.lax.scan(step, state, None, length=length)

@@ -18,42 +18,43 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from .._devices import automatic, check_mesh
-from .._loss import DenoisingScoreMatching, MarginalPenalty, Penalty
-from .._model import (
-    PotentialMLP,
-    ScoreMLP,
-    check_counts,
-    check_dims,
-    check_has_score,
-    check_key,
-    check_score,
-    save,
-)
+from .._model import check_counts, check_dims, check_has_score, check_key, check_score, given, save
 from .._process import AbstractProcess
-from .._run import Intervals, TrainingInterrupted, caught_signals, open_run
-from .._types import ArrayLike, DataLaw, PotentialModel, PRNGKey, ScoreModel
-from ..datasets import as_data
-from .optimiser import Optimiser, Soap
-from .schedule import Cosine, Schedule
-from .step import init_state, run_chunk
+from .._run import Intervals, Run, TrainingInterrupted, caught_signals, open_run
+from .._terms import Objective, default_objective
+from .._types import ArrayLike, DataLaw, PRNGKey, ScoreModel
+from ..datasets import as_data, draw
+from .optimiser import AbstractOptimiser, Soap, check_optimiser
+from .schedule import AbstractSchedule
+from .step import Settings, init_state, run_chunk
 
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    r"""Means of the loss parts over successive intervals of steps.
+    r"""Means of the loss and its terms over successive intervals of steps.
 
     **Attributes:**
 
     - `step`: the steps done at the end of each interval.
-    - `dsm`: the denoising score matching loss.
-    - `residual`: the Fokker--Planck penalty before its weight; NaN where it was not computed.
+    - `loss`: the whole loss, weights included.
+    - `terms`: each term before its weight, by its name in the objective; `history["dsm"]` is one.
     - `seconds`: wall time since the start, compilation included.
     """
 
     step: np.ndarray
-    dsm: np.ndarray
-    residual: np.ndarray
+    loss: np.ndarray
+    terms: dict[str, np.ndarray]
     seconds: np.ndarray
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.terms[name]
+
+    @classmethod
+    def from_rows(cls, rows: Intervals, names: tuple[str, ...]) -> "History":
+        """From rows of step, loss, one number a term, and seconds."""
+        columns = np.array(rows, float).reshape(-1, len(names) + 3).T
+        terms = dict(zip(names, columns[2:-1], strict=True))
+        return cls(columns[0].astype(int), columns[1], terms, columns[-1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +96,11 @@ def train(
     process: AbstractProcess,
     data: DataLaw | ArrayLike,
     *,
+    objective: Objective | None = None,
     fp_weight: float = 0.0,
-    loss: DenoisingScoreMatching | None = None,
-    penalty: Penalty | None = None,
     num_steps: int = 10_000,
     batch_size: int = 2048,
-    schedule: Schedule | None = None,
-    optimiser: Optimiser | None = None,
+    optimiser: Any = None,
     ema_decay: float = 0.999,
     chunk: int = 250,
     mesh: Mesh | None = None,
@@ -113,22 +112,22 @@ def train(
     progress: bool | None = None,
     key: PRNGKey,
 ) -> TrainResult:
-    r"""Trains a model on $L = L_\mathrm{DSM} + w_R\,\tilde R$.
+    r"""Trains a model on $L = L_\mathrm{DSM} + w_R\,\tilde R$, or on terms of one's own.
 
     **Arguments:**
 
-    - `model`: an `equinox.Module` with `score(t, x)`; with `potential(t, x)` too if
-      `fp_weight` is positive.
+    - `model`: an `equinox.Module` with `score(t, x)`, or `score(t, x, condition)` where `data` has
+      conditions; with `potential` too it is regularised by the residual of the potential.
     - `process`: the noising process.
     - `data`: an array `(n, dim)`, or an object with `sample(key, n)`.
-    - `fp_weight`: $w_R \ge 0$, the weight of the squared Fokker--Planck residual.
-    - `loss`: where in time the score is matched, and how it is weighted.
-    - `penalty`: where the residual is taken: `MarginalPenalty()` under $p_t$ (default) or
-      `UniformPenalty()` over $\Omega \times [t_0, t_1]$.
+    - `objective`: an `Objective`, the terms of the loss and how the batch is noised.
+    - `fp_weight`: $w_R \ge 0$, the weight of the Fokker--Planck term of the default objective:
+      `FokkerPlanck` for a potential, `ScoreFokkerPlanck` for a score. Zero trains by score matching
+      alone.
     - `num_steps`: optimiser steps.
     - `batch_size`: fresh data points in each step.
-    - `schedule`: the learning rate, `Cosine(peak=1e-2)` (default) or `Staged()`.
-    - `optimiser`: `Soap()` (default), `Adam()`, or an optax transformation that scales by one.
+    - `optimiser`: `Soap()` (default) or any `optax.GradientTransformation`, taken whole: its sign, its
+      learning rate, its need of the parameters.
     - `ema_decay`: memory of the parameter average, in $[0, 1)$; zero returns the last step.
     - `chunk`: steps in one compiled call, and in one entry of the history. It changes no result.
     - `mesh`: a `jax.sharding.Mesh` of devices that share each batch, where they divide it; it
@@ -139,8 +138,8 @@ def train(
       where there is none.
     - `checkpoint_every`: steps between checkpoints, rounded up to whole chunks.
     - `keep_checkpoints`: how many of the newest stay, besides that of the lowest loss.
-    - `log_fn`: called after each chunk with the steps done and a dictionary of `loss`, `dsm`,
-      `residual` (if there is one), `rate` (steps per second) and `seconds`.
+    - `log_fn`: called after each chunk with the steps done and a dictionary of `loss`, each
+      term by its name, `rate` (steps per second) and `seconds`.
     - `progress`: a progress bar; by default only on a terminal.
     - `key`: a `jax.random.key`.
 
@@ -156,129 +155,185 @@ def train(
     result = fpflow.train(model, process, data, fp_weight=0.1, num_steps=50, key=jax.random.key(1))
     ```
     """
+    counts = check_counts(
+        num_steps=num_steps, batch_size=batch_size, chunk=chunk, checkpoint_every=checkpoint_every,
+        keep_checkpoints=keep_checkpoints,
+    )  # fmt: skip
+    num_steps, batch_size, chunk, checkpoint_every, keep_checkpoints = counts
     data = as_data(data)
     check_mesh(mesh)
-    _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_decay, chunk, key)
-    check_counts(checkpoint_every=checkpoint_every, keep_checkpoints=keep_checkpoints)
+    check_key(key)
+    if not 0 <= ema_decay < 1:
+        raise ValueError(f"`ema_decay` must lie in [0, 1), got {ema_decay}.")
+    objective = _objective(model, objective, fp_weight)
+    optimiser = check_optimiser(Soap() if optimiser is None else optimiser)
+    _check_model(model, process, data, objective)
     if resume and run_dir is None:
         raise ValueError("`resume=True` needs the `run_dir` to go on from.")
-    batch_size, chunk = int(batch_size), int(chunk)
-    loss = DenoisingScoreMatching() if loss is None else loss
-    schedule = Cosine(peak=1e-2) if schedule is None else schedule
-    penalty = MarginalPenalty() if penalty is None else penalty
-    optimiser = Soap() if optimiser is None else optimiser
     run = None
     if run_dir is not None:
+        described = {
+            "model": model, "process": process, "data": data, "objective": objective,
+            "num_steps": num_steps, "batch_size": batch_size, "optimiser": optimiser,
+            "ema_decay": float(ema_decay), "key": key,
+        }  # fmt: skip
         run = open_run(
-            run_dir,
-            {
-                "model": model, "process": process, "data": data, "fp_weight": float(fp_weight),
-                "loss": loss, "penalty": penalty, "num_steps": int(num_steps),
-                "batch_size": batch_size, "schedule": schedule, "optimiser": optimiser,
-                "ema_decay": float(ema_decay), "key": key,
-            },
+            run_dir, described, columns=("step", "loss", *objective.terms, "seconds"),
             resume=resume, keep=keep_checkpoints,
         )  # fmt: skip
-    # As arrays: another rate compiles nothing new.
-    settings = (
-        jax.tree.map(lambda v: jnp.asarray(v) if isinstance(v, float) else v, schedule),
-        optimiser,
-        batch_size,
-        jnp.asarray(num_steps),
-        jnp.asarray(ema_decay, float),
-    )
-    state = init_state(model, optimiser)
-    intervals: Intervals = []
-    if run is not None:
-        state, intervals = run.newest(state) or (state, intervals)
-        run.write_metrics(intervals)
-    before = intervals[-1][3] if intervals else 0.0
-    start, done = time.perf_counter() - before, int(state.step)
-    saved = done
-
-    def result() -> TrainResult:
-        columns = np.array(intervals, float).reshape(-1, 4).T
-        history = History(columns[0].astype(int), *columns[1:])
-        return TrainResult(
-            eqx.combine(state.average, model), eqx.combine(state.params, model), history
-        )
-
+    settings = Settings(
+        _arrays_for_weights(objective), _arrays_for_rates(optimiser), jnp.asarray(num_steps),
+        jnp.asarray(ema_decay, float), batch_size,
+    )  # fmt: skip
+    loop = _Loop(model, process, run, tuple(objective.terms), num_steps, log_fn)
     # tqdm reads `disable=None` as: only on a terminal.
     disable = None if progress is None else not progress
     devices = contextlib.nullcontext() if mesh is None else jax.set_mesh(automatic(mesh))
     signals = contextlib.nullcontext(lambda: None) if run is None else caught_signals()
-    bar = tqdm(total=num_steps, initial=done, unit="step", desc="train", disable=disable)
-    with devices, signals as came, bar:
-        while done < num_steps:
-            state, (dsm, residual) = run_chunk(
-                state, model, process, data, loss, penalty if fp_weight > 0 else None,
-                jnp.asarray(fp_weight, float), settings, key, chunk,
-            )  # fmt: skip
-            before, done = done, int(state.step)
-            if done > before:
-                dsm, residual = (
-                    float(np.asarray(p)[: done - before].mean()) for p in (dsm, residual)
+    with devices, signals as came:
+        state = loop.begin(init_state(model, optimiser))
+        done = saved = int(state.step)
+        with tqdm(total=num_steps, initial=done, unit="step", desc="train", disable=disable) as bar:
+            while done < num_steps:
+                state, losses = run_chunk(state, model, process, data, settings, key, chunk)
+                done = loop.note(state, losses, bar)
+                signal = came()
+                if signal or done == num_steps or done >= saved + checkpoint_every:
+                    path = loop.save(state, since=saved)
+                    saved = done
+                    if signal and done < num_steps:
+                        raise TrainingInterrupted(done, path, signal)
+    return loop.finish(state)
+
+
+@dataclasses.dataclass
+class _Loop:
+    """What the driver keeps besides the state: the history, and where it is told."""
+
+    model: Any
+    process: AbstractProcess
+    run: Run | None
+    names: tuple[str, ...]
+    num_steps: int
+    log_fn: Callable[[int, dict[str, float]], None] | None
+    intervals: Intervals = dataclasses.field(default_factory=list)
+    start: float = 0.0
+
+    def begin(self, state):
+        """The state to go on from."""
+        if self.run is not None:
+            state, self.intervals = self.run.newest(state) or (state, self.intervals)
+            self.run.write_metrics(self.intervals)
+        before = self.intervals[-1][-1] if self.intervals else 0.0
+        self.start = time.perf_counter() - before
+        return state
+
+    def note(self, state, losses, bar) -> int:
+        """The steps done, after a chunk is told to the bar, the folder and the user's hook."""
+        before, done = self.intervals[-1][0] if self.intervals else 0, int(state.step)
+        if done > before:
+            loss, parts = jax.tree.map(
+                lambda column: float(np.asarray(column)[: done - before].mean()), losses
+            )
+            self._tell((done, loss, *parts.values(), time.perf_counter() - self.start), bar)
+        bar.update(done - before)
+        if not state.healthy:
+            raise TrainingDiverged(done, self.result(state))
+        return done
+
+    def _tell(self, row, bar) -> None:
+        previous = self.intervals[-1] if self.intervals else (0, *row[1:-1], 0.0)
+        self.intervals.append(row)
+        terms = dict(zip(self.names, row[2:-1], strict=True))
+        bar.set_postfix({name: f"{value:.4g}" for name, value in terms.items()})
+        if self.run is not None:
+            self.run.add_metrics(row)
+        if self.log_fn is not None:
+            rate = (row[0] - previous[0]) / max(row[-1] - previous[-1], 1e-9)
+            told = {"loss": row[1], **terms, "rate": rate, "seconds": row[-1]}
+            self.log_fn(row[0], told)
+
+    def save(self, state, since: int):
+        """A checkpoint, where there is a folder; its loss is the mean over the intervals since the
+        last."""
+        if self.run is None:
+            return None
+        recent = [row[1] for row in self.intervals if row[0] > since]
+        return self.run.save(int(state.step), state, self.intervals, float(np.mean(recent)))
+
+    def result(self, state) -> TrainResult:
+        """The models and the history so far."""
+        return TrainResult(
+            eqx.combine(state.average, self.model),
+            eqx.combine(state.params, self.model),
+            History.from_rows(self.intervals, self.names),
+        )
+
+    def finish(self, state) -> TrainResult:
+        """The result, with the model in the folder."""
+        result = self.result(state)
+        if self.run is not None:
+            try:
+                save(self.run.path / "model.fpflow", result.model, self.process)
+            except ValueError as error:
+                warnings.warn(
+                    f"the model is in the result and not in a file: {error}", stacklevel=3
                 )
-                intervals.append((done, dsm, residual, time.perf_counter() - start))
-                _tell(bar, log_fn, run, intervals, fp_weight)
-            bar.update(done - before)
-            if not state.healthy:
-                raise TrainingDiverged(done, result())
-            signal = came()
-            if run is not None and (
-                signal or done == num_steps or done >= saved + checkpoint_every
-            ):
-                recent = [_total(row, fp_weight) for row in intervals if row[0] > saved]
-                path = run.save(done, state, intervals, float(np.mean(recent)))
-                saved = done
-                if signal and done < num_steps:
-                    raise TrainingInterrupted(done, path, signal)
-    finished = result()
-    if run is not None and isinstance(finished.model, PotentialMLP | ScoreMLP):
-        save(run.path / "model.fpflow", finished.model)
-    return finished
+        return result
 
 
-def _total(interval, fp_weight) -> float:
-    """The whole loss of an interval."""
-    _, dsm, residual, _ = interval
-    return dsm + fp_weight * residual if fp_weight > 0 else dsm
-
-
-def _tell(bar, log_fn, run, intervals, fp_weight) -> None:
-    """What an interval came to, on the bar, in the run's folder and to the user's hook."""
-    step, dsm, residual, seconds = intervals[-1]
-    previous = intervals[-2] if len(intervals) > 1 else (0, 0.0, 0.0, 0.0)
-    metrics = {"loss": _total(intervals[-1], fp_weight), "dsm": dsm}
-    if fp_weight > 0:
-        metrics["residual"] = residual
-    bar.set_postfix({name: f"{value:.4g}" for name, value in metrics.items() if name != "loss"})
-    if run is not None:
-        run.add_metrics(intervals[-1])
-    if log_fn is not None:
-        rate = (step - previous[0]) / max(seconds - previous[3], 1e-9)
-        log_fn(step, {**metrics, "rate": rate, "seconds": seconds})
-
-
-def _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_decay, chunk, key):
-    check_counts(num_steps=num_steps, batch_size=batch_size, chunk=chunk)
-    check_key(key)
-    if not (fp_weight >= 0 and math.isfinite(fp_weight)):
-        raise ValueError(f"`fp_weight` must be finite and not negative, got {fp_weight}.")
-    if not 0 <= ema_decay < 1:
-        raise ValueError(f"`ema_decay` must lie in [0, 1), got {ema_decay}.")
+def _objective(model: Any, objective: Any, fp_weight: float) -> Objective:
+    """What is lowered, without terms of weight zero, checked against the model."""
     check_has_score(model)
+    if not (isinstance(fp_weight, int | float) and fp_weight >= 0 and math.isfinite(fp_weight)):
+        raise ValueError(f"`fp_weight` must be finite and not negative, got {fp_weight}.")
+    if objective is None:
+        objective = default_objective(model, fp_weight)
+    elif not isinstance(objective, Objective):
+        raise ValueError(f"`objective` must be an `fpflow.Objective`, got {objective!r}.")
+    elif fp_weight > 0:
+        raise ValueError(
+            "`fp_weight` belongs to the default objective: give the weight to a term of `objective`, "
+            "as in "
+            f"`fpflow.FokkerPlanck(weight={fp_weight})`."
+        )
+    objective = objective.active()
+    objective.check(model)
+    return objective
+
+
+def _arrays_for_weights(objective: Objective) -> Objective:
+    """Weights as arrays, so that another one compiles nothing new."""
+
+    def weights(objective):
+        return [t.weight for t in objective.terms.values() if not callable(t.weight)]
+
+    arrays = [jnp.asarray(w, float) for w in weights(objective)]
+    return eqx.tree_at(weights, objective, arrays) if arrays else objective
+
+
+def _arrays_for_rates(optimiser: Any) -> Any:
+    """The numbers of a schedule of ours as arrays, so that another rate compiles nothing new."""
+    if not isinstance(optimiser, AbstractOptimiser):
+        return optimiser
+    rate = optimiser.learning_rate
+    if isinstance(rate, float | AbstractSchedule):
+        rate = jax.tree.map(lambda v: jnp.asarray(v) if isinstance(v, float) else v, rate)
+        optimiser = eqx.tree_at(lambda o: o.learning_rate, optimiser, rate)
+    return optimiser
+
+
+def _check_model(model, process, data, objective) -> None:
+    """Refuses what cannot be trained, before anything compiles."""
     if not jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)):
         raise ValueError(f"`model` has no arrays to train, got {type(model).__name__}.")
-    if fp_weight > 0 and not isinstance(model, PotentialModel):
-        raise ValueError(
-            f"`fp_weight` = {fp_weight} needs a model with `potential(t, x)`, got "
-            f"{type(model).__name__}; use `PotentialMLP`, or `fp_weight=0`."
-        )
-    _compare_priors(model, process)
-    x = eqx.filter_eval_shape(data.sample, jr.key(0), 1)
+    x, condition = eqx.filter_eval_shape(draw, data, jr.key(0), 1)
     check_dims("data", x.shape[1], model)
-    check_score(model, process, dim=x.shape[1])
+    at_one = model
+    if condition is not None:
+        at_one = given(model, draw(data, jr.key(0), 1)[1][0])  # pyright: ignore
+    check_score(at_one, process, dim=x.shape[1])
+    _compare_priors(model, process)
 
 
 def _compare_priors(model: Any, process: AbstractProcess) -> None:
@@ -288,5 +343,5 @@ def _compare_priors(model: Any, process: AbstractProcess) -> None:
         warnings.warn(
             f"the network corrects a prior of width {precision**-0.5:.4g}, that of the process has "
             f"{std:.4g}; make the network with `prior=process.prior`.",
-            stacklevel=3,
+            stacklevel=4,
         )

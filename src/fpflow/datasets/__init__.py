@@ -7,6 +7,8 @@ from .mixture import MixtureMarginal as MixtureMarginal
 from .mixture import gaussian_mixture as gaussian_mixture
 from .points import Points as Points
 from .points import as_data as as_data
+from .points import draw as draw
+from .points import unconditional as unconditional
 from .points import widths_away as widths_away
 from .shapes import Checkerboard as Checkerboard
 from .shapes import Circles as Circles

@@ -138,28 +138,26 @@ def curl(
 def loss_curves(
     histories: Mapping[str, History], *, part: str = "dsm", ax: Axes | None = None
 ) -> Axes:
-    """One part of the loss against the step, a line a run.
+    """One term of the loss against the step, a line per run.
 
     **Arguments:**
 
     - `histories`: histories by the name of their run.
-    - `part`: `"dsm"` on a linear scale cut to the bulk of the values, or `"residual"` on a
-      logarithmic one.
+    - `part`: the name of a term; score matching, `"dsm"`, on a linear scale cut to the bulk of the
+      values, the others on a logarithmic one. Runs without the term are left out.
     """
-    if part not in ("dsm", "residual"):
-        raise ValueError(f'`part` must be "dsm" or "residual", got {part!r}.')
     ax, seen = new_axes(ax), []
     for (name, history), colour in zip(histories.items(), COLOURS * 9, strict=False):
-        values = getattr(history, part)
+        values = history.terms.get(part, np.full(1, np.nan))
         if np.isfinite(values).any():
             ax.plot(history.step, values, label=name, color=colour, lw=1)
             seen.append(values[len(values) // 10 :])
-    if part == "residual":
+    if part != "dsm":
         ax.set_yscale("log")
     elif seen:
         low, high = np.quantile(np.concatenate(seen), [0, 0.995])
         ax.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low))
-    label = r"$L_\mathrm{DSM}$" if part == "dsm" else r"penalty $E\,r^2$"
+    label = {"dsm": r"$L_\mathrm{DSM}$", "fp": r"penalty $E\,r^2$"}.get(part, part)
     ax.set(xlabel="step", ylabel=label)
     if seen:
         ax.legend(frameon=False, fontsize="small")

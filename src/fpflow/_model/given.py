@@ -1,0 +1,149 @@
+"""A model at one condition, and a model of arrays of any shape, as models of points."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .._calculus import PotentialJet, differentiated_jet
+from .._types import JetModel, Point, PotentialModel, Scalar, Time
+
+
+class GivenScore(eqx.Module):
+    """What `given` makes of a model with a score; the condition is an array like a weight."""
+
+    model: Any
+    condition: Array
+
+    @property
+    def dim(self) -> int | None:
+        """The dimension of a point, where the model tells it."""
+        return getattr(self.model, "dim", None)
+
+    def score(self, t: Time, x: Point) -> Point:
+        """$s(t, x, c)$."""
+        return self.model.score(t, x, self.condition)
+
+
+class GivenPotential(eqx.Module):
+    """What `given` makes of a model with a potential."""
+
+    model: Any
+    condition: Array
+
+    @property
+    def dim(self) -> int | None:
+        """The dimension of a point, where the model tells it."""
+        return getattr(self.model, "dim", None)
+
+    def score(self, t: Time, x: Point) -> Point:
+        """$s(t, x, c)$."""
+        return self.model.score(t, x, self.condition)
+
+    def potential(self, t: Time, x: Point) -> Scalar:
+        """$u(t, x, c)$."""
+        return self.model.potential(t, x, self.condition)
+
+    def jet(self, t: Time, x: Point) -> PotentialJet:
+        """The jet of the potential, by the model's own where it has one."""
+        if isinstance(self.model, JetModel):
+            return self.model.jet(t, x, self.condition)
+        return differentiated_jet(self, t, x)
+
+
+def given(model: Any, condition: Any) -> GivenScore | GivenPotential:
+    """A conditional model at one condition: an ordinary model for samplers, densities and reports.
+
+    The condition is an array leaf: another one compiles nothing new, and `jax.vmap` takes a thousand.
+
+    **Arguments:**
+
+    - `model`: has `score(t, x, condition)`, and `potential(t, x, condition)` where it has a potential.
+    - `condition`: an array, shape `(condition_dim,)`.
+
+    **Returns:** a model with `score(t, x)`, and `potential(t, x)` where `model` has one.
+
+    **Raises:** `ValueError` for what has no score.
+
+    **Example:**
+
+    ```python
+    model = fpflow.PotentialMLP(dim=2, condition_dim=1, key=jax.random.key(0))
+    x = fpflow.sample_ode(fpflow.given(model, [0.3]), process, 100, key=jax.random.key(1))
+    ```
+    """
+    if not callable(getattr(model, "score", None)):
+        raise ValueError(
+            f"`model` must have a method `score(t, x, condition)`, got {type(model).__name__}."
+        )
+    kind = GivenPotential if isinstance(model, PotentialModel) else GivenScore
+    return kind(model, jnp.asarray(condition))
+
+
+class RaveledScore(eqx.Module):
+    """What `Raveled` makes of a model with a score."""
+
+    model: Any
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    @property
+    def dim(self) -> int:
+        """The number of entries."""
+        return math.prod(self.shape)
+
+    def score(self, t: Time, x: Point, *condition: Array) -> Point:
+        """The score of the array, as a vector."""
+        return self.model.score(t, x.reshape(self.shape), *condition).ravel()
+
+
+class RaveledPotential(eqx.Module):
+    """What `Raveled` makes of a model with a potential."""
+
+    model: Any
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    @property
+    def dim(self) -> int:
+        """The number of entries."""
+        return math.prod(self.shape)
+
+    def score(self, t: Time, x: Point, *condition: Array) -> Point:
+        """The score of the array, as a vector."""
+        return self.model.score(t, x.reshape(self.shape), *condition).ravel()
+
+    def potential(self, t: Time, x: Point, *condition: Array) -> Scalar:
+        """The potential of the array."""
+        return self.model.potential(t, x.reshape(self.shape), *condition)
+
+
+def Raveled(model: Any, shape: tuple[int, ...]) -> RaveledScore | RaveledPotential:
+    """A model of arrays, such as images, as a model of points.
+
+    **Arguments:**
+
+    - `model`: has `score(t, x)` for `x` of the given shape, returning that shape, or is such a function.
+    - `shape`: such as `(channels, height, width)`.
+
+    **Returns:** a model whose points are vectors of `prod(shape)` entries; data is reshaped to `(n,
+    -1)`.
+
+    **Raises:** `ValueError` for a shape that is none, or what has no score.
+
+    **Example:**
+
+    ```python
+    model = fpflow.Raveled(fpflow.ScoreFunction(lambda t, x: -x), (1, 8, 8))
+    x = fpflow.sample_ode(model, process, 10, key=jax.random.key(0)).reshape(-1, 1, 8, 8)
+    ```
+    """
+    shape = tuple(shape)
+    if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ValueError(f"`shape` must be positive whole numbers such as (1, 8, 8), got {shape}.")
+    if not callable(getattr(model, "score", None)):
+        hint = "; make a function a model by `fpflow.ScoreFunction`" if callable(model) else ""
+        raise ValueError(
+            f"`model` must have a method `score(t, x)`, got {type(model).__name__}{hint}."
+        )
+    return (RaveledPotential if isinstance(model, PotentialModel) else RaveledScore)(model, shape)

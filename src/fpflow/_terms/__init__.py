@@ -1,0 +1,16 @@
+from .base import AbstractTerm as AbstractTerm
+from .base import at_points as at_points
+from .flow_matching import FlowMatching as FlowMatching
+from .fokker_planck import FokkerPlanck as FokkerPlanck
+from .fokker_planck import ScoreFokkerPlanck as ScoreFokkerPlanck
+from .fokker_planck import UniformFokkerPlanck as UniformFokkerPlanck
+from .objective import Objective as Objective
+from .objective import default_objective as default_objective
+from .score_matching import DenoisingScoreMatching as DenoisingScoreMatching
+from .weighting import EDMWeighting as EDMWeighting
+from .weighting import SNRWeighting as SNRWeighting
+from .weighting import data_weighting as data_weighting
+from .weighting import likelihood_weighting as likelihood_weighting
+from .weighting import no_weighting as no_weighting
+from .weighting import noise_weighting as noise_weighting
+from .weighting import v_weighting as v_weighting

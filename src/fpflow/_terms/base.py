@@ -1,0 +1,49 @@
+"""What a term of a loss is."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from .._model import given
+from .._noising import Noised
+from .._process import AbstractProcess
+from .._types import PRNGKey, Scalar
+
+# A number, or a function of the step, such as the schedules of optax.
+Weight = float | Scalar | Callable[[Int[Array, ""]], Any]
+
+
+class AbstractTerm(eqx.Module):
+    """A mean over a noised batch that training lowers, with its weight among others.
+
+    `check` refuses a model that lacks what the term needs, before anything compiles.
+    """
+
+    weight: eqx.AbstractVar[Weight]
+
+    @abc.abstractmethod
+    def __call__(
+        self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
+    ) -> Scalar:
+        """The term before its weight, shape `()`."""
+
+    def check(self, model: Any) -> None:
+        """Raises `ValueError` for a model that the term cannot be computed of."""
+
+
+def weight_at(weight: Weight, step: Int[Array, ""]) -> Scalar:
+    """The weight at a step."""
+    return jnp.asarray(weight(step) if callable(weight) else weight)
+
+
+def at_points(function: Callable[..., Any], model: Any, *rows: Any, condition: Any) -> Any:
+    """`function(model, *row)` at every row, of the model given the row's condition where there are
+    conditions."""
+    if condition is None:
+        return jax.vmap(lambda *row: function(model, *row))(*rows)
+    return jax.vmap(lambda c, *row: function(given(model, c), *row))(condition, *rows)

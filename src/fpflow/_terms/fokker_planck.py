@@ -1,0 +1,148 @@
+"""The Fokker--Planck equation as a penalty, of a potential and of a score."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+
+from .._blocks import block_mean
+from .._devices import shared_out
+from .._noising import Noised
+from .._process import AbstractProcess
+from .._residual import ExactSquare, ResidualSquare, score_fp_residual
+from .._times import strata
+from .._types import PotentialModel, PRNGKey, Scalar
+from .base import AbstractTerm, Weight, at_points
+from .weighting import Weighting, noise_weighting
+
+
+def _needs_potential(term: AbstractTerm, model: Any) -> None:
+    if not isinstance(model, PotentialModel):
+        raise ValueError(
+            f"`{type(term).__name__}` needs a model with `potential(t, x)`, got "
+            f"{type(model).__name__}; use `PotentialMLP`, or `ScoreFokkerPlanck` for a score."
+        )
+
+
+def _mean_square(square: Callable[..., Any], model, t, x, weight, condition, key) -> Scalar:
+    r"""The mean of $w r^2$ over points; `square(model, t, x, key)` is at one."""
+
+    def terms(model, rows):
+        t, x, weight, condition, key = rows
+        return weight * at_points(square, model, t, x, key, condition=condition)
+
+    rows = (t, x, weight, condition, jr.split(key, len(t)))
+    return block_mean(terms, model, rows, size=1024)
+
+
+def _some_of(noised: Noised, num_points: int) -> Noised:
+    # Times are stratified in order, once or, with pairs, twice: a stride keeps them spread.
+    stride = max(noised.t.shape[0] // num_points, 1)
+    return jax.tree.map(lambda a: a[::stride], noised)
+
+
+class FokkerPlanck(AbstractTerm):
+    r"""$E\,\lambda(t)\,r^2$ over $t \sim U(t_0, t_1)$ and $x \sim p_t$: the residual where samplers go.
+
+    The points are the noised data of the batch, with its times and weights, so that small times
+    are well sampled.
+
+    **Arguments:**
+
+    - `weight`: $w_R$: a number, or a function of the step.
+    - `num_points`: how many points of the batch are used.
+    - `square`: the way to $r^2$: `ExactSquare()`, or with probes in high dimensions.
+    - `weighting`: $\lambda$, a function `(process, t)`.
+    """
+
+    weight: Weight = 1.0
+    num_points: int = 1024
+    square: ResidualSquare = ExactSquare()
+    weighting: Weighting = noise_weighting
+
+    def check(self, model: Any) -> None:
+        _needs_potential(self, model)
+
+    def __call__(
+        self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
+    ) -> Scalar:
+        some = _some_of(noised, self.num_points)
+        weight = some.weight * jax.vmap(lambda t: self.weighting(process, t))(some.t)
+
+        def square(m, t, x, key):
+            return self.square(m, process, t, x, key)
+
+        return _mean_square(square, model, some.t, some.x, weight, some.condition, key)
+
+
+class UniformFokkerPlanck(AbstractTerm):
+    r"""$\tilde R = E\,r^2$ over $t \sim U(t_0, t_1)$ and $x \sim U(\Omega)$, as in the paper.
+
+    **Arguments:**
+
+    - `weight`: $w_R$: a number, or a function of the step.
+    - `num_points`: collocation points drawn at each step.
+    - `low`, `high`: $\Omega = [\text{low}, \text{high}]^d$.
+    - `square`: the way to $r^2$: `ExactSquare()`, or with probes in high dimensions.
+    """
+
+    weight: Weight = 1.0
+    num_points: int = 5000
+    low: float = -3.5
+    high: float = 3.5
+    square: ResidualSquare = ExactSquare()
+
+    def check(self, model: Any) -> None:
+        _needs_potential(self, model)
+
+    def __call__(
+        self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
+    ) -> Scalar:
+        key_time, key_place, key_square = jr.split(key, 3)
+        t = process.t0 + (process.t1 - process.t0) * strata(key_time, self.num_points)
+        shape = (self.num_points, noised.x.shape[1])
+        x = jr.uniform(key_place, shape, noised.x.dtype, self.low, self.high)
+        row = jnp.arange(self.num_points) % len(noised.t)
+        condition = jax.tree.map(lambda c: c[row], noised.condition)
+        t, x = shared_out((t, x))
+
+        def square(m, t, x, key):
+            return self.square(m, process, t, x, key)
+
+        return _mean_square(square, model, t, x, jnp.ones_like(t), condition, key_square)
+
+
+class ScoreFokkerPlanck(AbstractTerm):
+    r"""$E\,\lambda(t)\,\|\rho\|^2$ over $t \sim U(t_0, t_1)$ and $x \sim p_t$, with the residual
+    $\rho$ of the equation of scores: it needs no potential.
+
+    **Arguments:**
+
+    - `weight`: a number, or a function of the step.
+    - `num_points`: how many points of the batch are used; each costs third derivatives of a potential,
+      or second ones of a score.
+    - `weighting`: $\lambda$, a function `(process, t)`.
+
+    ??? cite "Reference"
+        Lai et al., *FP-Diffusion: improving score-based diffusion models by enforcing the underlying
+        score Fokker--Planck equation*, ICML 2023, arXiv 2210.04296.
+    """
+
+    weight: Weight = 1.0
+    num_points: int = 256
+    weighting: Weighting = noise_weighting
+
+    def __call__(
+        self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
+    ) -> Scalar:
+        some = _some_of(noised, self.num_points)
+        # rho has the units of a score per time: one more sigma^2 makes it comparable to r^2.
+        weight = some.weight * jax.vmap(lambda t: self.weighting(process, t))(some.t) * some.std**2
+
+        def square(m, t, x, key):
+            del key
+            return jnp.sum(score_fp_residual(m, process, t, x) ** 2)
+
+        return _mean_square(square, model, some.t, some.x, weight, some.condition, key)

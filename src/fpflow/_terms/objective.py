@@ -1,0 +1,106 @@
+"""What training lowers: terms over one noised batch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Int
+
+from .._noising import Noised, Noising
+from .._process import AbstractProcess
+from .._types import PotentialModel, PRNGKey, Scalar
+from .base import AbstractTerm, weight_at
+from .fokker_planck import FokkerPlanck, ScoreFokkerPlanck
+from .score_matching import DenoisingScoreMatching
+
+
+class Objective(eqx.Module):
+    r"""The loss $\sum_k w_k L_k$ of one noised batch.
+
+    **Arguments:**
+
+    - `terms`: a dictionary of terms; the history of a training has a column for each name.
+    - `noising`: how the batch is made.
+
+    **Raises:** `ValueError` for what is no term, or a weight that is negative or not finite.
+
+    **Example:**
+
+    ```python
+    objective = fpflow.Objective(
+        {"dsm": fpflow.DenoisingScoreMatching(), "fp": fpflow.FokkerPlanck(weight=0.1)}
+    )
+    ```
+    """
+
+    terms: dict[str, AbstractTerm]
+    noising: Noising
+
+    def __init__(self, terms: Mapping[str, AbstractTerm], noising: Noising | None = None):
+        if not isinstance(terms, Mapping) or not terms:
+            raise ValueError(
+                "`terms` must be a dictionary of terms by name, such as "
+                f"{{'dsm': fpflow.DenoisingScoreMatching()}}, got {terms!r}."
+            )
+        for name, term in terms.items():
+            if not isinstance(term, AbstractTerm):
+                raise ValueError(f"`terms[{name!r}]` must be a term, got {term!r}.")
+            if not (callable(term.weight) or (np.isfinite(term.weight) and term.weight >= 0)):
+                raise ValueError(
+                    f"the weight of {name!r} must be finite and not negative, got {term.weight}."
+                )
+            if name in ("step", "loss", "seconds", "rate"):
+                raise ValueError(
+                    f"a term cannot be called {name!r}, which the history uses itself."
+                )
+        noising = Noising() if noising is None else noising
+        if not isinstance(noising, Noising):
+            raise ValueError(f"`noising` must be a `Noising`, got {type(noising).__name__}.")
+        self.terms, self.noising = dict(terms), noising
+
+    def check(self, model: Any) -> None:
+        """Raises `ValueError` for a model that some term cannot be computed of."""
+        for term in self.terms.values():
+            term.check(model)
+
+    def active(self) -> "Objective":
+        """Without the terms of weight zero, which then cost nothing and change no bit."""
+        terms = {
+            name: term
+            for name, term in self.terms.items()
+            if callable(term.weight) or term.weight > 0
+        }
+        if not terms:
+            raise ValueError("all terms of the objective have weight zero.")
+        return Objective(terms, self.noising)
+
+    def __call__(
+        self,
+        model: Any,
+        process: AbstractProcess,
+        noised: Noised,
+        *,
+        step: Int[Array, ""] | int = 0,
+        key: PRNGKey,
+    ) -> tuple[Scalar, dict[str, Scalar]]:
+        """The loss, shape `()`, and its terms before their weights, by name."""
+        parts, total = {}, None
+        for number, (name, term) in enumerate(self.terms.items()):
+            part = term(model, process, noised, key=jr.fold_in(key, number))
+            weighted = part * weight_at(term.weight, jnp.asarray(step)).astype(part.dtype)
+            total = weighted if total is None else total + weighted
+            parts[name] = part
+        assert total is not None
+        return total, parts
+
+
+def default_objective(model: Any, fp_weight: float) -> Objective:
+    """Score matching, and the penalty that suits the model where it has a weight."""
+    terms: dict[str, AbstractTerm] = {"dsm": DenoisingScoreMatching()}
+    if fp_weight > 0:
+        kind = FokkerPlanck if isinstance(model, PotentialModel) else ScoreFokkerPlanck
+        terms["fp"] = kind(weight=float(fp_weight))
+    return Objective(terms)
