@@ -2,14 +2,23 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin/python
+# Newer Pythons get newer versions of jax. A name on the path may be one of pyenv's that does not run.
+NEWEST_PYTHON ?= $(shell for p in python3.13 $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python3.13) \
+	python3.12 $(PYTHON); do $$p -c "" 2>/dev/null && echo $$p && break; done)
+NEWEST := .venv-newest
 
-.PHONY: reproduce test lint docs clean
+.PHONY: reproduce test test-newest lint docs clean
 
 reproduce: $(VENV)/.installed  ## Train the mixture at two weights; print the table, draw the figures.
 	$(RUN) scripts/reproduce.py --preset quick --resume
 
 test: $(VENV)/.installed-dev  ## Run the tests.
 	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+test-newest:  ## Run the tests with the newest versions of everything, in an environment of their own.
+	$(NEWEST_PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --no-compile --upgrade --upgrade-strategy eager -e ".[dev]"
+	$(NEWEST)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.installed-dev  ## Check style and types.
 	$(RUN) -m ruff check .
@@ -33,4 +42,4 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) results
+	rm -rf $(VENV) $(NEWEST) results

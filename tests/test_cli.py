@@ -15,6 +15,7 @@ import pytest
 
 import fpflow
 from fpflow._cli import main
+from fpflow._cli.main import _COMMANDS
 from fpflow._cli.options import add_options, defaults_of, words_of
 
 POINTS = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 0.6]
@@ -193,6 +194,14 @@ def test_mistakes_are_one_line(here, mistakes, command, capsys):
     assert MISTAKES[command] in printed.err
     assert printed.err.count("\n") == 1 and printed.err.startswith(f"fpflow {command.split()[0]}: ")
     assert sorted(p.name for p in here.iterdir()) == before
+
+
+def test_the_list_of_commands_says_what_each_says(capsys):
+    """The list loads no command, and has its own copy of their first sentences."""
+    for name, words in _COMMANDS.items():
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        assert f"{words}." in " ".join(capsys.readouterr().out.split())
 
 
 def test_unknown_options_and_help(capsys):

@@ -19,8 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sps
-import scipy.sparse.linalg as spla
+import scipy
 
 from .._dynamics import flow_velocity
 from .._grid import density_history
@@ -82,10 +81,10 @@ def poincare_constant(u: np.ndarray, width: float) -> float:
         rows += [i, j]
         columns += [j, i]
     row, column = np.concatenate(rows), np.concatenate(columns)
-    off = sps.coo_matrix((-np.ones(len(row)), (row, column)), shape=(u.size, u.size))
-    operator = (off + sps.diags(diagonal)).tocsc() / width**2
+    off = scipy.sparse.coo_matrix((-np.ones(len(row)), (row, column)), shape=(u.size, u.size))
+    operator = (off + scipy.sparse.diags(diagonal)).tocsc() / width**2
     # Shift-invert just below zero, where the operator is positive.
-    values = spla.eigsh(operator, k=2, sigma=-1e-3, return_eigenvectors=False)
+    values = scipy.sparse.linalg.eigsh(operator, k=2, sigma=-1e-3, return_eigenvectors=False)
     return float(1 / np.sort(values)[1])
 
 

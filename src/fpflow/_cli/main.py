@@ -1,28 +1,32 @@
 """The command line: `fpflow --help`."""
 
 import argparse
+import importlib
 import os
 import pathlib
 import re
+import signal
 import sys
 import warnings
 from importlib import metadata
 
-from .._reproduce import main as reproduce
-from .._run import TrainingInterrupted
-from . import density, plot, report, sample, train
 from .options import Formatter, replayed
 
+# The first sentence of each command's module, which loads jax and is read only where it is asked for.
 _COMMANDS = {
-    "train": train, "sample": sample, "density": density, "report": report, "plot": plot,
-}  # fmt: skip
+    "train": "Train a network on points",
+    "sample": "Draw samples of a model",
+    "density": "Compute the log density of both laws at points",
+    "report": "Say how far the ODE and the SDE of a score are apart, and why",
+    "plot": "Draw pictures of a run",
+}
 
 # What an interrupted command says where it has --resume.
 _GOES_ON = {name: "; the same command with --resume goes on" for name in ("train", "reproduce")}
 
 
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The whole, and its commands by name."""
+def _parser(chosen: str) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The whole, and its commands by name, of which the chosen one has its options."""
     parser = argparse.ArgumentParser(
         prog="fpflow",
         description="Diffusion models as differential equations: train a network on points of your own, "
@@ -33,21 +37,25 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     version = f"fpflow {metadata.version('fpflow-jax')}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in _COMMANDS.items():
-        words = (module.__doc__ or "").strip()
-        command = commands.add_parser(
-            name, help=words.splitlines()[0].rstrip("."), description=words, formatter_class=Formatter
-        )  # fmt: skip
-        module.add_arguments(command)
-        command.set_defaults(function=module.run)
-        command.add_argument(
-            "--config", type=pathlib.Path,
-            help="a config.json of this command; its options hold where no other is given",
-        )  # fmt: skip
+    for name, words in _COMMANDS.items():
+        command = commands.add_parser(name, help=words, formatter_class=Formatter)
+        if name == chosen:
+            _add_options(command, name)
     commands.add_parser(
         "reproduce", help="Make the tables and figures of arXiv 2311.15996", add_help=False
     )
     return parser, commands.choices
+
+
+def _add_options(command: argparse.ArgumentParser, name: str) -> None:
+    module = importlib.import_module(f".{name}", __package__)
+    command.description = (module.__doc__ or "").strip()
+    module.add_arguments(command)
+    command.set_defaults(function=module.run)
+    command.add_argument(
+        "--config", type=pathlib.Path,
+        help="a config.json of this command; its options hold where no other is given",
+    )  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,14 +64,13 @@ def main(argv: list[str] | None = None) -> int:
     name = given[0] if given else ""
     try:
         if name == "reproduce":
-            return reproduce(given[1:])
+            return importlib.import_module(".._reproduce", __package__).main(given[1:])
         return _run(given)
-    except TrainingInterrupted as stop:
-        _say(name, f"{stop.args[0].split(';')[0]}{_GOES_ON[name]}.")
-        return 128 + stop.signal
-    except KeyboardInterrupt:
-        _say(name, f"interrupted; what is finished is kept{_GOES_ON.get(name, '')}.")
-        return 130
+    except KeyboardInterrupt as stop:
+        # Training's own kind knows its signal and what it saved; to name its class would load jax.
+        said = str(stop).partition("; go on")[0] or "interrupted; what is finished is kept"
+        _say(name, f"{said}{_GOES_ON.get(name, '')}.")
+        return 128 + getattr(stop, "signal", signal.SIGINT)
     except FileNotFoundError as error:
         _fail(name, error, f"there is no file {str(error.filename)!r}.")
         return 2
@@ -76,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(given: list[str]) -> int:
-    parser, commands = _parser()
+    parser, commands = _parser(next((word for word in given if not word.startswith("-")), ""))
     arguments = parser.parse_args(given)
     if arguments.config:
         # Parsed again over other defaults, so that what is written on the line wins.
@@ -93,7 +100,7 @@ def _run(given: list[str]) -> int:
 def _as_options(command: str, message: str) -> str:
     """A message of the library in the words of the command line: `num_steps` is --num-steps here, where
     the command has such an option."""
-    options = _parser()[1][command].format_help()
+    options = _parser(command)[1][command].format_help()
 
     def option(found: re.Match) -> str:
         flag = f"--{found[1].replace('_', '-')}"

@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import ndtr, owens_t
+import scipy
 
 from .._dynamics import flow_velocity
 from .._model import model_dtype
@@ -66,7 +66,9 @@ def _masses(prior, grid):
     the flow of a steep network stretches a cell to hundreds of times the prior's width."""
     if isinstance(prior, IsotropicGaussian):
         z = np.asarray(grid) / prior.std
-        return np.diff(ndtr(z[:, 0])) if z.ndim == 2 else _gaussian_over_quadrilaterals(z)
+        if z.ndim == 2:
+            return np.diff(scipy.special.ndtr(z[:, 0]))
+        return _gaussian_over_quadrilaterals(z)
     log_prob = jax.vmap(prior.log_prob)
     if grid.ndim == 2:
         return np.asarray(_over_intervals(log_prob, grid))
@@ -93,7 +95,8 @@ def _gaussian_at_origin(p, q):
     h = np.maximum(np.abs(cross) / length, tiny)
     ends = [(point * side).sum(-1) / length / h for point in (p, q)]
     angle = np.arctan2(np.abs(cross), (p * q).sum(-1)) / (2 * np.pi)
-    return np.sign(cross) * (angle - owens_t(h, ends[1]) + owens_t(h, ends[0]))
+    first, last = (scipy.special.owens_t(h, end) for end in ends)
+    return np.sign(cross) * (angle - last + first)
 
 
 def _over_intervals(log_prob, ends):

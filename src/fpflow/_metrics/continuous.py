@@ -6,8 +6,7 @@ has no such floor.
 """
 
 import numpy as np
-import scipy.sparse as sps
-import scipy.sparse.linalg as spla
+import scipy
 
 from .._types import ArrayLike
 from .._window import GridDensity, Window
@@ -106,8 +105,8 @@ def _first_order(p: np.ndarray, q: np.ndarray, width: float, mean) -> float:
     i, j, c = (np.concatenate(part) for part in (rows, columns, conductances))
     entries = np.concatenate([c, c, -c, -c])
     row, column = np.concatenate([i, j, i, j]), np.concatenate([i, j, j, i])
-    laplacian = sps.coo_matrix((entries, (row, column)), shape=(p.size, p.size)).tocsc()
+    laplacian = scipy.sparse.coo_matrix((entries, (row, column)), shape=(p.size, p.size)).tocsc()
     change = (p - q).ravel()
     # The potential is fixed at one cell, because it is known up to a constant.
-    potential = spla.spsolve(laplacian[1:, 1:], change[1:])
+    potential = scipy.sparse.linalg.spsolve(laplacian[1:, 1:], change[1:])
     return float(potential @ change[1:])

@@ -3,10 +3,7 @@
 import warnings
 
 import numpy as np
-import ot
-import scipy.sparse as sps
-from scipy.spatial import KDTree
-from scipy.spatial.distance import cdist
+import scipy
 
 from .._types import ArrayLike
 from .._window import GridDensity, Window
@@ -26,9 +23,9 @@ def _arcs(p: np.ndarray, q: np.ndarray, window: Window, radius: float):
     centres = np.stack(np.meshgrid(*[window.centres()] * 2, indexing="ij"), -1).reshape(-1, 2)
     sources, targets = centres[p.ravel() > 0], centres[q.ravel() > 0]
     if radius >= 2**0.5 * (window.high - window.low):
-        return cdist(sources, targets, "sqeuclidean")
-    near = KDTree(sources).sparse_distance_matrix(
-        KDTree(targets), radius * (1 + 1e-9), output_type="coo_matrix"
+        return scipy.spatial.distance.cdist(sources, targets, "sqeuclidean")
+    near = scipy.spatial.KDTree(sources).sparse_distance_matrix(
+        scipy.spatial.KDTree(targets), radius * (1 + 1e-9), output_type="coo_matrix"
     )
     pairs = [np.stack([near.row, near.col]).astype(int)]
     pairs += [_long_arcs(sources, targets[_solid(q)], targets, radius)]
@@ -37,7 +34,7 @@ def _arcs(p: np.ndarray, q: np.ndarray, window: Window, radius: float):
     flat = np.concatenate([row * len(targets) + column for row, column in pairs])
     row, column = np.divmod(np.unique(flat), len(targets))
     cost = ((sources[row] - targets[column]) ** 2).sum(1)
-    return sps.coo_matrix((cost, (row, column)), shape=(len(sources), len(targets)))
+    return scipy.sparse.coo_matrix((cost, (row, column)), shape=(len(sources), len(targets)))
 
 
 def _solid(mass: np.ndarray) -> np.ndarray:
@@ -48,9 +45,9 @@ def _solid(mass: np.ndarray) -> np.ndarray:
 
 def _long_arcs(cells: np.ndarray, solid: np.ndarray, others: np.ndarray, radius: float):
     """Pairs (cell, other) for the cells further than half a radius from all solid mass."""
-    distance, _ = KDTree(solid).query(cells)
+    distance, _ = scipy.spatial.KDTree(solid).query(cells)
     far = np.flatnonzero(distance > radius / 2)
-    reached = KDTree(others).query_ball_point(cells[far], distance[far] + radius / 2)
+    reached = scipy.spatial.KDTree(others).query_ball_point(cells[far], distance[far] + radius / 2)
     counts = [len(ball) for ball in reached]
     column = np.concatenate([np.asarray(ball, int) for ball in reached] or [np.empty(0, int)])
     return np.stack([np.repeat(far, counts), column])
@@ -143,6 +140,8 @@ def _is_tight(result: W2Result) -> bool:
 
 
 def _solve(p: np.ndarray, q: np.ndarray, window: Window, radius: float) -> W2Result | None:
+    import ot  # looks for every array library as it loads
+
     a, b = (np.where(mass > _NEGLIGIBLE, mass, 0) for mass in (p, q))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "infeasible" is answered by a larger radius

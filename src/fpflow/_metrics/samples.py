@@ -3,8 +3,7 @@
 import dataclasses
 
 import numpy as np
-import ot
-from scipy.spatial.distance import cdist
+import scipy
 
 from .._types import ArrayLike
 
@@ -149,10 +148,13 @@ def w2_samples(x: ArrayLike, y: ArrayLike, *, max_points: int = 2000) -> SampleD
 
     **Raises:** `ValueError` for samples that are not finite or do not fit.
     """
+    import ot  # looks for every array library as it loads
+
     x, y = (points[:max_points] for points in _checked(x, y))
 
     def distance(a, b):
-        return float(ot.emd2([], [], cdist(a, b, "sqeuclidean"), numItermax=10**7))  # pyright: ignore
+        costs = scipy.spatial.distance.cdist(a, b, "sqeuclidean")
+        return float(ot.emd2([], [], costs, numItermax=10**7))  # pyright: ignore
 
     xs, ys = (np.array_split(points, 4) for points in (x, y))
     values = [distance(a, b) for a, b in zip(xs, ys, strict=True)]

@@ -5,9 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ott.geometry import grid
-from ott.problems.linear import linear_problem
-from ott.solvers.linear import sinkhorn as ott_sinkhorn
 
 from .._window import Window
 from .result import W2Result, centre_costs
@@ -68,6 +65,11 @@ class Sinkhorn:
 
 
 def _potential(p, q, x, epsilon, threshold, max_iterations):
+    # ott takes as long to load as jax itself, and only this method needs it.
+    from ott.geometry import grid
+    from ott.problems.linear import linear_problem
+    from ott.solvers.linear import sinkhorn as ott_sinkhorn
+
     geometry = grid.Grid(x=[x, x], epsilon=epsilon)
     problem = linear_problem.LinearProblem(geometry, a=p, b=q)
     solver = ott_sinkhorn.Sinkhorn(threshold=threshold, max_iterations=max_iterations)

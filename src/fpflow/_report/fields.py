@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import scipy.sparse as sps
-import scipy.sparse.linalg as spla
+import scipy
 
 from .._model import model_dtype
 from .._noising import noised_at
@@ -101,9 +100,11 @@ def gradient_share(model: ScoreModel, process: AbstractProcess, law: GridDensity
     i, j, s, p = i[keep], j[keep], s[keep], p[keep]
     rows = np.arange(len(s))
     data = np.concatenate([np.ones(len(s)), -np.ones(len(s))]) / width
-    gradient = sps.coo_matrix(
+    gradient = scipy.sparse.coo_matrix(
         (data, (np.tile(rows, 2), np.concatenate([j, i]))), shape=(len(s), n * n)
     ).tocsr()
-    root = sps.diags(np.sqrt(p))
-    phi = spla.lsqr(root @ gradient, np.sqrt(p) * s, atol=1e-8, btol=1e-8, iter_lim=4000)[0]
+    root = scipy.sparse.diags(np.sqrt(p))
+    phi = scipy.sparse.linalg.lsqr(
+        root @ gradient, np.sqrt(p) * s, atol=1e-8, btol=1e-8, iter_lim=4000
+    )[0]
     return float((p * (gradient @ phi - s) ** 2).sum() / max((p * s**2).sum(), 1e-300))

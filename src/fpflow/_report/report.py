@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from .. import plot
+from .. import plot as pictures
 from .._accounting import KLAccount, TheoremOne
 from .._files import write_json
 from .._metrics import Estimate, SampleDistance, W2Result
@@ -79,9 +79,9 @@ class GapReport:
         """Writes all numbers as JSON, whole or not at all."""
         write_json(path, self.as_dict())
 
-    def plot(self) -> plot.Figure:
+    def plot(self) -> "pictures.Figure":
         """One page that shows the laws, the split of the gap and where it comes from."""
-        return plot.report_page(self)
+        return pictures.report_page(self)
 
 
 def _plain(value: Any) -> Any:

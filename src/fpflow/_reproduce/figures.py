@@ -7,7 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy.stats import spearmanr
+import scipy
 
 import fpflow
 
@@ -141,7 +141,7 @@ def _gap(table: dict):
     )
     x, y = (np.concatenate([v[name] for name in v]) for v in (residual, values))
     if len(x) > 3:
-        rank, slope = spearmanr(x, y)[0], np.polyfit(np.log(x), np.log(y), 1)[0]
+        rank, slope = scipy.stats.spearmanr(x, y)[0], np.polyfit(np.log(x), np.log(y), 1)[0]
         ax.set_title(f"Spearman {rank:+.2f}, log-log slope {slope:.2f}; labels are $w_R$")
     else:
         ax.set_title("labels are $w_R$")

@@ -6,7 +6,7 @@ import json
 import pathlib
 
 import numpy as np
-from scipy.stats import spearmanr
+import scipy
 
 from .. import paper
 
@@ -137,13 +137,13 @@ def _trend(values: list[float], floors: list[float], rising: bool) -> tuple[bool
 
 def rank(x: list[float], y: list[float]) -> float:
     """Spearman's rank correlation."""
-    return float(np.asarray(spearmanr(x, y))[0])
+    return float(np.asarray(scipy.stats.spearmanr(x, y))[0])
 
 
 def chance(x: list[float], y: list[float]) -> float:
     """The share of all orders of `y` whose rank correlation with `x` is at least as strong."""
     if len(y) > 7:
-        return float(np.asarray(spearmanr(x, y))[1])
+        return float(np.asarray(scipy.stats.spearmanr(x, y))[1])
     observed = abs(rank(x, y)) - 1e-12
     orders = list(itertools.permutations(y))
     return sum(abs(rank(x, list(order))) >= observed for order in orders) / len(orders)

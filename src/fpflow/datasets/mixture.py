@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import scipy
 from jaxtyping import Array, Float
-from scipy.special import ndtr
 
 from .._calculus import PotentialJet
 from .._process import AbstractProcess, variance
@@ -89,7 +89,7 @@ class GaussianMixture(eqx.Module):
             return quadrature(self.log_prob, window)
         edges = window.edges()[:, None, None]
         z = (edges - np.asarray(self.means, float)) / np.sqrt(np.asarray(self.variances, float))
-        sides = np.diff(ndtr(z), axis=0)
+        sides = np.diff(scipy.special.ndtr(z), axis=0)
         weights, sides = np.asarray(self.weights, float), np.moveaxis(sides, 2, 0)
         letters = "ij"[: self.dim]
         mass = np.einsum(f"k,{','.join(f'{i}k' for i in letters)}->{letters}", weights, *sides)
