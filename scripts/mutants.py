@@ -53,7 +53,7 @@ MUTANTS = [
     (PATHS, "return gain - ends + bend", "return gain + ends + bend", EXACT_SDE),
     (PATHS, "dt / 6 * (now[3] - before[3])", "dt / 12 * (now[3] - before[3])", f"{DENSITY}::test_steps_of_a_bare_score_converge_to_second_order"),
     (PATHS, "edge + model.potential(t0, x)", "edge - model.potential(t0, x)", EXACT_SDE),
-    (SDE, "+ error**2 / 2", "- error**2 / 2", FEW),
+    (SDE, "+ relative / 2", "- relative / 2", FEW),
     (SDE, "jnp.sum(weight.mean(1) ** 2)", "4 * jnp.sum(weight.mean(1) ** 2)", FEW),
     # accounts, adapters, distances
     ("src/fpflow/_accounting/kl.py", "error @ (score - flow)", "error @ (flow - score)", ACCOUNT),

@@ -29,7 +29,7 @@ class NoisingGrid(eqx.Module):
 def noising_grid(process: AbstractProcess, num_steps: int, dtype) -> NoisingGrid:
     times = graded_times(process, num_steps)[::-1].copy()
     # In double precision: the variance of a short step is a difference of close numbers.
-    with jax.enable_x64(True):
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         t = jnp.asarray(times)
         a, std = jax.vmap(process.alpha)(t), jax.vmap(process.sigma)(t)
         scale = a[1:] / a[:-1]

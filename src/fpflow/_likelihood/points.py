@@ -26,8 +26,9 @@ def checked_points(model: Any, process: AbstractProcess, x: ArrayLike) -> Float[
             "give one point as `x[None]`."
         )
     check_dims("x", points.shape[1], model)
-    if not is_traced(points) and not bool(jnp.isfinite(points).all()):
-        raise ValueError(f"`x` holds NaN or Inf in {int((~jnp.isfinite(points)).sum())} places.")
+    bad = ~jnp.isfinite(points)
+    if not is_traced(bad) and bool(bad.any()):
+        raise ValueError(f"`x` holds NaN or Inf in {int(bad.sum())} places.")
     check_score(model, process, points.shape[1])
     return points.astype(model_dtype(model))
 
@@ -48,7 +49,7 @@ def in_blocks(
     padded = x[jnp.minimum(index, n - 1)]
 
     def parts() -> Iterator[Any]:
-        disable = None if progress is None else not progress
+        disable = True if is_traced(x) else None if progress is None else not progress
         with tqdm(total=n, unit="point", desc=name, disable=disable) as bar:
             for first in range(0, n, block):
                 yield function(index[first : first + block], padded[first : first + block])

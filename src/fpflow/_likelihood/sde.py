@@ -87,10 +87,11 @@ def _log_prob_block(model, process, grid, num_chunks, chunk, mesh, key, index, x
         num_paths, num_pairs = num_chunks * chunk, num_chunks * pairs
         mean = sums.weight / num_paths
         variance = jnp.maximum(sums.pair_square / num_pairs - mean**2, 0) / (num_pairs - 1)
-        error = jnp.sqrt(variance) / mean
+        relative = variance / mean**2
+        error = jnp.sqrt(jax.lax.stop_gradient(relative))
         effective = sums.weight**2 / sums.square
         return LogProbSDE(
-            sums.largest + jnp.log(mean) + error**2 / 2,
+            sums.largest + jnp.log(mean) + relative / 2,
             error,
             jnp.abs(jnp.log(sums.plain / sums.weight)),
             effective,
@@ -163,8 +164,11 @@ def log_prob_sde(
     grid = noising_grid(process, num_steps, points.dtype)
 
     def with_paths(count: int, chunk: int, points: Array, key: PRNGKey) -> LogProbSDE:
-        # The number of chunks is an array, so that more paths compile nothing new.
-        chunks = jnp.asarray(-(-count // chunk))
+        # The number of chunks is an array, so that more paths compile nothing new; a loop that is
+        # differentiated needs to know it.
+        chunks = -(-count // chunk)
+        if not is_traced((model, points)):
+            chunks = jnp.asarray(chunks)
 
         def block(index, x):
             return _log_prob_block(model, process, grid, chunks, chunk, mesh, key, index, x)
