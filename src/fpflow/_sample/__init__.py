@@ -1,5 +1,15 @@
+from .ancestral import Ancestral as Ancestral
+from .base import AbstractSampler as AbstractSampler
+from .base import SampleInfo as SampleInfo
+from .ddim import DDIM as DDIM
+from .draw import sample as sample
 from .draw import sample_histogram as sample_histogram
 from .draw import sample_ode as sample_ode
 from .draw import sample_sde as sample_sde
+from .edm_heun import EDMHeun as EDMHeun
+from .euler_maruyama import EulerMaruyama as EulerMaruyama
+from .ode import ODE as ODE
+from .predictor_corrector import PredictorCorrector as PredictorCorrector
+from .sde import SDE as SDE
 from .trajectories import Trajectories as Trajectories
 from .trajectories import ode_trajectories as ode_trajectories

@@ -1,0 +1,61 @@
+"""Ancestral sampling."""
+
+import dataclasses
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+from .._process import AbstractProcess
+from .._types import PRNGKey, ScoreModel
+from .base import AbstractSampler, SampleInfo
+from .chain import posterior_chain
+from .steps import Grid, chosen_steps, finer_steps, step_times
+
+_STEPS = 400
+
+
+class Ancestral(AbstractSampler):
+    r"""Draws from the posterior of each step given the predicted data, as in DDPM.
+
+    The step from $t$ to $s$ draws from $p(x_s \mid x_t, \hat x_0)$, where $\hat x_0 = (x_t + \sigma_t^2\,
+    s(t, x_t)) / \alpha_t$, for any $\alpha$ and $\sigma$; it is `DDIM` with $\eta = 1$. The last step
+    returns $\hat x_0$.
+
+    **Arguments:**
+
+    - `num_steps`: steps graded by `process.graded_time`; 400 by default.
+    - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
+
+    **Raises:** `ValueError` for a bad number or grid.
+
+    **Example:**
+
+    ```python
+    sampler = fpflow.Ancestral(1000)
+    ```
+
+    ??? cite "Reference"
+        Ho, Jain and Abbeel, *Denoising diffusion probabilistic models*, NeurIPS 2020,
+        arXiv 2006.11239.
+    """
+
+    num_steps: int | None = eqx.field(default=None, static=True)
+    step_grid: Grid | None = eqx.field(default=None, static=True)
+
+    def __post_init__(self):
+        self.num_steps, self.step_grid = chosen_steps(self.num_steps, self.step_grid, _STEPS)
+
+    def __call__(
+        self,
+        model: ScoreModel,
+        process: AbstractProcess,
+        x1: Float[Array, "n dim"],
+        *,
+        key: PRNGKey,
+    ) -> tuple[Float[Array, "n dim"], SampleInfo]:
+        times = step_times(process, self.num_steps, self.step_grid, x1.dtype)
+        return posterior_chain(model, process, 1.0, times, x1, key)
+
+    def finer(self, factor: int) -> "Ancestral":
+        """The same with `factor` times as many steps."""
+        return dataclasses.replace(self, **finer_steps(self.num_steps, self.step_grid, factor))
