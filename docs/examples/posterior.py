@@ -16,6 +16,7 @@ class Simulator(eqx.Module):
     """Parameters x ~ N(0, I) and what is observed of them, y = M x + noise: pairs (x, y)."""
 
     def sample(self, key, n):
+        """Parameters and observations, shapes `(n, 2)`."""
         key_x, key_y = jr.split(key)
         x = jr.normal(key_x, (n, 2))
         return x, x @ MIX.T + NOISE * jr.normal(key_y, (n, 2))

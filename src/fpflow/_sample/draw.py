@@ -232,7 +232,7 @@ def sample_sde(
         Anderson, *Reverse-time diffusion equation models*, Stoch. Proc. Appl. 12 (1982) 313.
     """
     if not isinstance(eta, Tracer):
-        eta = np.asarray(eta, float)  # an array, so that another value compiles nothing
+        eta = jnp.asarray(eta, float)  # an array, so that another value compiles nothing
     sampler = SDE(eta, solver or diffrax.ShARK(), num_steps, step_grid, stepsize_controller)
     return sample(
         sampler, model, process, num_samples, dim=dim, batch_size=batch_size, mesh=mesh,

@@ -55,10 +55,7 @@ def step_times(
 
     **Raises:** `ValueError` for a grid that does not fit the process or does not fall in `dtype`.
     """
-    if step_grid is None:
-        grid = graded_times(process, num_steps)
-    else:
-        grid = np.asarray(step_grid)
+    grid = graded_times(process, num_steps) if step_grid is None else np.asarray(step_grid)
     rounded = grid.astype(dtype)
     if not (rounded[1:] < rounded[:-1]).all():
         name = "`num_steps` is too large: the steps" if step_grid is None else "`step_grid`"
