@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 import fpflow
 from fpflow._cli import main
 from fpflow._cli.options import add_options, defaults_of, words_of
+from fpflow._cli.points import read_points
 
 POINTS = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 0.6]
 SHORT = ["--steps", "300", "--chunk", "50", "--batch-size", "64", "--width", "8", "--depth", "1"]
@@ -138,11 +140,19 @@ MISTAKES = {
     "train nothing.csv --run-dir new": "there is no file 'nothing.csv'",
     "train words.csv --run-dir new": "words.csv must hold numbers with commas between them, one point a "
     "line, after at most one line of names: line 3, column 1 holds 'x', which is no number",
-    "train semicolons.csv --run-dir new": "line 2 has semicolons",
+    "train semicolons.csv --run-dir new": "line 1 has semicolons",
     "train missing.csv --run-dir new": "line 2, column 2 holds nothing",
+    "train empty.csv --run-dir new": "empty.csv holds no points",
+    "train names.csv --run-dir new": "names.csv holds no points",
+    "train latin.csv --run-dir new": "latin.csv is not UTF-8, line 1 has the byte 0xe4; save it as UTF-8",
+    "train zipped.csv --run-dir new": "zipped.csv is compressed; unpack it with gunzip first",
+    "train empty.npy --run-dir new": "empty.npy cannot be read as an array of numbers: No data left",
+    "train empty.npz --run-dir new": "empty.npz cannot be read as an array of numbers: No data left",
+    "train torn.npz --run-dir new": "torn.npz cannot be read as an array of numbers: ",
+    "train huge.npy --run-dir new": "huge.npy cannot be read as an array of numbers: mmap length",
     "train mixtrue --run-dir new": "one of mixture, circles, checkerboard, got 'mixtrue'",
     "train two.npz --run-dir new": "two.npz must hold one array, got ['a', 'b']",
-    "train objects.npy --run-dir new": "Object arrays cannot be loaded",
+    "train objects.npy --run-dir new": "Array can't be memory-mapped: Python objects in dtype",
     "train points.csv --run-dir new --config words.csv": "words.csv is no config.json of a command",
     "sample run --out a.npy --config run/config.json": "holds the options of `fpflow train`",
     "sample run --out a.txt": "a.txt must end in .npy or .csv",
@@ -169,6 +179,15 @@ def mistakes(folder):
     (folder / "words.csv").write_text("a,b\n1,2\nx,y\n")
     (folder / "semicolons.csv").write_text("1;2\n3;4\n5;6\n")
     (folder / "missing.csv").write_text("1,2\n3,\n")
+    (folder / "names.csv").write_text("a,b\n")
+    (folder / "latin.csv").write_bytes("Länge,b\n1,2\n3,5\n".encode("latin-1"))
+    (folder / "zipped.csv").write_bytes(gzip.compress(b"1,2\n3,5\n"))
+    for name in ("empty.csv", "empty.npy", "empty.npz"):
+        (folder / name).touch()
+    (folder / "torn.npz").write_bytes((folder / "points.npz").read_bytes()[:-99])
+    with open(folder / "huge.npy", "wb") as file:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (10**11, 2)}
+        np.lib.format.write_array_header_1_0(file, header)
     np.savez(folder / "two.npz", a=POINTS, b=POINTS)
     np.save(folder / "objects.npy", np.array([{}, 2], dtype=object))
     for name in ("empty", "half", "strange", "torn", "begun"):
@@ -193,6 +212,39 @@ def test_mistakes_are_one_line(here, mistakes, command, capsys):
     assert MISTAKES[command] in printed.err
     assert printed.err.count("\n") == 1 and printed.err.startswith(f"fpflow {command.split()[0]}: ")
     assert sorted(p.name for p in here.iterdir()) == before
+
+
+TABLES = {
+    "a,b\n1,2\n3,5\n": 2,
+    "# a,b\n\n1,2\n3,5\n": 2,
+    "\ufeff1,2\n3,5\n": 2,
+    "\ufeffa,b\n1,2\n3,5\n": 2,
+    "1,NA\n3,5\n": "line 1, column 2 holds 'NA', which is no number",
+    "1,\n3,5\n": "line 1, column 2 holds nothing",
+    "1,2.O\n3,5\n": "line 1, column 2 holds '2.O', which is no number",
+    ",0\n3,5\n": "line 1, column 1 holds nothing",
+    "2.O\n3\n5\n": "line 1, column 1 holds '2.O', which is no number",
+    "a,b\n\n1,2 # fine\nx,y\n": "line 4, column 1 holds 'x'",
+}
+
+
+@pytest.mark.parametrize("text", TABLES)
+def test_no_row_is_lost_as_a_line_of_names(tmp_path, text):
+    path, expected = tmp_path / "table.csv", TABLES[text]
+    path.write_text(text, encoding="utf-8")
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=re.escape(expected)):
+            read_points(path)
+    else:
+        np.testing.assert_array_equal(read_points(path), [[1, 2], [3, 5]])
+
+
+def test_an_index_that_pandas_wrote_gets_a_warning(tmp_path):
+    path = tmp_path / "table.csv"
+    for names in (",a,b", ",0,1", '"",a,b'):
+        path.write_text(f"{names}\n0,1,2\n1,3,5\n")
+        with pytest.warns(UserWarning, match="column 0 of .* has no name and counts 0, 1, 2"):
+            assert read_points(path).shape == (2, 3)
 
 
 def test_unknown_options_and_help(capsys):

@@ -140,7 +140,7 @@ def test_bad_data_is_refused(data, words):
     ("data", "words"),
     [
         (1e9 + NORMAL, "float32 rounds column 0 of the data by .* of its range; subtract its mean"),
-        (NORMAL + [0, 1e6], "float32 rounds column 1 of the data by .*; subtract"),
+        (NORMAL + 1e6 * np.eye(2)[1], "float32 rounds column 1 of the data by .*; subtract"),
         (1e39 * NORMAL, "data holds numbers beyond 3.4e\\+38, the largest float32: column 0"),
     ],
 )

@@ -1,19 +1,17 @@
 """What a command is given: points, laws, processes and models, by the names of files and modules."""
 
 import importlib
-import io
 import json
 import os
 import pathlib
 import sys
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from .. import paper
-from .._files import DamagedFile, write_whole
+from .._files import DamagedFile
 from .._model import as_model, load
 from .._process import OrnsteinUhlenbeck
+from .points import read_points
 
 DATA = (
     "points (n, dim) in a .npy, .npz or .csv file, one point a row; module:name of a data law; or "
@@ -36,49 +34,6 @@ def imported(name: str) -> Any:
     return getattr(found, attribute)
 
 
-def read_points(path: pathlib.Path) -> np.ndarray:
-    """The one array of a file.
-
-    **Raises:** `ValueError` for a file that holds no such thing, `OSError` where there is none.
-    """
-    if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False)
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            names = list(arrays)
-            if len(names) != 1:
-                raise ValueError(f"{path} must hold one array, got {names}.")
-            return arrays[names[0]]
-    with open(path) as file:
-        first = file.readline()
-    try:
-        [float(cell) for cell in first.split(",")]
-        header = 0
-    except ValueError:
-        header = 1
-    try:
-        return np.loadtxt(path, delimiter=",", skiprows=header, ndmin=2)
-    except ValueError as error:
-        raise ValueError(
-            f"{path} must hold numbers with commas between them, one point a line, after at most one "
-            f"line of names: {_first_fault(path, header) or str(error).rstrip('.')}."
-        ) from error
-
-
-def _first_fault(path: pathlib.Path, header: int) -> str:
-    """Where the first cell that is no number stands, as an editor counts."""
-    for number, line in enumerate(path.read_text().splitlines()[header:], header + 1):
-        for column, cell in enumerate(line.split(","), 1):
-            try:
-                float(cell)
-            except ValueError:
-                if ";" in line:
-                    return f"line {number} has semicolons"
-                what = f"{cell.strip()!r}, which is no number" if cell.strip() else "nothing"
-                return f"line {number}, column {column} holds {what}"
-    return ""
-
-
 def law_of(name: str) -> Any:
     """Points of a file, a data law of a module, or one of the paper's."""
     if name in paper.DATASETS:
@@ -91,16 +46,6 @@ def law_of(name: str) -> Any:
         f"data must be a .npy, .npz or .csv file, module:name or one of {', '.join(paper.DATASETS)}, "
         f"got {name!r}."
     )
-
-
-def write_points(path: pathlib.Path, points: np.ndarray) -> None:
-    """An array as `.npy` or `.csv`, whole or not at all."""
-    content = io.BytesIO()
-    if path.suffix == ".npy":
-        np.save(content, points)
-    else:
-        np.savetxt(content, points, delimiter=",")
-    write_whole(path, content.getvalue())
 
 
 def check_output(path: pathlib.Path | None, suffixes: tuple[str, ...]) -> None:

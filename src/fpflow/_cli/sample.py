@@ -13,8 +13,9 @@ import numpy as np
 from .. import _sample
 from .._model import as_model, model_dim
 from ..datasets import as_data, widths_away
-from .inputs import check_output, given_model, law_of, write_points
+from .inputs import check_output, given_model, law_of
 from .options import add_options, chosen
+from .points import write_points
 from .shared import MODEL, add_process, add_seed, asked_process
 
 _OUTPUTS = (".npy", ".csv")
