@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,11 @@ import pytest
 
 import fpflow
 from fpflow._cli import main
+from fpflow._cli.inputs import given_model
+from fpflow._cli.main import _parser
 from fpflow._cli.options import add_options, defaults_of, words_of
 from fpflow._cli.points import read_points
+from fpflow._cli.shared import asked_process, process_of
 
 POINTS = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 0.6]
 SHORT = ["--steps", "300", "--chunk", "50", "--batch-size", "64", "--width", "8", "--depth", "1"]
@@ -144,7 +148,7 @@ MISTAKES = {
     "train missing.csv --run-dir new": "line 2, column 2 holds nothing",
     "train empty.csv --run-dir new": "empty.csv holds no points",
     "train names.csv --run-dir new": "names.csv holds no points",
-    "train latin.csv --run-dir new": "latin.csv is not UTF-8, line 1 has the byte 0xe4; save it as UTF-8",
+    "train latin.csv --run-dir new": "latin.csv is not UTF-8, line 1 has the byte 0xe4; save it as",
     "train zipped.csv --run-dir new": "zipped.csv is compressed; unpack it with gunzip first",
     "train empty.npy --run-dir new": "empty.npy cannot be read as an array of numbers: No data left",
     "train empty.npz --run-dir new": "empty.npz cannot be read as an array of numbers: No data left",
@@ -166,6 +170,29 @@ MISTAKES = {
     "density run/model.fpflow --out p.csv": "--points is missing",
     "density run --out p.csv -n 0": "--num-points must be at least 1, got 0",
     "report run/model.fpflow": "DATA is missing: the model has no run that names it",
+    "sample run --out points.csv": "--out is an input of this command, points.csv; choose another file",
+    "sample line.npy --out line.npy --dim 1": "--out is an input of this command, line.npy",
+    "density run --out points.csv": "--out is an input of this command, points.csv",
+    "density run --points missing.csv --out missing.csv": "input of this command, missing.csv",
+    "density run --config replay.csv --out replay.csv": "input of this command, replay.csv",
+    "report run --out run/config.json": "--out is an input of this command, run/config.json",
+    "report line.png points.csv --figure line.png": "--figure is an input of this command, line.png",
+    "plot line.png --kind residual --out line.png": "--out is an input of this command, line.png",
+    "sample own:score --dim 2 --process json:dumps --out a.npy": "--process must name "
+    "an object with t0, t1, prior, drift, diffusion and transition; json:dumps is a function",
+    "sample own:score --dim 2 --process fpflow:OrnsteinUhlenbeck --out a.npy": "is a class; name",
+    "sample own:score --dim 2 --process broken:process --out a.npy": "module 'broken' of "
+    "'broken:process' cannot be imported: SyntaxError",
+    "sample own:score --dim 2 --process stretch:process --rate 3 --out a.npy": "--rate is no setting of "
+    "the process, Stretch, which has t0, t1, prior",
+    "sample run --seed -1 --out a.npy": "--seed must be a whole number from 0 to 4294967295, got -1",
+    "train points.csv --run-dir new --seed 99999999999999999999": "--seed must be a whole number from 0",
+    "train points.csv --run-dir new --steps 99999999999999999999": "--num-steps must be at most 2147",
+    "train points.csv --run-dir new --batch-size 99999999999999999999": "--batch-size must be at most",
+    "train points.csv --run-dir new --fp-weight nan": "--fp-weight must be finite and not",
+    "train points.csv --run-dir points.csv": "--run-dir must be a folder, and points.csv is a file",
+    "plot spoilt": "spoilt/metrics.jsonl is damaged: line 1 holds 'nonsense'",
+    "plot other-rows": "other-rows/metrics.jsonl is damaged: line 1 holds '[1, 2]'",
     "plot run/model.fpflow --kind curl": "--out is missing: the model has no run",
     "plot empty": "empty is no run: it has no metrics.jsonl",
     "plot begun": "the run in begun has no metrics yet: its first chunk is not done",
@@ -201,7 +228,120 @@ def mistakes(folder):
         model = (folder / "run" / "model.fpflow").read_bytes()
         (folder / name / "model.fpflow").write_bytes(model)
     line = fpflow.PotentialMLP(1, width=4, depth=1, key=jax.random.key(0))
-    fpflow.save(folder / "line.fpflow", line)
+    for name in ("line.fpflow", "line.npy", "line.png"):
+        fpflow.save(folder / name, line)
+    replay = {"command": {"name": "density", "options": {}}}
+    (folder / "replay.csv").write_text(json.dumps(replay))
+    (folder / "broken.py").write_text("process = (\n")
+    (folder / "stretch.py").write_text("from known import Stretch\n\nprocess = Stretch()\n")
+    for name, row in (("spoilt", "nonsense"), ("other-rows", "[1, 2]")):
+        (folder / name).mkdir()
+        (folder / name / "metrics.jsonl").write_text(f"{row}\n{row}\n")
+
+
+WHOLE = json.dumps({"command": {"name": "train", "options": {}}})
+CONFIGS = [
+    "null", "[]", '"text"', "3", '{"command": null}', '{"command": "train"}', '{"command": [1]}',
+    '{"command": {"name": "train"}}', '{"command": {"name": ["train"], "options": {}}}',
+    *(WHOLE.replace("{}", options) for options in ("null", "[]", '"text"', "[[1, 2]]")),
+]  # fmt: skip
+OPTIONS = {
+    "nonsense": 1, "num_steps": "many", "batch_size": [64], "chunk": 2.5, "seed": True, "width": None,
+    "network": "other", "bare": "yes", "data": 5, "run_dir": {}, "rate": "fast", "process": [3],
+    "resume": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", CONFIGS)
+def test_a_config_of_another_shape_is_one_line(here, text, capsys):
+    (here / "edited.json").write_text(text)
+    assert main(["train", "points.csv", "--config", "edited.json", "--run-dir", "new"]) == 2
+    said = capsys.readouterr().err
+    assert "edited.json is no config.json of a command" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_of_another_kind_is_one_line(here, name, capsys):
+    saved = {"command": {"name": "train", "options": {name: OPTIONS[name]}}}
+    (here / "edited.json").write_text(json.dumps(saved))
+    assert main(["train", "points.csv", "--config", "edited.json", "--run-dir", "new"]) == 2
+    said = capsys.readouterr().err
+    unknown = f"has an option {name!r} that `fpflow train` does not know"
+    flag = f"--{name.replace('_', '-')}"
+    other = f"has {OPTIONS[name]!r} for {flag}, which must be "
+    assert (unknown if name in ("nonsense", "resume") else other) in said.replace(
+        "`data`", "--data"
+    )
+    assert said.count("\n") == 1 and not (here / "new").exists()
+
+
+RUNS = {
+    "config.json must be a JSON object": ["null", "[]", '"text"'],
+    "'command' must be an object": ['{"command": null}', '{"command": []}'],
+    "'options' must be an object": ['{"command": {"options": []}}'],
+    "'data' must be text": ['{"command": {"options": {"data": 5}}}'],
+    "'process' must be text": ['{"command": {"options": {"process": 5}}}'],
+    "'training' must be an object": ['{"training": "text"}'],
+    "'process' must be an object": ['{"training": {"process": null}}', '{"training": {"process": []}}'],
+    "the process of the run in edited cannot be made again": [
+        '{"training": {"process": {"kind": "OrnsteinUhlenbeck", "rate": "fast"}}}',
+        '{"training": {"process": {"kind": "OrnsteinUhlenbeck", "rate": null}}}',
+        '{"training": {"process": {"kind": "OrnsteinUhlenbeck", "rate": -1}}}',
+        '{"training": {"process": {"kind": "OrnsteinUhlenbeck", "speed": 1.0}}}',
+    ],
+    "the process of the run in edited is not known; pass `--process`": [
+        '{"training": {"process": {"kind": ["a"]}}}', '{"training": {"process": {"kind": "jax"}}}', "{}",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "text"), [(w, text) for w in RUNS for text in RUNS[w]])
+def test_a_run_with_another_config_is_one_line(here, words, text, capsys):
+    (here / "edited").mkdir(exist_ok=True)
+    shutil.copy(here / "run" / "model.fpflow", here / "edited" / "model.fpflow")
+    (here / "edited" / "config.json").write_text(text)
+    assert main(["sample", "edited", "--out", "a.npy"]) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
+
+
+def test_options_change_only_what_they_name(here):
+    """A run of another process keeps its rate and noise where only the time is given."""
+    shutil.copytree(here / "run", here / "rated", dirs_exist_ok=True)
+    config = json.loads((here / "rated" / "config.json").read_text())
+    config["training"]["process"] |= {"rate": 3.0, "noise": 2.0}
+    (here / "rated" / "config.json").write_text(json.dumps(config))
+
+    def process(*options):
+        arguments = _parser()[0].parse_args(["sample", *options, "--out", "a.npy"])
+        return given_model(arguments.model, *asked_process(arguments)).process
+
+    ou = fpflow.OrnsteinUhlenbeck
+    assert process("rated") == ou(rate=3.0, noise=2.0)
+    assert process("rated", "--t1", "5") == ou(rate=3.0, noise=2.0, t1=5.0)
+    assert process("own:score", "--rate", "2") == ou(rate=2.0)
+    assert process("rated", "--process", "own:process", "--noise", "2") == ou(noise=2.0, t1=5.0)
+    arguments = _parser()[0].parse_args(["train", "--process", "own:process", "--rate", "3"])
+    assert process_of(arguments) == ou(rate=3.0, t1=5.0)
+
+
+def test_a_last_line_that_was_half_written_is_left_out(here):
+    """A run that was killed inside a write, or that writes just now."""
+    (here / "killed").mkdir()
+    whole = (here / "run" / "metrics.jsonl").read_text()
+    (here / "killed" / "metrics.jsonl").write_text(whole[:-20])
+    assert main(["plot", "killed"]) == 0
+
+
+def test_samples_of_a_run_whose_data_is_gone(here, capsys):
+    """Samples are written; only the comparison with the data is left out."""
+    shutil.copytree(here / "run", here / "bereft")
+    config = (here / "bereft" / "config.json").read_text()
+    for name in ("gone.csv", "line.npy"):
+        (here / "bereft" / "config.json").write_text(config.replace("points.csv", name))
+        assert main(["sample", "bereft", "-n", "5", "--steps", "5", "--out", f"{name}.npy"]) == 0
+        assert np.load(f"{name}.npy").shape == (5, 2)
+        assert "note: the samples are not compared with the run's data: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", MISTAKES)

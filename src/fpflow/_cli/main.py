@@ -80,8 +80,8 @@ def _run(given: list[str]) -> int:
     arguments = parser.parse_args(given)
     if arguments.config:
         # Parsed again over other defaults, so that what is written on the line wins.
-        options = replayed(arguments.config, arguments.command)
-        commands[arguments.command].set_defaults(**options)
+        command = commands[arguments.command]
+        command.set_defaults(**replayed(arguments.config, arguments.command, command))
         arguments = parser.parse_args(given)
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)

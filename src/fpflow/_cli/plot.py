@@ -8,6 +8,7 @@ animation from noise to data (dimension 2).
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 from collections.abc import Callable
@@ -22,14 +23,34 @@ import numpy as np
 from .. import _sample
 from .. import plot as pictures
 from .._calculus import curl
+from .._files import DamagedFile
 from .._grid import grid_density_ode, grid_density_sde
 from .._model import as_model, model_dim
 from .._train import History
 from .._window import Window
 from ..datasets import as_data
-from .inputs import Given, check_output, given_model, law_of
+from .inputs import Given, check_output, given_model, keep_inputs, law_of
 from .options import add_options
-from .shared import MODEL, add_process, add_seed, asked_process
+from .shared import MODEL, add_process, add_seed, asked_process, key_of
+
+
+def _rows(file: pathlib.Path) -> list[list[float]]:
+    """Step, loss parts and seconds of each line of a `metrics.jsonl`."""
+    lines = file.read_text(errors="replace").splitlines(keepends=True)
+    # A run that writes just now, or was killed at it, has half a line at the end.
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            values = (row[field.name] for field in dataclasses.fields(History))
+            rows.append([np.nan if value is None else float(value) for value in values])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedFile(
+                f"{file} is damaged: line {number} holds {line.strip()[:60]!r}; remove that line."
+            ) from error
+    return rows
 
 
 def _losses(folders: list[str]) -> Any:
@@ -38,12 +59,10 @@ def _losses(folders: list[str]) -> Any:
         file = pathlib.Path(name) / "metrics.jsonl"
         if not file.exists():
             raise ValueError(f"{name} is no run: it has no metrics.jsonl.")
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows = _rows(file)
         if not rows:
             raise ValueError(f"the run in {name} has no metrics yet: its first chunk is not done.")
-        columns = [[np.nan if row[k] is None else row[k] for row in rows] for k in rows[0]]
-        step, dsm, residual, seconds = (np.array(column) for column in columns)
-        histories[name] = History(step, dsm, residual, seconds)
+        histories[name] = History(*np.array(rows).T)
     penalised = any(np.isfinite(h.residual).any() for h in histories.values())
     figure, axes = plt.subplots(
         1, 1 + penalised, figsize=(5 * (1 + penalised), 3.6), layout="constrained", squeeze=False
@@ -155,18 +174,20 @@ def run(arguments: argparse.Namespace) -> None:
         (first / "figures").mkdir(exist_ok=True)
         out = first / "figures" / f"{kind}{endings[0]}"
     check_output(out, endings)
+    keep_inputs(arguments)
     if kind == "losses":
         _losses(arguments.model).savefig(out, dpi=150)
     else:
         if len(arguments.model) > 1:
             raise ValueError(f"--kind {kind} draws one model, got {len(arguments.model)}.")
-        given = given_model(arguments.model[0], asked_process(arguments))
+        given = given_model(arguments.model[0], *asked_process(arguments))
+        keep_inputs(arguments, given.data)
         given = given._replace(model=as_model(given.model))
         dim = model_dim(given.model, None)
         if kind in _PLANE and dim != 2:
             raise ValueError(f"--kind {kind} is for dimension 2, and the model has {dim}.")
         window = _window_of(given, arguments.nodes)
-        drawn = _KINDS[kind](given, window, jr.key(arguments.seed))
+        drawn = _KINDS[kind](given, window, key_of(arguments))
         if kind == "flow":
             drawn.save(out, writer="pillow" if out.suffix == ".gif" else "ffmpeg")
         else:

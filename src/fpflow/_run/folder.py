@@ -1,5 +1,7 @@
 """A run's folder: settings, environment, metrics, checkpoints and the finished model."""
 
+import contextlib
+import contextvars
 import dataclasses
 import json
 import math
@@ -7,6 +9,7 @@ import os
 import pathlib
 import re
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -166,18 +169,22 @@ def open_run(path: str | os.PathLike, settings: Any, *, resume: bool, keep: int)
         raise ValueError(f"`run_dir` must be a folder, and {folder} is a file.")
     config = folder / "config.json"
     saved = _read_json(config)
-    if "training" in saved:
+    if _has_results(folder):
         if not resume:
             raise ValueError(
                 f"`run_dir` = {folder} holds a run already; pass `resume=True` to go on with it, or "
                 "choose another folder."
             )
-        differing = _differences(saved["training"], described)
+        differing = _differences(saved.get("training", described), described)
         if differing:
             raise ValueError(
                 f"the run in {folder} was started with other settings: {'; '.join(differing)}. "
                 "Resume with the same, or choose another folder."
             )
+    else:
+        saved = {**saved, "command": describe(_asked.get())}
+        if saved["command"] is None:
+            del saved["command"]
     for part in ("checkpoints", "figures"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for stray in folder.rglob(".*.partial"):
@@ -185,6 +192,30 @@ def open_run(path: str | os.PathLike, settings: Any, *, resume: bool, keep: int)
     write_json(folder / "environment.json", environment())
     write_json(config, {**saved, "training": described})
     return Run(folder, described, keep)
+
+
+# What the command line was asked for.
+_asked: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar(
+    "asked", default=None
+)
+
+
+@contextlib.contextmanager
+def asked_by(command: dict[str, Any]) -> Iterator[None]:
+    """Puts a command with its options beside the settings into the `config.json` of a run that starts
+    inside."""
+    token = _asked.set(command)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def _has_results(folder: pathlib.Path) -> bool:
+    """Whether a run left anything there that another would destroy: settings alone are nothing."""
+    checkpoints = folder / "checkpoints"
+    files = checkpoints.iterdir() if checkpoints.is_dir() else ()
+    return (folder / "model.fpflow").exists() or any(_NAME.fullmatch(file.name) for file in files)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:

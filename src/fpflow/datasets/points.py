@@ -104,8 +104,9 @@ def _in_precision_of_jax(x: np.ndarray) -> np.ndarray:
     if beyond.any():
         column = int(beyond.argmax())
         raise ValueError(
-            f"data holds numbers beyond {jnp.finfo(dtype).max:.2g}, the largest {dtype}: column {column} "
-            f"reaches {np.abs(x[:, column]).max():.3g}; divide each column by its standard deviation."
+            f"data holds numbers beyond {jnp.finfo(dtype).max:.2g}, the largest {dtype}: column "
+            f"{column} reaches {np.abs(x[:, column]).max():.3g}; divide each column by its standard "
+            "deviation."
         )
     lost, span = np.abs(used - x).max(0), np.ptp(x, axis=0)
     rounded = (lost > 1e-3 * span) & (span > 0)
