@@ -180,7 +180,8 @@ MISTAKES = {
     "plot line.png --kind residual --out line.png": "--out is an input of this command, line.png",
     "sample own:score --dim 2 --process json:dumps --out a.npy": "--process must name "
     "an object with t0, t1, prior, drift, diffusion and transition; json:dumps is a function",
-    "sample own:score --dim 2 --process fpflow:OrnsteinUhlenbeck --out a.npy": "is a class; name",
+    "sample own:score --dim 2 --process fpflow:OrnsteinUhlenbeck --out a.npy": "fpflow:OrnsteinUhlenbeck "
+    "is a class; name an object of it",
     "sample own:score --dim 2 --process broken:process --out a.npy": "module 'broken' of "
     "'broken:process' cannot be imported: SyntaxError",
     "sample own:score --dim 2 --process stretch:process --rate 3 --out a.npy": "--rate is no setting of "
@@ -244,7 +245,8 @@ CONFIGS = [
     "null", "[]", '"text"', "3", '{"command": null}', '{"command": "train"}', '{"command": [1]}',
     '{"command": {"name": "train"}}', '{"command": {"name": ["train"], "options": {}}}',
     *(WHOLE.replace("{}", options) for options in ("null", "[]", '"text"', "[[1, 2]]")),
-]  # fmt: skip
+]
+  # fmt: skip
 OPTIONS = {
     "nonsense": 1, "num_steps": "many", "batch_size": [64], "chunk": 2.5, "seed": True, "width": None,
     "network": "other", "bare": "yes", "data": 5, "run_dir": {}, "rate": "fast", "process": [3],
@@ -257,7 +259,9 @@ def test_a_config_of_another_shape_is_one_line(here, text, capsys):
     (here / "edited.json").write_text(text)
     assert main(["train", "points.csv", "--config", "edited.json", "--run-dir", "new"]) == 2
     said = capsys.readouterr().err
-    assert "edited.json is no config.json of a command" in said and said.count("\n") == 1
+    assert "edited.json is no config.json of a command: " in said and said.count("\n") == 1
+    if text.startswith('{"command": {"name": "train", "options"'):
+        assert "is no config.json of a command: its options are" in said
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -4,4 +4,3 @@ from .folder import Run as Run
 from .folder import asked_by as asked_by
 from .folder import open_run as open_run
 from .interrupt import TrainingInterrupted as TrainingInterrupted
-from .interrupt import caught_signals as caught_signals

@@ -9,7 +9,8 @@ import os
 import pathlib
 import re
 import warnings
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -18,6 +19,8 @@ import numpy as np
 
 from .._files import DamagedFile, Shapes, read_arrays, write_arrays, write_json, write_whole
 from .describe import describe, environment, fingerprint, tree_fingerprint, versions
+from .interrupt import caught_signals
+from .lock import locked
 
 _FORMAT = 1
 _NAME = re.compile(r"step-(\d{9})\.fpflow")
@@ -43,12 +46,23 @@ class Run:
     - `path`: the folder.
     - `settings`: what the run was started with, plain.
     - `keep`: how many of the newest checkpoints stay, besides the best.
+    - `release`: lets other processes into the folder again.
     """
 
     path: pathlib.Path
     settings: dict[str, Any]
     keep: int
     losses: dict[int, float] = dataclasses.field(default_factory=dict)
+    release: Callable[[], Any] = lambda: None
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[Callable[[], int | None]]:
+        """Holds signals back, as `caught_signals` does, and releases the folder at the end."""
+        try:
+            with caught_signals() as came:
+                yield came
+        finally:
+            self.release()
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -128,6 +142,7 @@ class Run:
             self.losses[int(path.name[5:14])] = loss
             found = found or (state, intervals)
         if files and found is None:
+            self.release()
             raise DamagedFile(
                 f"none of the {len(files)} checkpoints in {self.checkpoints} can be used; see the "
                 "warnings, or start again in another folder."
@@ -167,6 +182,21 @@ def open_run(path: str | os.PathLike, settings: Any, *, resume: bool, keep: int)
     folder, described = pathlib.Path(path), describe(settings)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`run_dir` must be a folder, and {folder} is a file.")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = locked(folder)
+    try:
+        _write_settings(folder, described, resume)
+    except BaseException:
+        os.close(lock)
+        raise
+    run = Run(folder, described, keep)
+    # A run that nobody ends, because opening its files failed, gives way when it is forgotten.
+    run.release = weakref.finalize(run, os.close, lock)
+    return run
+
+
+def _write_settings(folder: pathlib.Path, described: dict[str, Any], resume: bool) -> None:
+    """Into a new folder, or one whose run may go on."""
     config = folder / "config.json"
     saved = _read_json(config)
     if _has_results(folder):
@@ -191,7 +221,6 @@ def open_run(path: str | os.PathLike, settings: Any, *, resume: bool, keep: int)
         stray.unlink(missing_ok=True)
     write_json(folder / "environment.json", environment())
     write_json(config, {**saved, "training": described})
-    return Run(folder, described, keep)
 
 
 # What the command line was asked for.

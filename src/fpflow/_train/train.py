@@ -29,7 +29,7 @@ from .._model import (
     check_score,
     save,
 )
-from .._run import Intervals, TrainingInterrupted, caught_signals, open_run
+from .._run import Intervals, TrainingInterrupted, open_run
 from .._types import ArrayLike, DataLaw, PotentialModel, PRNGKey, Process, ScoreModel
 from ..datasets import as_data
 from .optimiser import Optimiser, Soap
@@ -166,6 +166,7 @@ def train(
     schedule = Cosine(peak=1e-2) if schedule is None else schedule
     penalty = MarginalPenalty() if penalty is None else penalty
     optimiser = Soap() if optimiser is None else optimiser
+    _check_parts(loss=loss, penalty=penalty, schedule=schedule, optimiser=optimiser)
     run = None
     if run_dir is not None:
         run = open_run(
@@ -205,7 +206,7 @@ def train(
     # tqdm reads `disable=None` as: only on a terminal.
     disable = None if progress is None else not progress
     devices = contextlib.nullcontext() if mesh is None else jax.set_mesh(automatic(mesh))
-    signals = contextlib.nullcontext(lambda: None) if run is None else caught_signals()
+    signals = contextlib.nullcontext(lambda: None) if run is None else run.guarded()
     bar = tqdm(total=num_steps, initial=done, unit="step", desc="train", disable=disable)
     with devices, signals as came, bar:
         while done < num_steps:
@@ -278,6 +279,23 @@ def _check_settings(model, process, data, fp_weight, num_steps, batch_size, ema_
     x = eqx.filter_eval_shape(data.sample, jr.key(0), 1)
     check_dims("data", x.shape[1], model)
     check_score(model, process, dim=x.shape[1])
+
+
+# What a part of training must be, and one that is.
+_PARTS = {
+    "loss": (DenoisingScoreMatching, "DenoisingScoreMatching()"),
+    "penalty": (Penalty, "MarginalPenalty()"),
+    "schedule": (Schedule, "Cosine(peak=1e-2)"),
+    "optimiser": (Optimiser, "Soap()"),
+}
+
+
+def _check_parts(**parts: Any) -> None:
+    """Refuses names and classes where an object belongs."""
+    for name, part in parts.items():
+        kind, example = _PARTS[name]
+        if isinstance(part, type) or not isinstance(part, kind):
+            raise ValueError(f"`{name}` must be an object such as `{example}`, got {part!r}.")
 
 
 def _compare_priors(model: Any, process: Process) -> None:
