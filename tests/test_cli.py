@@ -180,8 +180,8 @@ MISTAKES = {
     "plot line.png --kind residual --out line.png": "--out is an input of this command, line.png",
     "sample own:score --dim 2 --process json:dumps --out a.npy": "--process must name "
     "an object with t0, t1, prior, drift, diffusion and transition; json:dumps is a function",
-    "sample own:score --dim 2 --process fpflow:OrnsteinUhlenbeck --out a.npy": "fpflow:OrnsteinUhlenbeck "
-    "is a class; name an object of it",
+    "sample own:score --dim 2 --process fpflow:OrnsteinUhlenbeck --out a.npy": "fpflow:Ornstein"
+    "Uhlenbeck is a class; name an object of it",
     "sample own:score --dim 2 --process broken:process --out a.npy": "module 'broken' of "
     "'broken:process' cannot be imported: SyntaxError",
     "sample own:score --dim 2 --process stretch:process --rate 3 --out a.npy": "--rate is no setting of "
@@ -242,11 +242,17 @@ def mistakes(folder):
 
 WHOLE = json.dumps({"command": {"name": "train", "options": {}}})
 CONFIGS = [
-    "null", "[]", '"text"', "3", '{"command": null}', '{"command": "train"}', '{"command": [1]}',
-    '{"command": {"name": "train"}}', '{"command": {"name": ["train"], "options": {}}}',
+    "null",
+    "[]",
+    '"text"',
+    "3",
+    '{"command": null}',
+    '{"command": "train"}',
+    '{"command": [1]}',
+    '{"command": {"name": "train"}}',
+    '{"command": {"name": ["train"], "options": {}}}',
     *(WHOLE.replace("{}", options) for options in ("null", "[]", '"text"', "[[1, 2]]")),
 ]
-  # fmt: skip
 OPTIONS = {
     "nonsense": 1, "num_steps": "many", "batch_size": [64], "chunk": 2.5, "seed": True, "width": None,
     "network": "other", "bare": "yes", "data": 5, "run_dir": {}, "rate": "fast", "process": [3],
@@ -436,6 +442,31 @@ def test_sigterm_saves_and_the_same_command_goes_on(here):
     assert re.search(r"stopped by SIGTERM after step \d+, saved in .*", said)
     assert "; the same command with --resume goes on." in said
     assert len(list((here / "stopped" / "checkpoints").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGTERM, 143, "stopped by SIGTERM"), (signal.SIGINT, 130, "interrupted")],
+    ids=["sigterm", "ctrl-c"],
+)
+def test_signals_before_the_first_checkpoint_say_so(here, number, code, word, capsys, monkeypatch):
+    """The folder is there and its first program not yet compiled; the run then starts anew."""
+
+    def killed(*arguments):
+        os.kill(os.getpid(), number)
+
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    few = ["--steps", "2", "--chunk", "2", "--width", "8", "--depth", "1", "--batch-size", "16"]
+    command = ["train", "points.csv", "--run-dir", f"early{code}", *few]
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["fpflow._train.train"], "init_state", killed)
+        assert main(command) == code
+    said = capsys.readouterr().err
+    assert f"fpflow train: {word}; nothing to keep has been computed yet; the same command " in said
+    assert said.count("\n") == 1
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert main([*command, "--resume"]) == 0
+    assert "network in" in capsys.readouterr().out
 
 
 def test_options_say_what_the_docstrings_say():

@@ -4,12 +4,13 @@ import argparse
 import os
 import pathlib
 import re
+import signal
 import sys
 import warnings
 from importlib import metadata
 
 from .._reproduce import main as reproduce
-from .._run import TrainingInterrupted
+from .._run import TrainingInterrupted, sigterm_raises
 from . import density, plot, report, sample, train
 from .options import Formatter, replayed
 
@@ -55,15 +56,16 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     name = given[0] if given else ""
     try:
-        if name == "reproduce":
-            return reproduce(given[1:])
-        return _run(given)
+        with sigterm_raises():
+            return reproduce(given[1:]) if name == "reproduce" else _run(given)
     except TrainingInterrupted as stop:
         _say(name, f"{stop.args[0].split(';')[0]}{_GOES_ON[name]}.")
         return 128 + stop.signal
-    except KeyboardInterrupt:
-        _say(name, f"interrupted; what is finished is kept{_GOES_ON.get(name, '')}.")
-        return 130
+    except KeyboardInterrupt as stop:
+        word = "stopped by SIGTERM" if signal.SIGTERM in stop.args else "interrupted"
+        notes = getattr(stop, "__notes__", [f"what is finished is kept{_GOES_ON.get(name, '')}"])
+        _say(name, f"{word}; {notes[0]}.")
+        return 143 if signal.SIGTERM in stop.args else 130
     except FileNotFoundError as error:
         _fail(name, error, f"there is no file {str(error.filename)!r}.")
         return 2

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import _train
 from .._model import PotentialMLP, ScoreMLP
-from .._run import asked_by
+from .._run import asked_by, has_results
 from ..datasets import as_data
 from .inputs import DATA, law_of
 from .options import add_options, chosen, plain_options
@@ -56,6 +56,17 @@ def run(arguments: argparse.Namespace) -> None:
     for name, value in (("DATA", arguments.data), ("--run-dir", arguments.run_dir)):
         if value is None:
             raise ValueError(f"{name} is missing; see `fpflow train --help`.")
+    try:
+        _train_on(arguments)
+    except KeyboardInterrupt as stop:
+        if not has_results(arguments.run_dir):
+            stop.add_note(
+                "nothing to keep has been computed yet; the same command with --resume starts anew"
+            )
+        raise
+
+
+def _train_on(arguments: argparse.Namespace) -> None:
     folder = arguments.run_dir
     process, law = process_of(arguments), as_data(law_of(arguments.data))
     key_network, key_train = jr.split(key_of(arguments))

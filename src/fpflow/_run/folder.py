@@ -199,7 +199,7 @@ def _write_settings(folder: pathlib.Path, described: dict[str, Any], resume: boo
     """Into a new folder, or one whose run may go on."""
     config = folder / "config.json"
     saved = _read_json(config)
-    if _has_results(folder):
+    if has_results(folder):
         if not resume:
             raise ValueError(
                 f"`run_dir` = {folder} holds a run already; pass `resume=True` to go on with it, or "
@@ -240,7 +240,7 @@ def asked_by(command: dict[str, Any]) -> Iterator[None]:
         _asked.reset(token)
 
 
-def _has_results(folder: pathlib.Path) -> bool:
+def has_results(folder: pathlib.Path) -> bool:
     """Whether a run left anything there that another would destroy: settings alone are nothing."""
     checkpoints = folder / "checkpoints"
     files = checkpoints.iterdir() if checkpoints.is_dir() else ()

@@ -52,3 +52,21 @@ def caught_signals() -> Iterator[Callable[[], int | None]]:
         yield lambda: came[0] if came else None
     finally:
         restore()
+
+
+@contextlib.contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Lets SIGTERM end what runs inside as Ctrl-C does, by a `KeyboardInterrupt` with its number."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number, frame):
+        del frame
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
