@@ -2,9 +2,11 @@
 
 import argparse
 import contextlib
+import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +17,11 @@ import pytest
 
 import fpflow
 from fpflow._cli import main
-from fpflow._cli.main import _COMMANDS
+from fpflow._cli.inputs import given_model
+from fpflow._cli.main import _COMMANDS, _parser
 from fpflow._cli.options import add_options, defaults_of, words_of
+from fpflow._cli.points import read_points
+from fpflow._cli.shared import asked_process, process_of
 
 POINTS = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 0.6]
 SHORT = ["--steps", "300", "--chunk", "50", "--batch-size", "64", "--width", "8", "--depth", "1"]
@@ -139,11 +144,19 @@ MISTAKES = {
     "train nothing.csv --run-dir new": "there is no file 'nothing.csv'",
     "train words.csv --run-dir new": "words.csv must hold numbers with commas between them, one point a "
     "line, after at most one line of names: line 3, column 1 holds 'x', which is no number",
-    "train semicolons.csv --run-dir new": "line 2 has semicolons",
+    "train semicolons.csv --run-dir new": "line 1 has semicolons",
     "train missing.csv --run-dir new": "line 2, column 2 holds nothing",
+    "train empty.csv --run-dir new": "empty.csv holds no points",
+    "train names.csv --run-dir new": "names.csv holds no points",
+    "train latin.csv --run-dir new": "latin.csv is not UTF-8, line 1 has the byte 0xe4; save it as",
+    "train zipped.csv --run-dir new": "zipped.csv is compressed; unpack it with gunzip first",
+    "train empty.npy --run-dir new": "empty.npy cannot be read as an array of numbers: No data left",
+    "train empty.npz --run-dir new": "empty.npz cannot be read as an array of numbers: No data left",
+    "train torn.npz --run-dir new": "torn.npz cannot be read as an array of numbers: ",
+    "train huge.npy --run-dir new": "huge.npy cannot be read as an array of numbers: mmap length",
     "train mixtrue --run-dir new": "one of mixture, circles, checkerboard, got 'mixtrue'",
     "train two.npz --run-dir new": "two.npz must hold one array, got ['a', 'b']",
-    "train objects.npy --run-dir new": "Object arrays cannot be loaded",
+    "train objects.npy --run-dir new": "Array can't be memory-mapped: Python objects in dtype",
     "train points.csv --run-dir new --config words.csv": "words.csv is no config.json of a command",
     "sample run --out a.npy --config run/config.json": "holds the options of `fpflow train`",
     "sample run --out a.txt": "a.txt must end in .npy or .csv",
@@ -157,6 +170,30 @@ MISTAKES = {
     "density run/model.fpflow --out p.csv": "--points is missing",
     "density run --out p.csv -n 0": "--num-points must be at least 1, got 0",
     "report run/model.fpflow": "DATA is missing: the model has no run that names it",
+    "sample run --out points.csv": "--out is an input of this command, points.csv; choose another file",
+    "sample line.npy --out line.npy --dim 1": "--out is an input of this command, line.npy",
+    "density run --out points.csv": "--out is an input of this command, points.csv",
+    "density run --points missing.csv --out missing.csv": "input of this command, missing.csv",
+    "density run --config replay.csv --out replay.csv": "input of this command, replay.csv",
+    "report run --out run/config.json": "--out is an input of this command, run/config.json",
+    "report line.png points.csv --figure line.png": "--figure is an input of this command, line.png",
+    "plot line.png --kind residual --out line.png": "--out is an input of this command, line.png",
+    "sample own:score --dim 2 --process json:dumps --out a.npy": "--process must name "
+    "an object with t0, t1, prior, drift, diffusion and transition; json:dumps is a function",
+    "sample own:score --dim 2 --process fpflow:OrnsteinUhlenbeck --out a.npy": "fpflow:Ornstein"
+    "Uhlenbeck is a class; name an object of it",
+    "sample own:score --dim 2 --process broken:process --out a.npy": "module 'broken' of "
+    "'broken:process' cannot be imported: SyntaxError",
+    "sample own:score --dim 2 --process stretch:process --rate 3 --out a.npy": "--rate is no setting of "
+    "the process, Stretch, which has t0, t1, prior",
+    "sample run --seed -1 --out a.npy": "--seed must be a whole number from 0 to 4294967295, got -1",
+    "train points.csv --run-dir new --seed 99999999999999999999": "--seed must be a whole number from 0",
+    "train points.csv --run-dir new --steps 99999999999999999999": "--num-steps must be at most 2147",
+    "train points.csv --run-dir new --batch-size 99999999999999999999": "--batch-size must be at most",
+    "train points.csv --run-dir new --fp-weight nan": "--fp-weight must be finite and not",
+    "train points.csv --run-dir points.csv": "--run-dir must be a folder, and points.csv is a file",
+    "plot spoilt": "spoilt/metrics.jsonl is damaged: line 1 holds 'nonsense'",
+    "plot other-rows": "other-rows/metrics.jsonl is damaged: line 1 holds '[1, 2]'",
     "plot run/model.fpflow --kind curl": "--out is missing: the model has no run",
     "plot empty": "empty is no run: it has no metrics.jsonl",
     "plot begun": "the run in begun has no metrics yet: its first chunk is not done",
@@ -170,6 +207,15 @@ def mistakes(folder):
     (folder / "words.csv").write_text("a,b\n1,2\nx,y\n")
     (folder / "semicolons.csv").write_text("1;2\n3;4\n5;6\n")
     (folder / "missing.csv").write_text("1,2\n3,\n")
+    (folder / "names.csv").write_text("a,b\n")
+    (folder / "latin.csv").write_bytes("Länge,b\n1,2\n3,5\n".encode("latin-1"))
+    (folder / "zipped.csv").write_bytes(gzip.compress(b"1,2\n3,5\n"))
+    for name in ("empty.csv", "empty.npy", "empty.npz"):
+        (folder / name).touch()
+    (folder / "torn.npz").write_bytes((folder / "points.npz").read_bytes()[:-99])
+    with open(folder / "huge.npy", "wb") as file:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (10**11, 2)}
+        np.lib.format.write_array_header_1_0(file, header)
     np.savez(folder / "two.npz", a=POINTS, b=POINTS)
     np.save(folder / "objects.npy", np.array([{}, 2], dtype=object))
     for name in ("empty", "half", "strange", "torn", "begun"):
@@ -183,7 +229,129 @@ def mistakes(folder):
         model = (folder / "run" / "model.fpflow").read_bytes()
         (folder / name / "model.fpflow").write_bytes(model)
     line = fpflow.PotentialMLP(1, width=4, depth=1, key=jax.random.key(0))
-    fpflow.save(folder / "line.fpflow", line)
+    for name in ("line.fpflow", "line.npy", "line.png"):
+        fpflow.save(folder / name, line)
+    replay = {"command": {"name": "density", "options": {}}}
+    (folder / "replay.csv").write_text(json.dumps(replay))
+    (folder / "broken.py").write_text("process = (\n")
+    (folder / "stretch.py").write_text("from known import Stretch\n\nprocess = Stretch()\n")
+    for name, row in (("spoilt", "nonsense"), ("other-rows", "[1, 2]")):
+        (folder / name).mkdir()
+        (folder / name / "metrics.jsonl").write_text(f"{row}\n{row}\n")
+
+
+WHOLE = json.dumps({"command": {"name": "train", "options": {}}})
+CONFIGS = [
+    "null",
+    "[]",
+    '"text"',
+    "3",
+    '{"command": null}',
+    '{"command": "train"}',
+    '{"command": [1]}',
+    '{"command": {"name": "train"}}',
+    '{"command": {"name": ["train"], "options": {}}}',
+    *(WHOLE.replace("{}", options) for options in ("null", "[]", '"text"', "[[1, 2]]")),
+]
+OPTIONS = {
+    "nonsense": 1, "num_steps": "many", "batch_size": [64], "chunk": 2.5, "seed": True, "width": None,
+    "network": "other", "bare": "yes", "data": 5, "run_dir": {}, "rate": "fast", "process": [3],
+    "resume": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", CONFIGS)
+def test_a_config_of_another_shape_is_one_line(here, text, capsys):
+    (here / "edited.json").write_text(text)
+    assert main(["train", "points.csv", "--config", "edited.json", "--run-dir", "new"]) == 2
+    said = capsys.readouterr().err
+    assert "edited.json is no config.json of a command: " in said and said.count("\n") == 1
+    if text.startswith('{"command": {"name": "train", "options"'):
+        assert "is no config.json of a command: its options are" in said
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_of_another_kind_is_one_line(here, name, capsys):
+    saved = {"command": {"name": "train", "options": {name: OPTIONS[name]}}}
+    (here / "edited.json").write_text(json.dumps(saved))
+    assert main(["train", "points.csv", "--config", "edited.json", "--run-dir", "new"]) == 2
+    said = capsys.readouterr().err
+    unknown = f"has an option {name!r} that `fpflow train` does not know"
+    flag = f"--{name.replace('_', '-')}"
+    other = f"has {OPTIONS[name]!r} for {flag}, which must be "
+    assert (unknown if name in ("nonsense", "resume") else other) in said.replace(
+        "`data`", "--data"
+    )
+    assert said.count("\n") == 1 and not (here / "new").exists()
+
+
+RUNS = {
+    "config.json must be a JSON object": ["null", "[]", '"text"'],
+    "'command' must be an object": ['{"command": null}', '{"command": []}'],
+    "'options' must be an object": ['{"command": {"options": []}}'],
+    "'data' must be text": ['{"command": {"options": {"data": 5}}}'],
+    "'process' must be text": ['{"command": {"options": {"process": 5}}}'],
+    "'training' must be an object": ['{"training": "text"}'],
+    "'process' must be an object": ['{"training": {"process": null}}', '{"training": {"process": []}}'],
+    "the process of the run in edited cannot be made again": [
+        '{"training": {"process": {"kind": "OrnsteinUhlenbeck", "rate": "fast"}}}',
+        '{"training": {"process": {"kind": "OrnsteinUhlenbeck", "rate": null}}}',
+        '{"training": {"process": {"kind": "OrnsteinUhlenbeck", "rate": -1}}}',
+        '{"training": {"process": {"kind": "OrnsteinUhlenbeck", "speed": 1.0}}}',
+    ],
+    "the process of the run in edited is not known; pass `--process`": [
+        '{"training": {"process": {"kind": ["a"]}}}', '{"training": {"process": {"kind": "jax"}}}', "{}",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "text"), [(w, text) for w in RUNS for text in RUNS[w]])
+def test_a_run_with_another_config_is_one_line(here, words, text, capsys):
+    (here / "edited").mkdir(exist_ok=True)
+    shutil.copy(here / "run" / "model.fpflow", here / "edited" / "model.fpflow")
+    (here / "edited" / "config.json").write_text(text)
+    assert main(["sample", "edited", "--out", "a.npy"]) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
+
+
+def test_options_change_only_what_they_name(here):
+    """A run of another process keeps its rate and noise where only the time is given."""
+    shutil.copytree(here / "run", here / "rated", dirs_exist_ok=True)
+    config = json.loads((here / "rated" / "config.json").read_text())
+    config["training"]["process"] |= {"rate": 3.0, "noise": 2.0}
+    (here / "rated" / "config.json").write_text(json.dumps(config))
+
+    def process(*options):
+        arguments = _parser()[0].parse_args(["sample", *options, "--out", "a.npy"])
+        return given_model(arguments.model, *asked_process(arguments)).process
+
+    ou = fpflow.OrnsteinUhlenbeck
+    assert process("rated") == ou(rate=3.0, noise=2.0)
+    assert process("rated", "--t1", "5") == ou(rate=3.0, noise=2.0, t1=5.0)
+    assert process("own:score", "--rate", "2") == ou(rate=2.0)
+    assert process("rated", "--process", "own:process", "--noise", "2") == ou(noise=2.0, t1=5.0)
+    arguments = _parser()[0].parse_args(["train", "--process", "own:process", "--rate", "3"])
+    assert process_of(arguments) == ou(rate=3.0, t1=5.0)
+
+
+def test_a_last_line_that_was_half_written_is_left_out(here):
+    """A run that was killed inside a write, or that writes just now."""
+    (here / "killed").mkdir()
+    whole = (here / "run" / "metrics.jsonl").read_text()
+    (here / "killed" / "metrics.jsonl").write_text(whole[:-20])
+    assert main(["plot", "killed"]) == 0
+
+
+def test_samples_of_a_run_whose_data_is_gone(here, capsys):
+    """Samples are written; only the comparison with the data is left out."""
+    shutil.copytree(here / "run", here / "bereft")
+    config = (here / "bereft" / "config.json").read_text()
+    for name in ("gone.csv", "line.npy"):
+        (here / "bereft" / "config.json").write_text(config.replace("points.csv", name))
+        assert main(["sample", "bereft", "-n", "5", "--steps", "5", "--out", f"{name}.npy"]) == 0
+        assert np.load(f"{name}.npy").shape == (5, 2)
+        assert "note: the samples are not compared with the run's data: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", MISTAKES)
@@ -202,6 +370,39 @@ def test_the_list_of_commands_says_what_each_says(capsys):
         with pytest.raises(SystemExit):
             main([name, "--help"])
         assert f"{words}." in " ".join(capsys.readouterr().out.split())
+
+
+TABLES = {
+    "a,b\n1,2\n3,5\n": 2,
+    "# a,b\n\n1,2\n3,5\n": 2,
+    "\ufeff1,2\n3,5\n": 2,
+    "\ufeffa,b\n1,2\n3,5\n": 2,
+    "1,NA\n3,5\n": "line 1, column 2 holds 'NA', which is no number",
+    "1,\n3,5\n": "line 1, column 2 holds nothing",
+    "1,2.O\n3,5\n": "line 1, column 2 holds '2.O', which is no number",
+    ",0\n3,5\n": "line 1, column 1 holds nothing",
+    "2.O\n3\n5\n": "line 1, column 1 holds '2.O', which is no number",
+    "a,b\n\n1,2 # fine\nx,y\n": "line 4, column 1 holds 'x'",
+}
+
+
+@pytest.mark.parametrize("text", TABLES)
+def test_no_row_is_lost_as_a_line_of_names(tmp_path, text):
+    path, expected = tmp_path / "table.csv", TABLES[text]
+    path.write_text(text, encoding="utf-8")
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=re.escape(expected)):
+            read_points(path)
+    else:
+        np.testing.assert_array_equal(read_points(path), [[1, 2], [3, 5]])
+
+
+def test_an_index_that_pandas_wrote_gets_a_warning(tmp_path):
+    path = tmp_path / "table.csv"
+    for names in (",a,b", ",0,1", '"",a,b'):
+        path.write_text(f"{names}\n0,1,2\n1,3,5\n")
+        with pytest.warns(UserWarning, match="column 0 of .* has no name and counts 0, 1, 2"):
+            assert read_points(path).shape == (2, 3)
 
 
 def test_unknown_options_and_help(capsys):
@@ -249,6 +450,31 @@ def test_sigterm_saves_and_the_same_command_goes_on(here):
     assert re.search(r"stopped by SIGTERM after step \d+, saved in .*", said)
     assert "; the same command with --resume goes on." in said
     assert len(list((here / "stopped" / "checkpoints").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGTERM, 143, "stopped by SIGTERM"), (signal.SIGINT, 130, "interrupted")],
+    ids=["sigterm", "ctrl-c"],
+)
+def test_signals_before_the_first_checkpoint_say_so(here, number, code, word, capsys, monkeypatch):
+    """The folder is there and its first program not yet compiled; the run then starts anew."""
+
+    def killed(*arguments):
+        os.kill(os.getpid(), number)
+
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    few = ["--steps", "2", "--chunk", "2", "--width", "8", "--depth", "1", "--batch-size", "16"]
+    command = ["train", "points.csv", "--run-dir", f"early{code}", *few]
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["fpflow._train.train"], "init_state", killed)
+        assert main(command) == code
+    said = capsys.readouterr().err
+    assert f"fpflow train: {word}; nothing to keep has been computed yet; the same command " in said
+    assert said.count("\n") == 1
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert main([*command, "--resume"]) == 0
+    assert "network in" in capsys.readouterr().out
 
 
 def test_options_say_what_the_docstrings_say():

@@ -19,6 +19,7 @@ LAWS = {
     "tilted mixture": mixture(2),
 }
 WINDOW = fpflow.Window(nodes=24)
+NORMAL = np.random.default_rng(0).normal(size=(300, 2))
 
 
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
@@ -117,14 +118,48 @@ def test_points_keep_their_law():
         (np.zeros((4, 0)), "data is empty"),
         (np.array([[0.0, 1.0], [np.nan, 2.0]]), "data holds NaN in 1 of 2 rows, first in row 1"),
         (np.array([[0.0, 1.0], [np.inf, 2.0]]), "data holds Inf in 1 of 2 rows, first in row 1"),
-        (np.ones((10, 2)), "data is constant in column 0"),
-        (np.stack([np.arange(9.0), np.ones(9)], 1), "data is constant in column 1"),
+        (np.ones((10, 2)), "data is one and the same point 10 times"),
+        (np.ones((1, 2)), "data is one and the same point 1 times"),
+        (
+            np.ma.masked_less(np.arange(6.0).reshape(3, 2), 1),
+            "data has 1 masked values in 1 of 3 rows",
+        ),
+        (
+            [np.ma.masked_less([0.0, 1.0], 1), np.ma.ones(2)],
+            "data has 1 masked values in 1 of 2 rows",
+        ),
         (np.array([["a", "b"], ["c", "d"]]), "data must hold real numbers"),
     ],
 )
 def test_bad_data_is_refused(data, words):
     with pytest.raises(ValueError, match=words):
         datasets.as_data(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (1e9 + NORMAL, "float32 rounds column 0 of the data by .* of its range; subtract its mean"),
+        (NORMAL + 1e6 * np.eye(2)[1], "float32 rounds column 1 of the data by .*; subtract"),
+        (1e39 * NORMAL, "data holds numbers beyond 3.4e\\+38, the largest float32: column 0"),
+    ],
+)
+def test_data_that_single_precision_cannot_hold_is_refused(data, words):
+    with jax.enable_x64(False), pytest.raises(ValueError, match=words):
+        datasets.as_data(data)
+    datasets.as_data(data)  # in double precision all is well
+    with jax.enable_x64(False):
+        datasets.as_data(1e4 + NORMAL)
+
+
+def test_odd_data_gets_a_warning():
+    """A pixel that is always black is no mistake, but no distribution either."""
+    with pytest.warns(UserWarning, match="constant in 1 of its 2 columns, the first column 1"):
+        law = datasets.as_data(np.stack([np.arange(9.0), np.ones(9)], 1))
+    x = np.array([[4.0, 1.0], [4.0, 5.0], [-8.0, 1.0]])
+    np.testing.assert_array_equal(datasets.widths_away(x, np.asarray(law.points)), [0, 0.5, 1])
+    with pytest.warns(UserWarning, match="2 points in dimension 300, .* with `data.T`"):
+        datasets.as_data(NORMAL.T)
 
 
 def test_a_sampler_of_the_wrong_shape_is_refused():

@@ -1,5 +1,6 @@
 """Run folders: training goes on bit for bit after any death, and damaged files are refused."""
 
+import functools
 import hashlib
 import io
 import json
@@ -9,6 +10,8 @@ import pathlib
 import pickle
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 import types
@@ -337,8 +340,108 @@ def test_descriptions_tell_runs_apart():
     rates = [describe(optax.scale_by_lion(b1=b1)) for b1 in (0.9, 0.9, 0.8)]
     assert rates[0] == rates[1] != rates[2]
     assert describe(threading.local()) == {"kind": "_local"}
+    assert describe(functools.partial(np.clip, 0)) != describe(functools.partial(np.clip, 1))
+    assert describe({1, 2}) == describe({2, 1}) != describe({1, 3})
     law = types.SimpleNamespace(scale=2.0)
     law.itself = law
     assert describe(law) == {
         "kind": "SimpleNamespace", "scale": 2.0, "itself": {"kind": "SimpleNamespace", "seen": True},
     }  # fmt: skip
+
+
+def _made(scale):
+    return lambda t: scale * t
+
+
+class _Law:
+    def __init__(self, scale):
+        self.scale = scale
+
+    def weight(self, t):
+        return self.scale * t
+
+
+PAIRS = {
+    "constants": (lambda t: 2 * t, lambda t: 3 * t),
+    "operations": (lambda t: 2 * t, lambda t: 2 + t),
+    "names": (lambda t: jnp.sin(t), lambda t: jnp.cos(t)),
+    "inner functions": (lambda t: (lambda s: s + 1)(t), lambda t: (lambda s: s + 2)(t)),
+    "globals": (lambda t: STEPS * t, lambda t: CHUNK * t),
+    "sets": (lambda t: t in {"a", "b"}, lambda t: t in {"a", "c"}),
+    "defaults": (lambda t, k=1: k * t, lambda t, k=2: k * t),
+    "keyword defaults": (lambda t, *, k=1: k * t, lambda t, *, k=2: k * t),
+    "closures": (_made(2.0), _made(3.0)),
+    "arguments": (functools.partial(pow, 2), functools.partial(pow, 3)),
+    "keywords": (functools.partial(pow, exp=2), functools.partial(pow, exp=3)),
+    "partial functions": (functools.partial(max, 2), functools.partial(min, 2)),
+    "bound methods": (_Law(2.0).weight, _Law(3.0).weight),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_descriptions_tell_functions_apart(name):
+    first, second = map(describe, PAIRS[name])
+    assert first != second and first == json.loads(json.dumps(first))
+
+
+def test_descriptions_are_those_of_another_process():
+    """Neither addresses nor the order of a set, which differ from process to process."""
+    code = "import json, test_run; print(json.dumps([*map(test_run.describe, test_run.SOME)]))"
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    printed = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    )
+    assert json.loads(printed.stdout) == [describe(value) for value in SOME]
+
+
+SOME = [pair[0] for pair in PAIRS.values()] + [optax.scale_by_lion(), {"a", "b", "c"}]
+
+
+def _hold(folder, held, free):
+    jax.config.update("jax_enable_x64", True)
+
+    def wait(step, metrics):
+        held.set()
+        free.wait(60)
+
+    run(folder, num_steps=5, log_fn=wait)
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    """The second is refused and writes nothing; the lock dies with the first, by whatever death."""
+    context = multiprocessing.get_context("forkserver")
+    held, free = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path / "run", held, free))
+    process.start()
+    assert held.wait(120)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
+    for resume in (False, True):
+        with pytest.raises(
+            ValueError, match="another process trains in `run_dir` = .*; wait for it"
+        ):
+            run(tmp_path / "run", num_steps=5, resume=resume)
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
+    process.kill()
+    process.join()
+    assert bits(run(tmp_path / "run", num_steps=5, resume=True)) == bits(run(None, num_steps=5))
+
+
+def test_settings_without_results_block_nothing(tmp_path, monkeypatch):
+    """A run that died before its first checkpoint starts anew, with other settings too."""
+
+    def died(*arguments):
+        raise MemoryError
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(sys.modules["fpflow._train.train"], "run_chunk", died)
+        run(tmp_path / "run", num_steps=5)
+    again = run(tmp_path / "run", num_steps=10)
+    assert again.history.step[-1] == 10
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["training"]["num_steps"] == 10
+    # A finished network alone is worth keeping too.
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="holds a run already"):
+        run(tmp_path / "run", num_steps=10)

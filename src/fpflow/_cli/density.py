@@ -14,9 +14,9 @@ from .. import _likelihood
 from .._files import write_whole
 from .._model import as_model, check_dims
 from ..datasets import as_data
-from .inputs import DATA, check_output, given_model, law_of
+from .inputs import DATA, check_output, given_model, keep_inputs, law_of
 from .options import add_options, chosen
-from .shared import MODEL, add_process, add_seed, asked_process
+from .shared import MODEL, add_process, add_seed, asked_process, key_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,14 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Computes, writes and sums up."""
     check_output(arguments.out, (".csv",))
-    given = given_model(arguments.model, asked_process(arguments))
+    given = given_model(arguments.model, *asked_process(arguments))
+    keep_inputs(arguments, given.data)
     name = arguments.points or given.data
     if name is None:
         raise ValueError("--points is missing: the model has no run that names its data.")
     if arguments.num_points < 1:
         raise ValueError(f"--num-points must be at least 1, got {arguments.num_points}.")
     found = law_of(name)
-    key_points, key_paths = jr.split(jr.key(arguments.seed))
+    key_points, key_paths = jr.split(key_of(arguments))
     if hasattr(found, "sample"):
         x = np.asarray(as_data(found).sample(key_points, arguments.num_points))
     else:

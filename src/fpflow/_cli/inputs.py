@@ -1,19 +1,20 @@
 """What a command is given: points, laws, processes and models, by the names of files and modules."""
 
+import argparse
+import dataclasses
 import importlib
-import io
 import json
 import os
 import pathlib
 import sys
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from .. import paper
-from .._files import DamagedFile, write_whole
+from .. import _process, paper
+from .._files import DamagedFile
 from .._model import as_model, load
-from .._process import OrnsteinUhlenbeck
+from .._process import AbstractProcess, OrnsteinUhlenbeck
+from .._types import Process
+from .points import read_points
 
 DATA = (
     "points (n, dim) in a .npy, .npz or .csv file, one point a row; module:name of a data law; or "
@@ -29,6 +30,10 @@ def imported(name: str) -> Any:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ValueError(f"module {module!r} of {name!r} was not found: {error}") from error
+    except Exception as error:
+        raise ValueError(
+            f"module {module!r} of {name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     finally:
         sys.path.remove(os.getcwd())
     if not hasattr(found, attribute):
@@ -36,47 +41,32 @@ def imported(name: str) -> Any:
     return getattr(found, attribute)
 
 
-def read_points(path: pathlib.Path) -> np.ndarray:
-    """The one array of a file.
+def process_named(name: str) -> Any:
+    """The process `module:name`.
 
-    **Raises:** `ValueError` for a file that holds no such thing, `OSError` where there is none.
+    **Raises:** `ValueError` where that is another thing.
     """
-    if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False)
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            names = list(arrays)
-            if len(names) != 1:
-                raise ValueError(f"{path} must hold one array, got {names}.")
-            return arrays[names[0]]
-    with open(path) as file:
-        first = file.readline()
-    try:
-        [float(cell) for cell in first.split(",")]
-        header = 0
-    except ValueError:
-        header = 1
-    try:
-        return np.loadtxt(path, delimiter=",", skiprows=header, ndmin=2)
-    except ValueError as error:
+    found = imported(name)
+    if isinstance(found, type) or not isinstance(found, Process):
+        kind = "class; name an object of it" if isinstance(found, type) else type(found).__name__
         raise ValueError(
-            f"{path} must hold numbers with commas between them, one point a line, after at most one "
-            f"line of names: {_first_fault(path, header) or str(error).rstrip('.')}."
-        ) from error
+            "--process must name an object with t0, t1, prior, drift, diffusion and transition; "
+            f"{name} is a {kind}."
+        )
+    return found
 
 
-def _first_fault(path: pathlib.Path, header: int) -> str:
-    """Where the first cell that is no number stands, as an editor counts."""
-    for number, line in enumerate(path.read_text().splitlines()[header:], header + 1):
-        for column, cell in enumerate(line.split(","), 1):
-            try:
-                float(cell)
-            except ValueError:
-                if ";" in line:
-                    return f"line {number} has semicolons"
-                what = f"{cell.strip()!r}, which is no number" if cell.strip() else "nothing"
-                return f"line {number}, column {column} holds {what}"
-    return ""
+def with_settings(process: Any, settings: dict[str, float]) -> Any:
+    """The process with other values of the settings that are named, and its own of all others."""
+    fields = dataclasses.fields(process) if dataclasses.is_dataclass(process) else ()
+    names = [field.name for field in fields if field.init]
+    for name in settings:
+        if name not in names:
+            raise ValueError(
+                f"--{name} is no setting of the process, {type(process).__name__}, which has "
+                f"{', '.join(names) or 'none'}."
+            )
+    return dataclasses.replace(process, **settings) if settings else process
 
 
 def law_of(name: str) -> Any:
@@ -93,16 +83,6 @@ def law_of(name: str) -> Any:
     )
 
 
-def write_points(path: pathlib.Path, points: np.ndarray) -> None:
-    """An array as `.npy` or `.csv`, whole or not at all."""
-    content = io.BytesIO()
-    if path.suffix == ".npy":
-        np.save(content, points)
-    else:
-        np.savetxt(content, points, delimiter=",")
-    write_whole(path, content.getvalue())
-
-
 def check_output(path: pathlib.Path | None, suffixes: tuple[str, ...]) -> None:
     """Refuses, before anything is computed, a file that could not be written."""
     if path is None:
@@ -111,6 +91,30 @@ def check_output(path: pathlib.Path | None, suffixes: tuple[str, ...]) -> None:
         raise ValueError(f"{path} must end in {' or '.join(suffixes)}.")
     if not path.resolve().parent.is_dir():
         raise ValueError(f"the folder of {path} does not exist.")
+
+
+_OF_A_RUN = ("config.json", "environment.json", "metrics.jsonl", "model.fpflow")
+
+
+def keep_inputs(arguments: argparse.Namespace, data: str | None = None) -> None:
+    """Refuses, before anything is computed, to write over what the command reads.
+
+    **Arguments:**
+
+    - `data`: that of the run, which no option names.
+    """
+    named = [getattr(arguments, name, None) for name in ("model", "data", "points", "config")]
+    inputs = [data, *(n for name in named for n in (name if isinstance(name, list) else [name]))]
+    files = [pathlib.Path(name) for name in inputs if name is not None]
+    files += [folder / name for folder in files if folder.is_dir() for name in _OF_A_RUN]
+    for option in ("out", "figure"):
+        path = getattr(arguments, option, None)
+        if path is None or not path.exists():
+            continue
+        if any(file.exists() and path.samefile(file) for file in files):
+            raise ValueError(
+                f"--{option} is an input of this command, {path}; choose another file."
+            )
 
 
 class Given(NamedTuple):
@@ -122,19 +126,22 @@ class Given(NamedTuple):
     folder: pathlib.Path | None
 
 
-def given_model(name: str, process: Any | None) -> Given:
+def given_model(name: str, process: Any | None, settings: dict[str, float]) -> Given:
     """The model of a run's folder, of a file of `fpflow.save`, or the object `module:name`.
 
     **Arguments:**
 
     - `process`: the one asked for; a run has its own.
+    - `settings`: what is changed of the process.
     """
     path = pathlib.Path(name)
     if path.is_dir():
-        return _of_run(path, process)
-    if ":" in name and not path.exists():
-        return Given(imported(name), process or OrnsteinUhlenbeck(), None, None)
-    return Given(load(path), process or OrnsteinUhlenbeck(), None, None)
+        given = _of_run(path, process)
+    elif ":" in name and not path.exists():
+        given = Given(imported(name), process or OrnsteinUhlenbeck(), None, None)
+    else:
+        given = Given(load(path), process or OrnsteinUhlenbeck(), None, None)
+    return given._replace(process=with_settings(given.process, settings))
 
 
 def _of_run(folder: pathlib.Path, process: Any | None) -> Given:
@@ -145,21 +152,44 @@ def _of_run(folder: pathlib.Path, process: Any | None) -> Given:
         saved = json.loads(config.read_text())
     except ValueError as error:
         raise DamagedFile(f"{config} is no JSON: {error}.") from error
+    if not isinstance(saved, dict):
+        raise DamagedFile(f"{config} must be a JSON object, got {saved!r}.")
     if not (folder / "model.fpflow").exists():
         raise ValueError(
             f"the run in {folder} has no model yet; let it finish with `fpflow train --config "
             f"{config} --run-dir {folder} --resume`."
         )
-    options = saved.get("command", {}).get("options", {})
+    command = _part(config, saved, "command", dict) or {}
+    options = _part(config, command, "options", dict) or {}
+    data = _part(config, options, "data", str)
     if process is None:
-        process = _process_of(saved, options, folder)
-    return Given(as_model(load(folder / "model.fpflow")), process, options.get("data"), folder)
+        process = _process_of(config, saved, _part(config, options, "process", str))
+    return Given(as_model(load(folder / "model.fpflow")), process, data, folder)
 
 
-def _process_of(saved: dict, options: dict, folder: pathlib.Path) -> Any:
-    if options.get("process"):
-        return imported(options["process"])
-    described = dict(saved.get("training", {}).get("process", {}))
-    if described.pop("kind", None) != "OrnsteinUhlenbeck":
-        raise ValueError(f"the process of the run in {folder} is not known; pass `--process`.")
-    return OrnsteinUhlenbeck(**described)
+def _part(config: pathlib.Path, whole: dict, name: str, kind: type) -> Any:
+    """An entry of a `config.json`, which somebody may have edited; an option not given is null."""
+    found = whole.get(name)
+    if not isinstance(found, kind) and (name in whole and (found is not None or kind is dict)):
+        word = "text" if kind is str else "an object"
+        raise DamagedFile(f"{config} is damaged: {name!r} must be {word}, got {found!r}.")
+    return found
+
+
+def _process_of(config: pathlib.Path, saved: dict, name: str | None) -> Any:
+    if name:
+        return process_named(name)
+    training = _part(config, saved, "training", dict) or {}
+    described = dict(_part(config, training, "process", dict) or {})
+    kind = described.pop("kind", None)
+    found = getattr(_process, kind, None) if isinstance(kind, str) else None
+    if not (isinstance(found, type) and issubclass(found, AbstractProcess)):
+        raise ValueError(
+            f"the process of the run in {config.parent} is not known; pass `--process`."
+        )
+    try:
+        return found(**described)
+    except (TypeError, ValueError) as error:
+        raise DamagedFile(
+            f"the process of the run in {config.parent} cannot be made again: {error}"
+        ) from error

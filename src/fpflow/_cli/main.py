@@ -1,13 +1,16 @@
 """The command line: `fpflow --help`."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import pathlib
 import re
 import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
 from importlib import metadata
 
 from .options import Formatter, replayed
@@ -58,19 +61,43 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     )  # fmt: skip
 
 
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Lets SIGTERM end what runs inside as Ctrl-C does, by a `KeyboardInterrupt` with its number."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number, frame):
+        del frame
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; a mistake of the user is one line on stderr and exit code 2."""
     given = sys.argv[1:] if argv is None else argv
     name = given[0] if given else ""
     try:
-        if name == "reproduce":
-            return importlib.import_module(".._reproduce", __package__).main(given[1:])
-        return _run(given)
+        with _sigterm_raises():
+            if name == "reproduce":
+                return importlib.import_module(".._reproduce", __package__).main(given[1:])
+            return _run(given)
     except KeyboardInterrupt as stop:
         # Training's own kind knows its signal and what it saved; to name its class would load jax.
-        said = str(stop).partition("; go on")[0] or "interrupted; what is finished is kept"
-        _say(name, f"{said}{_GOES_ON.get(name, '')}.")
-        return 128 + getattr(stop, "signal", signal.SIGINT)
+        number = getattr(stop, "signal", signal.SIGTERM if signal.SIGTERM in stop.args else 2)
+        if hasattr(stop, "signal"):
+            _say(name, f"{str(stop).partition('; go on')[0]}{_GOES_ON[name]}.")
+        else:
+            word = "stopped by SIGTERM" if number == signal.SIGTERM else "interrupted"
+            kept = f"what is finished is kept{_GOES_ON.get(name, '')}"
+            _say(name, f"{word}; {getattr(stop, '__notes__', [kept])[0]}.")
+        return 128 + number
     except FileNotFoundError as error:
         _fail(name, error, f"there is no file {str(error.filename)!r}.")
         return 2
@@ -87,8 +114,8 @@ def _run(given: list[str]) -> int:
     arguments = parser.parse_args(given)
     if arguments.config:
         # Parsed again over other defaults, so that what is written on the line wins.
-        options = replayed(arguments.config, arguments.command)
-        commands[arguments.command].set_defaults(**options)
+        command = commands[arguments.command]
+        command.set_defaults(**replayed(arguments.config, arguments.command, command))
         arguments = parser.parse_args(given)
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)

@@ -8,6 +8,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+# What does not go into `config.json`.
+_NOT_SAVED = ("command", "config", "resume", "function")
+
 _BULLET = re.compile(r"^ *- ((?:`\w+`(?:, )?)+): (.*?)(?=^ *- `|^ *\*\*|^\s*$|\Z)", re.M | re.S)
 
 
@@ -88,24 +91,54 @@ def chosen(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any
 
 def plain_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """All options of a command as they go into `config.json`."""
-    left_out = ("command", "config", "resume", "function")
     return {
         name: str(value) if isinstance(value, pathlib.Path) else value
         for name, value in vars(arguments).items()
-        if name not in left_out
+        if name not in _NOT_SAVED
     }
 
 
-def replayed(path: pathlib.Path, command: str) -> dict[str, Any]:
+def replayed(path: pathlib.Path, command: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
     """The options that a `config.json` holds for a command.
 
-    **Raises:** `ValueError` for a file that holds none.
+    **Raises:** `ValueError` for a file that holds none, or others than the command has.
     """
     try:
         saved = json.loads(path.read_text())
-        name, options = saved["command"]["name"], dict(saved["command"]["options"])
+        name, options = saved["command"]["name"], saved["command"]["options"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no config.json of a command: {error!r}.") from error
+    if not (isinstance(name, str) and isinstance(options, dict)):
+        raise ValueError(f"{path} is no config.json of a command: its options are {options!r}.")
     if name != command:
         raise ValueError(f"{path} holds the options of `fpflow {name}`, not of {command!r}.")
+    actions = {action.dest: action for action in parser._actions}
+    for option, value in options.items():
+        if option not in actions or option in (*_NOT_SAVED, "help"):
+            raise ValueError(
+                f"{path} has an option {option!r} that `fpflow {command}` does not know; remove it."
+            )
+        must_be = _what_fits(actions[option], value)
+        if must_be:
+            raise ValueError(f"{path} has {value!r} for `{option}`, which must be {must_be}.")
     return options
+
+
+def _what_fits(action: argparse.Action, value: Any) -> str:
+    """What an option must be where a value is not that."""
+    if value is None and action.default is None:
+        return ""
+    if action.nargs == 0:
+        return "" if isinstance(value, bool) else "true or false"
+    kinds, word = {int: (int, "a whole number"), float: ((int, float), "a number")}.get(
+        action.type,
+        (str, "text"),  # pyright: ignore[reportArgumentType]
+    )
+    many = action.nargs == "+"
+    values = value if many and isinstance(value, list) else [value]
+    fits = all(isinstance(v, kinds) and not isinstance(v, bool) for v in values)
+    if action.choices is not None and not (fits and value in action.choices):
+        return f"one of {', '.join(action.choices)}"
+    return (
+        "" if fits and isinstance(value, list) == many else f"a list, each {word}" if many else word
+    )

@@ -22,14 +22,35 @@ import numpy as np
 from .. import _sample
 from .. import plot as pictures
 from .._calculus import curl
+from .._files import DamagedFile
 from .._grid import grid_density_ode, grid_density_sde
 from .._model import as_model, model_dim
 from .._train import History
 from .._window import Window
 from ..datasets import as_data
-from .inputs import Given, check_output, given_model, law_of
+from .inputs import Given, check_output, given_model, keep_inputs, law_of
 from .options import add_options
-from .shared import MODEL, add_process, add_seed, asked_process
+from .shared import MODEL, add_process, add_seed, asked_process, key_of
+
+
+def _rows(file: pathlib.Path) -> tuple[tuple[str, ...], list[tuple[float, ...]]]:
+    """The names of the terms, and step, loss, terms and seconds of each line of a `metrics.jsonl`."""
+    lines = file.read_text(errors="replace").splitlines(keepends=True)
+    # A run that writes just now, or was killed at it, has half a line at the end.
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    names, rows = None, []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            names = names or tuple(n for n in row if n not in ("step", "loss", "seconds"))
+            values = [row[name] for name in ("step", "loss", *names, "seconds")]
+            rows.append(tuple(np.nan if value is None else float(value) for value in values))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedFile(
+                f"{file} is damaged: line {number} holds {line.strip()[:60]!r}; remove that line."
+            ) from error
+    return names or (), rows
 
 
 def _losses(folders: list[str]) -> Any:
@@ -38,11 +59,10 @@ def _losses(folders: list[str]) -> Any:
         file = pathlib.Path(name) / "metrics.jsonl"
         if not file.exists():
             raise ValueError(f"{name} is no run: it has no metrics.jsonl.")
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        names, rows = _rows(file)
         if not rows:
             raise ValueError(f"the run in {name} has no metrics yet: its first chunk is not done.")
-        columns = [[np.nan if row[k] is None else row[k] for row in rows] for k in rows[0]]
-        histories[name] = History.from_rows(list(zip(*columns, strict=True)), tuple(rows[0])[2:-1])
+        histories[name] = History.from_rows(rows, names)
     parts = list(dict.fromkeys(part for h in histories.values() for part in h.terms))
     figure, axes = plt.subplots(
         1, len(parts), figsize=(5 * len(parts), 3.6), layout="constrained", squeeze=False
@@ -154,18 +174,20 @@ def run(arguments: argparse.Namespace) -> None:
         (first / "figures").mkdir(exist_ok=True)
         out = first / "figures" / f"{kind}{endings[0]}"
     check_output(out, endings)
+    keep_inputs(arguments)
     if kind == "losses":
         _losses(arguments.model).savefig(out, dpi=150)
     else:
         if len(arguments.model) > 1:
             raise ValueError(f"--kind {kind} draws one model, got {len(arguments.model)}.")
-        given = given_model(arguments.model[0], asked_process(arguments))
+        given = given_model(arguments.model[0], *asked_process(arguments))
+        keep_inputs(arguments, given.data)
         given = given._replace(model=as_model(given.model))
         dim = model_dim(given.model, None)
         if kind in _PLANE and dim != 2:
             raise ValueError(f"--kind {kind} is for dimension 2, and the model has {dim}.")
         window = _window_of(given, arguments.nodes)
-        drawn = _KINDS[kind](given, window, jr.key(arguments.seed))
+        drawn = _KINDS[kind](given, window, key_of(arguments))
         if kind == "flow":
             drawn.save(out, writer="pillow" if out.suffix == ".gif" else "ffmpeg")
         else:

@@ -7,8 +7,6 @@ jax.numpy.
 import argparse
 import pathlib
 
-import jax.random as jr
-
 from .._model import (
     as_model,
     from_data_prediction,
@@ -17,9 +15,9 @@ from .._model import (
     from_velocity,
 )
 from .._report import ReportSettings, gap_report
-from .inputs import DATA, check_output, given_model, law_of
+from .inputs import DATA, check_output, given_model, keep_inputs, law_of
 from .options import add_options, chosen
-from .shared import MODEL, add_process, add_seed, asked_process
+from .shared import MODEL, add_process, add_seed, asked_process, key_of
 
 _ADAPTERS = {
     "noise": from_noise_prediction,
@@ -60,7 +58,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_output(arguments.out, (".json",))
     check_output(arguments.figure, (".png", ".pdf", ".svg"))
     settings = ReportSettings(**chosen(arguments, _SETTINGS))
-    given = given_model(arguments.model, asked_process(arguments))
+    given = given_model(arguments.model, *asked_process(arguments))
+    keep_inputs(arguments, given.data)
     name = arguments.data or given.data
     if name is None:
         raise ValueError("DATA is missing: the model has no run that names it.")
@@ -68,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.prediction != "score":
         model = _ADAPTERS[arguments.prediction](model, given.process, t_min=arguments.t_min)
     found = gap_report(
-        as_model(model), given.process, law_of(name), settings=settings, key=jr.key(arguments.seed)
+        as_model(model), given.process, law_of(name), settings=settings, key=key_of(arguments)
     )
     print(found)
     out, figure = arguments.out, arguments.figure

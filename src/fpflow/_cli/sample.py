@@ -13,9 +13,10 @@ import numpy as np
 from .. import _sample
 from .._model import as_model, model_dim
 from ..datasets import as_data, widths_away
-from .inputs import check_output, given_model, law_of, write_points
+from .inputs import check_output, given_model, keep_inputs, law_of
 from .options import add_options, chosen
-from .shared import MODEL, add_process, add_seed, asked_process
+from .points import write_points
+from .shared import MODEL, add_process, add_seed, asked_process, key_of
 
 _OUTPUTS = (".npy", ".csv")
 
@@ -47,10 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Draws and writes."""
     check_output(arguments.out, _OUTPUTS)
-    given = given_model(arguments.model, asked_process(arguments))
+    given = given_model(arguments.model, *asked_process(arguments))
+    keep_inputs(arguments, given.data)
     model = as_model(given.model, arguments.dim)
     dim = model_dim(model, arguments.dim)
-    settings = {"dim": dim, "key": jr.key(arguments.seed), **chosen(arguments, ("num_steps",))}
+    settings = {"dim": dim, "key": key_of(arguments), **chosen(arguments, ("num_steps",))}
     if arguments.law == "ode":
         if arguments.eta != 1:
             raise ValueError("--eta belongs to --law sde; the ODE is its --eta 0.")
@@ -64,11 +66,19 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{len(x)} samples of the {arguments.law.upper()} in dimension {dim}: {arguments.out}")
     print(f"mean {_row(mean)}, standard deviation {_row(std)}")
     if given.data is not None:
-        _compare(np.asarray(x), np.asarray(as_data(law_of(given.data)).sample(jr.key(0), 4096)))
+        _compare(np.asarray(x), given.data)
 
 
-def _compare(x: np.ndarray, data: np.ndarray) -> None:
+def _compare(x: np.ndarray, name: str) -> None:
     """A word where samples leave the data far behind."""
+    try:
+        data = np.asarray(as_data(law_of(name)).sample(jr.key(0), 4096))
+        if data.shape[1] != x.shape[1]:
+            raise ValueError(f"{name} has dimension {data.shape[1]}, the samples {x.shape[1]}.")
+    except (ValueError, OSError) as error:
+        # Whatever became of the data: the samples are written.
+        print(f"note: the samples are not compared with the run's data: {error}")
+        return
     stray = int((widths_away(x, data) > 0.5).sum())
     if stray:
         print(

@@ -4,9 +4,12 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+import jax.random as jr
+
 from .._process import OrnsteinUhlenbeck
-from .inputs import imported
-from .options import add_options, chosen
+from .._types import PRNGKey
+from .inputs import process_named, with_settings
+from .options import add_options, chosen, defaults_of
 
 _PROCESS = ("rate", "noise", "t1", "t0")
 
@@ -28,21 +31,32 @@ def add_process(parser: argparse.ArgumentParser, *, of_run: bool) -> None:
 
 def process_of(arguments: argparse.Namespace) -> Any:
     """The process that was asked for."""
-    if arguments.process:
-        return imported(arguments.process)
-    return OrnsteinUhlenbeck(**chosen(arguments, _PROCESS))
+    settings = chosen(arguments, _PROCESS)
+    if not arguments.process:
+        return OrnsteinUhlenbeck(**settings)
+    known = defaults_of(OrnsteinUhlenbeck)
+    given = {name: value for name, value in settings.items() if value != known[name]}
+    return with_settings(process_named(arguments.process), given)
 
 
-def asked_process(arguments: argparse.Namespace) -> Any | None:
-    """The process that was asked for, or `None` where no option of it was given."""
-    if arguments.process:
-        return imported(arguments.process)
+def asked_process(arguments: argparse.Namespace) -> tuple[Any | None, dict[str, float]]:
+    """The process that was asked for, or `None`, and the settings to change of it or of the run's."""
     given = {
         name: value for name, value in chosen(arguments, _PROCESS).items() if value is not None
     }
-    return OrnsteinUhlenbeck(**given) if given else None
+    return process_named(arguments.process) if arguments.process else None, given
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """The seed."""
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
+
+
+def key_of(arguments: argparse.Namespace) -> PRNGKey:
+    """The key of the seed."""
+    # In single precision jax drops the digits beyond 32 bits: two seeds would give the same numbers.
+    if not 0 <= arguments.seed < 2**32:
+        raise ValueError(
+            f"--seed must be a whole number from 0 to {2**32 - 1}, got {arguments.seed}."
+        )
+    return jr.key(arguments.seed)

@@ -5,20 +5,18 @@ network as model.fpflow. A run that was stopped, by whatever, goes on with --res
 """
 
 import argparse
-import contextlib
 import pathlib
-from collections.abc import Iterator
 
 import jax.random as jr
 import numpy as np
 
 from .. import _train
-from .._files import write_json
 from .._model import PotentialMLP, ScoreMLP
+from .._run import asked_by, has_results
 from ..datasets import as_data
 from .inputs import DATA, law_of
 from .options import add_options, chosen, plain_options
-from .shared import add_process, add_seed, process_of
+from .shared import add_process, add_seed, key_of, process_of
 
 _NETWORKS = {"potential": PotentialMLP, "score": ScoreMLP}
 _NETWORK = ("width", "depth", "beta")
@@ -58,9 +56,20 @@ def run(arguments: argparse.Namespace) -> None:
     for name, value in (("DATA", arguments.data), ("--run-dir", arguments.run_dir)):
         if value is None:
             raise ValueError(f"{name} is missing; see `fpflow train --help`.")
+    try:
+        _train_on(arguments)
+    except KeyboardInterrupt as stop:
+        if not has_results(arguments.run_dir):
+            stop.add_note(
+                "nothing to keep has been computed yet; the same command with --resume starts anew"
+            )
+        raise
+
+
+def _train_on(arguments: argparse.Namespace) -> None:
     folder = arguments.run_dir
     process, law = process_of(arguments), as_data(law_of(arguments.data))
-    key_network, key_train = jr.split(jr.key(arguments.seed))
+    key_network, key_train = jr.split(key_of(arguments))
     some = np.asarray(law.sample(jr.key(0), 4096))
     model = _NETWORKS[arguments.network](
         some.shape[1],
@@ -73,7 +82,10 @@ def run(arguments: argparse.Namespace) -> None:
         "optimiser": _train.Soap(_train.Cosine(peak=arguments.peak)),
         **chosen(arguments, _TRAIN),
     }
-    with _command_in(folder, arguments):
+    options = plain_options(arguments)
+    if pathlib.Path(arguments.data).exists():
+        options["data"] = str(pathlib.Path(arguments.data).resolve())
+    with asked_by({"name": "train", "options": options}):
         result = _train.train(
             model, process, law, run_dir=folder, resume=arguments.resume, key=key_train, **settings
         )
@@ -87,33 +99,12 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"next: fpflow sample {folder} --law sde -n 2000 --out sde.npy; fpflow report {folder}")
 
 
-@contextlib.contextmanager
-def _command_in(folder: pathlib.Path, arguments: argparse.Namespace) -> Iterator[None]:
-    """The options stand in a new run's config.json, unless training refuses them."""
-    config, options = folder / "config.json", plain_options(arguments)
-    if config.exists():
-        yield
-        return
-    if pathlib.Path(arguments.data).exists():
-        options["data"] = str(pathlib.Path(arguments.data).resolve())
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(config, {"command": {"name": "train", "options": options}})
-    try:
-        yield
-    except ValueError:
-        if not (folder / "checkpoints").exists():
-            config.unlink()
-            if made:
-                folder.rmdir()
-        raise
-
-
 def _look_at(points: np.ndarray, process) -> None:
     """A word where the data's scale does not suit the process, which is made for about one."""
     unit = float(process.prior.std)
     size = np.sqrt((points**2).mean(0)) / unit
-    for word, column in (("large", int(size.argmax())), ("small", int(size.argmin()))):
+    varied = np.where(np.ptp(points, axis=0) > 0, size, np.inf)  # a black pixel is not small
+    for word, column in (("large", int(size.argmax())), ("small", int(varied.argmin()))):
         if not 0.1 < size[column] < 10:
             print(
                 f"note: column {column} of the data is {word} beside the prior's width {unit:.2g}: its "

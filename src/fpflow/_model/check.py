@@ -92,6 +92,8 @@ def check_counts(**counts: Any) -> tuple[int, ...]:
     for name, value in counts.items():
         if not isinstance(value, numbers.Integral) or value < 1:
             raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}.")
+        if value >= 2**31:  # what a counter of jax holds
+            raise ValueError(f"`{name}` must be at most {2**31 - 1}, got {value}.")
     return tuple(int(value) for value in counts.values())
 
 

@@ -1,5 +1,7 @@
 """A run's folder: settings, environment, metrics, checkpoints and the finished model."""
 
+import contextlib
+import contextvars
 import dataclasses
 import json
 import math
@@ -7,6 +9,8 @@ import os
 import pathlib
 import re
 import warnings
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -15,6 +19,8 @@ import numpy as np
 
 from .._files import DamagedFile, Shapes, read_arrays, write_arrays, write_json, write_whole
 from .describe import describe, environment, fingerprint, tree_fingerprint, versions
+from .interrupt import caught_signals
+from .lock import locked
 
 _FORMAT = 1
 _NAME = re.compile(r"step-(\d{9})\.fpflow")
@@ -41,6 +47,7 @@ class Run:
     - `settings`: what the run was started with, plain.
     - `columns`: the names of the numbers of an interval.
     - `keep`: how many of the newest checkpoints stay, besides the best.
+    - `release`: lets other processes into the folder again.
     """
 
     path: pathlib.Path
@@ -48,6 +55,16 @@ class Run:
     columns: tuple[str, ...]
     keep: int
     losses: dict[int, float] = dataclasses.field(default_factory=dict)
+    release: Callable[[], Any] = lambda: None
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[Callable[[], int | None]]:
+        """Holds signals back, as `caught_signals` does, and releases the folder at the end."""
+        try:
+            with caught_signals() as came:
+                yield came
+        finally:
+            self.release()
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -127,6 +144,7 @@ class Run:
             self.losses[int(path.name[5:14])] = loss
             found = found or (state, intervals)
         if files and found is None:
+            self.release()
             raise DamagedFile(
                 f"none of the {len(files)} checkpoints in {self.checkpoints} can be used; see the "
                 "warnings, or start again in another folder."
@@ -166,27 +184,69 @@ def open_run(
     folder, described = pathlib.Path(path), describe(settings)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`run_dir` must be a folder, and {folder} is a file.")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = locked(folder)
+    try:
+        _write_settings(folder, described, resume)
+    except BaseException:
+        os.close(lock)
+        raise
+    run = Run(folder, described, columns, keep)
+    # A run that nobody ends, because opening its files failed, gives way when it is forgotten.
+    run.release = weakref.finalize(run, os.close, lock)
+    return run
+
+
+def _write_settings(folder: pathlib.Path, described: dict[str, Any], resume: bool) -> None:
+    """Into a new folder, or one whose run may go on."""
     config = folder / "config.json"
     saved = _read_json(config)
-    if "training" in saved:
+    if has_results(folder):
         if not resume:
             raise ValueError(
                 f"`run_dir` = {folder} holds a run already; pass `resume=True` to go on with it, or "
                 "choose another folder."
             )
-        differing = _differences(saved["training"], described)
+        differing = _differences(saved.get("training", described), described)
         if differing:
             raise ValueError(
                 f"the run in {folder} was started with other settings: {'; '.join(differing)}. "
                 "Resume with the same, or choose another folder."
             )
+    else:
+        saved = {**saved, "command": describe(_asked.get())}
+        if saved["command"] is None:
+            del saved["command"]
     for part in ("checkpoints", "figures"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for stray in folder.rglob(".*.partial"):
         stray.unlink(missing_ok=True)
     write_json(folder / "environment.json", environment())
     write_json(config, {**saved, "training": described})
-    return Run(folder, described, columns, keep)
+
+
+# What the command line was asked for.
+_asked: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar(
+    "asked", default=None
+)
+
+
+@contextlib.contextmanager
+def asked_by(command: dict[str, Any]) -> Iterator[None]:
+    """Puts a command with its options beside the settings into the `config.json` of a run that starts
+    inside."""
+    token = _asked.set(command)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def has_results(folder: pathlib.Path) -> bool:
+    """Whether a run left anything there that another would destroy: settings alone are nothing."""
+    checkpoints = folder / "checkpoints"
+    files = checkpoints.iterdir() if checkpoints.is_dir() else ()
+    return (folder / "model.fpflow").exists() or any(_NAME.fullmatch(file.name) for file in files)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:

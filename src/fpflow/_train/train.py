@@ -20,7 +20,7 @@ from tqdm import tqdm
 from .._devices import automatic, check_mesh
 from .._model import check_counts, check_dims, check_has_score, check_key, check_score, given, save
 from .._process import AbstractProcess
-from .._run import Intervals, Run, TrainingInterrupted, caught_signals, open_run
+from .._run import Intervals, Run, TrainingInterrupted, open_run
 from .._terms import Objective, default_objective
 from .._types import ArrayLike, DataLaw, PRNGKey, ScoreModel
 from ..datasets import as_data, draw
@@ -189,7 +189,7 @@ def train(
     # tqdm reads `disable=None` as: only on a terminal.
     disable = None if progress is None else not progress
     devices = contextlib.nullcontext() if mesh is None else jax.set_mesh(automatic(mesh))
-    signals = contextlib.nullcontext(lambda: None) if run is None else caught_signals()
+    signals = contextlib.nullcontext(lambda: None) if run is None else run.guarded()
     with devices, signals as came:
         state = loop.begin(init_state(model, optimiser))
         done = saved = int(state.step)

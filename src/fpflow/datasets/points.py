@@ -1,5 +1,6 @@
 """Points of one's own as a law."""
 
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -22,39 +23,15 @@ class Points(eqx.Module):
     - `points`: an array of shape `(n, dim)`.
     - `condition`: what each point belongs to, shape `(n, condition_dim)`; a draw is then a pair.
 
-    **Raises:** `ValueError` when the array has another shape, is empty, holds NaN or Inf, or is
-    constant in a coordinate.
+    **Raises:** `ValueError` when the array has another shape, is empty or masked, holds NaN or Inf, is
+    all one point, or loses its digits in the precision of JAX.
     """
 
     points: Float[Array, "n dim"]
     condition: Float[Array, "n ..."] | None
 
     def __init__(self, points: ArrayLike, condition: ArrayLike | None = None):
-        x = np.asarray(points)
-        if x.ndim != 2:
-            raise ValueError(
-                f"data must have shape (n, dim), one point a row, got {x.shape}; "
-                "reshape a single coordinate with `data[:, None]`."
-            )
-        if x.size == 0:
-            raise ValueError(f"data is empty: it has shape {x.shape}; give at least two points.")
-        if not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)):
-            raise ValueError(f"data must hold real numbers, got dtype {x.dtype}.")
-        bad = ~np.isfinite(x)
-        if bad.any():
-            kind = "NaN" if np.isnan(x).any() else "Inf"
-            raise ValueError(
-                f"data holds {kind} in {bad.any(1).sum()} of {len(x)} rows, first in row "
-                f"{int(bad.any(1).argmax())}; drop those rows."
-            )
-        constant = np.ptp(x, axis=0) == 0
-        if constant.any():
-            column = int(constant.argmax())
-            raise ValueError(
-                f"data is constant in column {column} (every value is {x[0, column]}), so it has "
-                "no density; drop the column."
-            )
-        self.points = jnp.asarray(x, jnp.result_type(float))
+        self.points = jnp.asarray(_checked(points))
         self.condition = None if condition is None else _conditions(condition, len(x))
 
     @property
@@ -74,6 +51,80 @@ class Points(eqx.Module):
         return histogram_density(
             count_in_cells(np.asarray(self.points), window), len(self.points), window
         )
+
+
+def _checked(points: ArrayLike) -> np.ndarray:
+    """The points in the precision that JAX computes in, fit to be learnt."""
+    # Looked at first: `asarray` drops a mask, and what it hid becomes data.
+    masked = np.ma.getmaskarray(np.ma.asarray(points))
+    if masked.any() and masked.ndim == 2:
+        raise ValueError(
+            f"data has {masked.sum()} masked values in {masked.any(1).sum()} of {len(masked)} rows, "
+            "which training would see; drop those rows with `np.ma.compress_rows(data)`."
+        )
+    x = np.asarray(points)
+    if x.ndim != 2:
+        raise ValueError(
+            f"data must have shape (n, dim), one point a row, got {x.shape}; "
+            "reshape a single coordinate with `data[:, None]`."
+        )
+    if x.size == 0:
+        raise ValueError(f"data is empty: it has shape {x.shape}; give at least two points.")
+    if not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)):
+        raise ValueError(f"data must hold real numbers, got dtype {x.dtype}.")
+    bad = ~np.isfinite(x)
+    if bad.any():
+        kind = "NaN" if np.isnan(x).any() else "Inf"
+        raise ValueError(
+            f"data holds {kind} in {bad.any(1).sum()} of {len(x)} rows, first in row "
+            f"{int(bad.any(1).argmax())}; drop those rows."
+        )
+    x = x.astype(np.float64)  # small integers wrap round in differences
+    constant = np.ptp(x, axis=0) == 0
+    if constant.all():
+        raise ValueError(
+            f"data is one and the same point {len(x)} times, which has no density; give at least two "
+            "different points."
+        )
+    used = _in_precision_of_jax(x)
+    if constant.any():
+        warnings.warn(
+            f"the data is constant in {constant.sum()} of its {len(constant)} columns, the first column "
+            f"{int(constant.argmax())}: it has no density there, and its score grows without bound "
+            "towards t0; drop those columns where you can.",
+            stacklevel=3,
+        )
+    if len(x) < x.shape[1]:
+        warnings.warn(
+            f"the data is {len(x)} points in dimension {x.shape[1]}, one point per row; if the points "
+            "are the columns, turn it with `data.T`.",
+            stacklevel=3,
+        )
+    return used
+
+
+def _in_precision_of_jax(x: np.ndarray) -> np.ndarray:
+    """`x` as it will be used, refused where too little of it is left."""
+    dtype = jnp.result_type(float)
+    with np.errstate(over="ignore"):
+        used = x.astype(dtype)
+    beyond = ~np.isfinite(used).all(0)
+    if beyond.any():
+        column = int(beyond.argmax())
+        raise ValueError(
+            f"data holds numbers beyond {jnp.finfo(dtype).max:.2g}, the largest {dtype}: column "
+            f"{column} reaches {np.abs(x[:, column]).max():.3g}; divide each column by its standard "
+            "deviation."
+        )
+    lost, span = np.abs(used - x).max(0), np.ptp(x, axis=0)
+    rounded = (lost > 1e-3 * span) & (span > 0)
+    if rounded.any():
+        column = int(rounded.argmax())
+        raise ValueError(
+            f"{dtype} rounds column {column} of the data by {lost[column] / span[column]:.2g} of its "
+            "range; subtract its mean and divide by its standard deviation."
+        )
+    return used
 
 
 def _conditions(condition: ArrayLike, n: int) -> Array:
