@@ -13,10 +13,10 @@ import numpy as np
 from .. import _likelihood
 from .._files import write_whole
 from .._model import as_model, check_dims
-from ..datasets import as_data
+from ..datasets import Points, as_data, draw
 from .inputs import DATA, check_output, given_model, keep_inputs, law_of
 from .options import add_options, chosen
-from .shared import MODEL, add_process, add_seed, asked_process, key_of
+from .shared import MODEL, add_given, add_process, add_seed, asked_process, key_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,25 +30,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, _likelihood.log_prob_sde, ("num_paths", "num_steps"),
                 also={"num_paths": "paths", "num_steps": "steps"})  # fmt: skip
     add_seed(parser)
-    add_process(parser, of_run=True)
+    add_given(parser)
+    add_process(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Computes, writes and sums up."""
     check_output(arguments.out, (".csv",))
-    given = given_model(arguments.model, *asked_process(arguments))
+    given = given_model(arguments.model, *asked_process(arguments), arguments.given)
     keep_inputs(arguments, given.data)
     name = arguments.points or given.data
     if name is None:
         raise ValueError("--points is missing: the model has no run that names its data.")
     if arguments.num_points < 1:
         raise ValueError(f"--num-points must be at least 1, got {arguments.num_points}.")
-    found = law_of(name)
+    found = law_of(name, None if arguments.points else given.condition)
     key_points, key_paths = jr.split(key_of(arguments))
-    if hasattr(found, "sample"):
-        x = np.asarray(as_data(found).sample(key_points, arguments.num_points))
+    law = as_data(found)
+    if isinstance(law, Points):
+        x = np.asarray(law.points)[: arguments.num_points]
     else:
-        x = np.asarray(as_data(found).points)[: arguments.num_points]  # pyright: ignore
+        x = np.asarray(draw(law, key_points, arguments.num_points)[0])
     model = as_model(given.model, x.shape[1])
     check_dims("points", x.shape[1], model)
     ode = _likelihood.log_prob_ode(model, given.process, x)

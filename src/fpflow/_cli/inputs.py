@@ -9,11 +9,14 @@ import pathlib
 import sys
 from typing import Any, NamedTuple
 
-from .. import _process, paper
+import equinox as eqx
+import numpy as np
+
+from .. import paper
 from .._files import DamagedFile
-from .._model import as_model, load
-from .._process import AbstractProcess, OrnsteinUhlenbeck
-from .._types import Process
+from .._model import as_model, given, load
+from .._process import BY_NAME, AbstractProcess, OrnsteinUhlenbeck, check_process
+from ..datasets import Points
 from .points import read_points
 
 DATA = (
@@ -41,46 +44,109 @@ def imported(name: str) -> Any:
     return getattr(found, attribute)
 
 
-def process_named(name: str) -> Any:
-    """The process `module:name`.
+def process_named(name: str) -> AbstractProcess:
+    """A process of ours by its short name, or the object `module:name`.
 
     **Raises:** `ValueError` where that is another thing.
     """
-    found = imported(name)
-    if isinstance(found, type) or not isinstance(found, Process):
-        kind = "class; name an object of it" if isinstance(found, type) else type(found).__name__
+    if name in BY_NAME:
+        return BY_NAME[name]()
+    if ":" not in name:
         raise ValueError(
-            "--process must name an object with t0, t1, prior, drift, diffusion and transition; "
-            f"{name} is a {kind}."
+            f"--process must be one of {', '.join(BY_NAME)}, or module:name, got {name!r}."
         )
+    found = imported(name)
+    check_process(found)
+    return found
+
+
+def settings_of(process: Any) -> dict[str, float]:
+    """The numbers a process is made with, those of its schedule included, by name."""
+    found = {}
+    for field in dataclasses.fields(process):
+        value = getattr(process, field.name)
+        found |= settings_of(value) if isinstance(value, eqx.Module) else {field.name: value}
     return found
 
 
 def with_settings(process: Any, settings: dict[str, float]) -> Any:
     """The process with other values of the settings that are named, and its own of all others."""
-    fields = dataclasses.fields(process) if dataclasses.is_dataclass(process) else ()
-    names = [field.name for field in fields if field.init]
+    known = settings_of(process)
     for name in settings:
-        if name not in names:
+        if name not in known:
             raise ValueError(
-                f"--{name} is no setting of the process, {type(process).__name__}, which has "
-                f"{', '.join(names) or 'none'}."
+                f"--{name.replace('_', '-')} is no setting of the process, {type(process).__name__}, "
+                "which "
+                f"has {', '.join(known) or 'none'}."
             )
-    return dataclasses.replace(process, **settings) if settings else process
+    changed = {}
+    for field in dataclasses.fields(process):
+        value = getattr(process, field.name)
+        if isinstance(value, eqx.Module):
+            inner = {n: v for n, v in settings.items() if n in settings_of(value)}
+            changed[field.name] = with_settings(value, inner)
+        elif field.name in settings:
+            changed[field.name] = settings[field.name]
+    return dataclasses.replace(process, **changed) if settings else process
 
 
-def law_of(name: str) -> Any:
-    """Points of a file, a data law of a module, or one of the paper's."""
+def law_of(name: str, condition: str | None = None) -> Any:
+    """Points of a file, a data law of a module, or one of the paper's.
+
+    **Arguments:**
+
+    - `condition`: the columns of a file that are the points' conditions, by name or number.
+    """
+    if pathlib.Path(name).suffix in (".npy", ".npz", ".csv"):
+        names, table = read_points(pathlib.Path(name))
+        if condition is None:
+            return table
+        columns = _columns(condition, names, table)
+        return Points(np.delete(table, columns, axis=1), table[:, columns])
+    if condition is not None:
+        raise ValueError(
+            "--condition names columns of a file; a data law gives its conditions itself."
+        )
     if name in paper.DATASETS:
         return paper.DATASETS[name]()
-    if pathlib.Path(name).suffix in (".npy", ".npz", ".csv"):
-        return read_points(pathlib.Path(name))
     if ":" in name:
         return imported(name)
     raise ValueError(
         f"data must be a .npy, .npz or .csv file, module:name or one of {', '.join(paper.DATASETS)}, "
         f"got {name!r}."
     )
+
+
+def _columns(condition: str, names: list[str], table: np.ndarray) -> list[int]:
+    """The numbers of columns by name or number."""
+    found = []
+    for column in condition.split(","):
+        column = column.strip()
+        if column in names:
+            found.append(names.index(column))
+        elif column.isdigit() and table.ndim == 2 and int(column) < table.shape[1]:
+            found.append(int(column))
+        else:
+            known = ", ".join(names) if names else "numbers from 0 on"
+            raise ValueError(
+                f"--condition must name columns of the data ({known}), got {column!r}."
+            )
+    if len(set(found)) == table.shape[1]:
+        raise ValueError("--condition names every column; leave some for the points.")
+    return found
+
+
+def condition_of(text: str | None, model: Any) -> Any:
+    """The model at the condition of `--given`, as it is where there is none."""
+    if text is None:
+        return model
+    try:
+        values = [float(value) for value in text.split(",")]
+    except ValueError as error:
+        raise ValueError(
+            f"--given must be numbers with commas between them, got {text!r}."
+        ) from error
+    return given(model, values)
 
 
 def check_output(path: pathlib.Path | None, suffixes: tuple[str, ...]) -> None:
@@ -121,30 +187,35 @@ class Given(NamedTuple):
     """A model with what is known about it."""
 
     model: Any
-    process: Any
-    data: str | None
-    folder: pathlib.Path | None
+    process: AbstractProcess
+    data: str | None = None
+    condition: str | None = None
+    folder: pathlib.Path | None = None
 
 
-def given_model(name: str, process: Any | None, settings: dict[str, float]) -> Given:
+def given_model(
+    name: str, process: Any | None, settings: dict[str, float], condition: str | None = None
+) -> Given:
     """The model of a run's folder, of a file of `fpflow.save`, or the object `module:name`.
 
     **Arguments:**
 
-    - `process`: the one asked for; a run has its own.
+    - `process`: the one asked for; a saved model has its own.
     - `settings`: what is changed of the process.
+    - `condition`: what a conditional model is given.
     """
     path = pathlib.Path(name)
     if path.is_dir():
-        given = _of_run(path, process)
+        found = _of_run(path)
     elif ":" in name and not path.exists():
-        given = Given(imported(name), process or OrnsteinUhlenbeck(), None, None)
+        found = Given(imported(name), OrnsteinUhlenbeck())
     else:
-        given = Given(load(path), process or OrnsteinUhlenbeck(), None, None)
-    return given._replace(process=with_settings(given.process, settings))
+        found = Given(*load(path))
+    model = as_model(condition_of(condition, found.model))
+    return found._replace(model=model, process=with_settings(process or found.process, settings))
 
 
-def _of_run(folder: pathlib.Path, process: Any | None) -> Given:
+def _of_run(folder: pathlib.Path) -> Given:
     config = folder / "config.json"
     if not config.exists():
         raise ValueError(f"{folder} is no run: it has no config.json.")
@@ -161,10 +232,8 @@ def _of_run(folder: pathlib.Path, process: Any | None) -> Given:
         )
     command = _part(config, saved, "command", dict) or {}
     options = _part(config, command, "options", dict) or {}
-    data = _part(config, options, "data", str)
-    if process is None:
-        process = _process_of(config, saved, _part(config, options, "process", str))
-    return Given(as_model(load(folder / "model.fpflow")), process, data, folder)
+    data, condition = (_part(config, options, name, str) for name in ("data", "condition"))
+    return Given(*load(folder / "model.fpflow"), data, condition, folder)
 
 
 def _part(config: pathlib.Path, whole: dict, name: str, kind: type) -> Any:
@@ -174,22 +243,3 @@ def _part(config: pathlib.Path, whole: dict, name: str, kind: type) -> Any:
         word = "text" if kind is str else "an object"
         raise DamagedFile(f"{config} is damaged: {name!r} must be {word}, got {found!r}.")
     return found
-
-
-def _process_of(config: pathlib.Path, saved: dict, name: str | None) -> Any:
-    if name:
-        return process_named(name)
-    training = _part(config, saved, "training", dict) or {}
-    described = dict(_part(config, training, "process", dict) or {})
-    kind = described.pop("kind", None)
-    found = getattr(_process, kind, None) if isinstance(kind, str) else None
-    if not (isinstance(found, type) and issubclass(found, AbstractProcess)):
-        raise ValueError(
-            f"the process of the run in {config.parent} is not known; pass `--process`."
-        )
-    try:
-        return found(**described)
-    except (TypeError, ValueError) as error:
-        raise DamagedFile(
-            f"the process of the run in {config.parent} cannot be made again: {error}"
-        ) from error

@@ -27,10 +27,10 @@ from .._grid import grid_density_ode, grid_density_sde
 from .._model import as_model, model_dim
 from .._train import History
 from .._window import Window
-from ..datasets import as_data
+from ..datasets import as_data, draw, unconditional
 from .inputs import Given, check_output, given_model, keep_inputs, law_of
 from .options import add_options
-from .shared import MODEL, add_process, add_seed, asked_process, key_of
+from .shared import MODEL, add_given, add_process, add_seed, asked_process, key_of
 
 
 def _rows(file: pathlib.Path) -> tuple[tuple[str, ...], list[tuple[float, ...]]]:
@@ -76,7 +76,7 @@ def _window_of(given: Given, nodes: int) -> Window:
     """Cells that hold the data, or the paper's."""
     if given.data is None:
         return Window(nodes=nodes)
-    x = np.asarray(as_data(law_of(given.data)).sample(jr.key(0), 4096))
+    x = np.asarray(draw(as_data(law_of(given.data, given.condition)), jr.key(0), 4096)[0])
     low, high = float(x.min()), float(x.max())
     margin = 0.1 * (high - low)
     return Window(low=low - margin, high=high + margin, nodes=nodes)
@@ -89,7 +89,7 @@ def _densities(given: Given, window: Window, key: Any) -> Any:
         "SDE": grid_density_sde(given.model, given.process, window),
     }
     if given.data is not None:
-        law = as_data(law_of(given.data))
+        law = unconditional(as_data(law_of(given.data, given.condition)))
         if hasattr(law, "cell_probabilities"):
             laws = {"data": law.cell_probabilities(window), **laws}  # pyright: ignore
     figure, axes = plt.subplots(
@@ -160,7 +160,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, Window, ("nodes",), words={"nodes": "cells in each direction, in dimension 2"}
     )
     add_seed(parser)
-    add_process(parser, of_run=True)
+    add_given(parser)
+    add_process(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -180,7 +181,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         if len(arguments.model) > 1:
             raise ValueError(f"--kind {kind} draws one model, got {len(arguments.model)}.")
-        given = given_model(arguments.model[0], *asked_process(arguments))
+        given = given_model(arguments.model[0], *asked_process(arguments), arguments.given)
         keep_inputs(arguments, given.data)
         given = given._replace(model=as_model(given.model))
         dim = model_dim(given.model, None)

@@ -12,8 +12,8 @@ import numpy as np
 from .._files import write_whole
 
 
-def read_points(path: pathlib.Path) -> np.ndarray:
-    """The one array of a file.
+def read_points(path: pathlib.Path) -> tuple[list[str], np.ndarray]:
+    """The names of the columns, where a file has them, and its one array.
 
     **Raises:** `ValueError` for a file that holds no such thing, `OSError` where there is none.
     """
@@ -23,7 +23,7 @@ def read_points(path: pathlib.Path) -> np.ndarray:
         # Mapped first: a short file may claim an array that no memory holds.
         found = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(found, np.ndarray):
-            return np.array(found)
+            return [], np.array(found)
         with found as arrays:
             names = list(arrays)
             array = arrays[names[0]] if len(names) == 1 else None
@@ -33,10 +33,10 @@ def read_points(path: pathlib.Path) -> np.ndarray:
         ) from error
     if array is None:
         raise ValueError(f"{path} must hold one array, got {names}.")
-    return array
+    return [], array
 
 
-def _read_table(path: pathlib.Path) -> np.ndarray:
+def _read_table(path: pathlib.Path) -> tuple[list[str], np.ndarray]:
     """Numbers with commas between them, after at most one line without any number."""
     content = path.read_bytes()
     if content.startswith(b"\x1f\x8b"):
@@ -69,7 +69,7 @@ def _read_table(path: pathlib.Path) -> np.ndarray:
             "here; write the file without it, in pandas by `index=False`.",
             stacklevel=2,
         )
-    return table
+    return [name.strip().strip('"') for name in names] if start else [], table
 
 
 def _is_index(names: list[str]) -> bool:

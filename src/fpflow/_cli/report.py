@@ -17,7 +17,7 @@ from .._model import (
 from .._report import ReportSettings, gap_report
 from .inputs import DATA, check_output, given_model, keep_inputs, law_of
 from .options import add_options, chosen
-from .shared import MODEL, add_process, add_seed, asked_process, key_of
+from .shared import MODEL, add_given, add_process, add_seed, asked_process, key_of
 
 _ADAPTERS = {
     "noise": from_noise_prediction,
@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .png, .pdf or .svg file for the page; a run has its figures/report.png",
     )  # fmt: skip
     add_seed(parser)
-    add_process(parser, of_run=True)
+    add_given(parser)
+    add_process(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_output(arguments.out, (".json",))
     check_output(arguments.figure, (".png", ".pdf", ".svg"))
     settings = ReportSettings(**chosen(arguments, _SETTINGS))
-    given = given_model(arguments.model, *asked_process(arguments))
+    given = given_model(arguments.model, *asked_process(arguments), arguments.given)
     keep_inputs(arguments, given.data)
     name = arguments.data or given.data
     if name is None:
@@ -67,7 +68,11 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.prediction != "score":
         model = _ADAPTERS[arguments.prediction](model, given.process, t_min=arguments.t_min)
     found = gap_report(
-        as_model(model), given.process, law_of(name), settings=settings, key=key_of(arguments)
+        as_model(model),
+        given.process,
+        law_of(name, None if arguments.data else given.condition),
+        settings=settings,
+        key=key_of(arguments),
     )
     print(found)
     out, figure = arguments.out, arguments.figure

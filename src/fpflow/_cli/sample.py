@@ -16,7 +16,7 @@ from ..datasets import as_data, widths_away
 from .inputs import check_output, given_model, keep_inputs, law_of
 from .options import add_options, chosen
 from .points import write_points
-from .shared import MODEL, add_process, add_seed, asked_process, key_of
+from .shared import MODEL, add_given, add_process, add_seed, asked_process, key_of
 
 _OUTPUTS = (".npy", ".csv")
 
@@ -42,13 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         kinds={"num_steps": int},
     )  # fmt: skip
     add_seed(parser)
-    add_process(parser, of_run=True)
+    add_given(parser)
+    add_process(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Draws and writes."""
     check_output(arguments.out, _OUTPUTS)
-    given = given_model(arguments.model, *asked_process(arguments))
+    given = given_model(arguments.model, *asked_process(arguments), arguments.given)
     keep_inputs(arguments, given.data)
     model = as_model(given.model, arguments.dim)
     dim = model_dim(model, arguments.dim)
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     mean, std = np.asarray(x.mean(0)), np.asarray(x.std(0))
     print(f"{len(x)} samples of the {arguments.law.upper()} in dimension {dim}: {arguments.out}")
     print(f"mean {_row(mean)}, standard deviation {_row(std)}")
-    if given.data is not None:
+    if given.data is not None and given.condition is None:
         _compare(np.asarray(x), given.data)
 
 

@@ -1,50 +1,69 @@
 """Options that several commands have."""
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax.random as jr
 
-from .._process import OrnsteinUhlenbeck
+from .._process import BY_NAME, AbstractProcess, OrnsteinUhlenbeck
 from .._types import PRNGKey
-from .inputs import process_named, with_settings
-from .options import add_options, chosen, defaults_of
-
-_PROCESS = ("rate", "noise", "t1", "t0")
+from .inputs import process_named, settings_of, with_settings
+from .options import words_of
 
 MODEL = "the folder of a run, a file of fpflow.save, or module:function, a score(t, x) of one point"
 
 
-def add_process(parser: argparse.ArgumentParser, *, of_run: bool) -> None:
-    """The noising process: one of a module, or the Ornstein--Uhlenbeck process with its numbers; where
-    the command may be given a run, that of the run by default."""
+def add_process(parser: argparse.ArgumentParser) -> None:
+    """The noising process by name, with its settings; a saved model has its own."""
     group = parser.add_argument_group(
-        "process, dx = -rate x dt + noise dW from t0 to t1"
-        + (": by default that of the run, else the defaults of fpflow train" if of_run else "")
+        "process: by default that of the model, or ou", "a setting changes only what it names"
     )
-    group.add_argument("--process", help="module:name of a process instead")
-    defaults: dict[str, Any] | None = dict.fromkeys(_PROCESS) if of_run else None
-    kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(_PROCESS, float)
-    add_options(group, OrnsteinUhlenbeck, _PROCESS, defaults=defaults, kinds=kinds)
+    group.add_argument(
+        "--process", metavar="NAME", help=f"{', '.join(BY_NAME)}, or module:name of one of your own"
+    )
+    for name, (words, of) in _settings().items():
+        group.add_argument(
+            f"--{name.replace('_', '-')}", dest=f"process_{name}", type=float, metavar="X",
+            help=f"{words} ({', '.join(of)})",
+        )  # fmt: skip
 
 
-def process_of(arguments: argparse.Namespace) -> Any:
-    """The process that was asked for."""
-    settings = chosen(arguments, _PROCESS)
-    if not arguments.process:
-        return OrnsteinUhlenbeck(**settings)
-    known = defaults_of(OrnsteinUhlenbeck)
-    given = {name: value for name, value in settings.items() if value != known[name]}
-    return with_settings(process_named(arguments.process), given)
+def _settings() -> dict[str, tuple[str, list[str]]]:
+    """Every setting of a process by name: what it is, and the processes that have it."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for name, make in BY_NAME.items():
+        process = make()
+        parts = [process, *(v for v in vars(process).values() if isinstance(v, eqx.Module))]
+        for part in parts:
+            words = words_of(type(part))
+            for setting in settings_of(part):
+                if setting in words and isinstance(getattr(part, setting, None), float):
+                    found.setdefault(setting, (words[setting], []))[1].append(name)
+    return found
 
 
 def asked_process(arguments: argparse.Namespace) -> tuple[Any | None, dict[str, float]]:
-    """The process that was asked for, or `None`, and the settings to change of it or of the run's."""
-    given = {
-        name: value for name, value in chosen(arguments, _PROCESS).items() if value is not None
+    """The process that was asked for, or `None`, and the settings to change of it or of the model's."""
+    settings = {
+        name.removeprefix("process_"): value
+        for name, value in vars(arguments).items()
+        if name.startswith("process_") and value is not None
     }
-    return process_named(arguments.process) if arguments.process else None, given
+    return process_named(arguments.process) if arguments.process else None, settings
+
+
+def process_of(arguments: argparse.Namespace) -> AbstractProcess:
+    """The process that was asked for."""
+    process, settings = asked_process(arguments)
+    return with_settings(process or OrnsteinUhlenbeck(), settings)
+
+
+def add_given(parser: argparse.ArgumentParser) -> None:
+    """The condition of a conditional model."""
+    parser.add_argument(
+        "--given", metavar="X,Y", help="the condition of a network trained with --condition"
+    )
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:

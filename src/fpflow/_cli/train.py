@@ -13,7 +13,7 @@ import numpy as np
 from .. import _train
 from .._model import PotentialMLP, ScoreMLP
 from .._run import asked_by, has_results
-from ..datasets import as_data
+from ..datasets import as_data, draw
 from .inputs import DATA, law_of
 from .options import add_options, chosen, plain_options
 from .shared import add_process, add_seed, key_of, process_of
@@ -34,6 +34,11 @@ _WORDS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of `fpflow train`."""
     parser.add_argument("data", nargs="?", help=DATA)
+    parser.add_argument(
+        "--condition", metavar="A,B", help="columns of the data, by name or number from 0 on, that "
+        "the others "
+        "depend on: the network learns their conditional distribution",
+    )  # fmt: skip
     parser.add_argument("--run-dir", type=pathlib.Path, help="the run's folder, made where missing")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     parser.add_argument(
@@ -48,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, _train.train, _TRAIN, also={"num_steps": "steps"}, words=_WORDS)
     add_options(parser, _train.Cosine, ("peak",), defaults={"peak": 1e-2}, words=_WORDS)
     add_seed(parser)
-    add_process(parser, of_run=False)
+    add_process(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -68,11 +73,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _train_on(arguments: argparse.Namespace) -> None:
     folder = arguments.run_dir
-    process, law = process_of(arguments), as_data(law_of(arguments.data))
+    process = process_of(arguments)
+    law = as_data(law_of(arguments.data, arguments.condition))
     key_network, key_train = jr.split(key_of(arguments))
-    some = np.asarray(law.sample(jr.key(0), 4096))
+    some, condition = draw(law, jr.key(0), 4096)
+    some = np.asarray(some)
     model = _NETWORKS[arguments.network](
         some.shape[1],
+        condition_dim=0 if condition is None else condition.shape[1],
         prior=None if arguments.bare else process.prior,
         key=key_network,
         **chosen(arguments, _NETWORK),
@@ -96,7 +104,11 @@ def _train_on(arguments: argparse.Namespace) -> None:
         + (f", residual {last['fp'][-1]:.3g}" if arguments.fp_weight > 0 else "")
     )
     print(f"network in {folder / 'model.fpflow'}")
-    print(f"next: fpflow sample {folder} --law sde -n 2000 --out sde.npy; fpflow report {folder}")
+    given = "" if condition is None else f" --given {','.join(['0'] * condition.shape[1])}"
+    print(
+        f"next: fpflow sample {folder}{given} --law sde -n 2000 --out sde.npy"
+        + ("" if given else f"; fpflow report {folder}")
+    )
 
 
 def _look_at(points: np.ndarray, process) -> None:

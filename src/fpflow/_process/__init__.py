@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 from .base import AbstractProcess as AbstractProcess
 from .base import at_time as at_time
 from .base import graded_times as graded_times
@@ -20,3 +22,16 @@ from .variance_preserving import CosineSchedule as CosineSchedule
 from .variance_preserving import LinearSchedule as LinearSchedule
 from .variance_preserving import SubVariancePreserving as SubVariancePreserving
 from .variance_preserving import VariancePreserving as VariancePreserving
+
+# The processes of the command line, by name, as they come.
+BY_NAME: dict[str, Callable[[], AbstractProcess]] = {
+    "ou": OrnsteinUhlenbeck,
+    "vp": VariancePreserving,
+    "vp-cosine": lambda: VariancePreserving(CosineSchedule(), t1=0.995),
+    "subvp": SubVariancePreserving,
+    "ve": VarianceExploding,
+    "ve-harmonic": lambda: VarianceExploding(HarmonicNoise(), t1=0.999),
+    "edm": EDM,
+    "linear": LinearPath,
+    "trigonometric": TrigonometricPath,
+}

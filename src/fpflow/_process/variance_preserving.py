@@ -117,7 +117,13 @@ class SubVariancePreserving(AbstractProcess):
     r"""The drift of `VariancePreserving` with less noise: $\sigma = 1 - \alpha^2$, so that $g$
     vanishes at $t_0$.
 
-    Arguments and errors are those of `VariancePreserving`.
+    **Arguments:**
+
+    - `schedule`: $\log\alpha$, as for `VariancePreserving`.
+    - `t1`: the time at which data counts as noise.
+    - `t0`: the time of the data.
+
+    **Raises:** `ValueError` as `VariancePreserving` does.
 
     **Example:**
 

@@ -32,7 +32,7 @@ class Points(eqx.Module):
 
     def __init__(self, points: ArrayLike, condition: ArrayLike | None = None):
         self.points = jnp.asarray(_checked(points))
-        self.condition = None if condition is None else _conditions(condition, len(x))
+        self.condition = None if condition is None else _conditions(condition, len(self.points))
 
     @property
     def dim(self) -> int:
