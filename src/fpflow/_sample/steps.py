@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -55,10 +56,7 @@ def step_times(
 
     **Raises:** `ValueError` for a grid that does not fit the process or does not fall in `dtype`.
     """
-    if step_grid is None:
-        grid = graded_times(process, num_steps)
-    else:
-        grid = np.asarray(step_grid)
+    grid = graded_times(process, num_steps) if step_grid is None else np.asarray(step_grid)
     rounded = grid.astype(dtype)
     if not (rounded[1:] < rounded[:-1]).all():
         name = "`num_steps` is too large: the steps" if step_grid is None else "`step_grid`"
@@ -77,6 +75,6 @@ def step_times(
 def levels(process: AbstractProcess, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     r"""$\alpha$ and $\sigma$ at given times, in double precision also while JAX traces."""
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        t = jax.numpy.asarray(times)
+        t = jnp.asarray(times)
         alpha, sigma = jax.vmap(process.alpha)(t), jax.vmap(process.sigma)(t)
         return np.asarray(alpha), np.asarray(sigma)
