@@ -15,6 +15,7 @@ from .._model import (
     from_velocity,
 )
 from .._report import ReportSettings, gap_report
+from .._sample import ODE, SDE
 from .inputs import DATA, check_output, given_model, keep_inputs, law_of
 from .options import add_options, chosen
 from .shared import MODEL, add_given, add_process, add_seed, asked_process, key_of
@@ -26,7 +27,7 @@ _ADAPTERS = {
     "velocity": from_velocity,
 }
 _SETTINGS = (
-    "num_samples", "repeats", "ode_steps", "sde_steps", "num_points", "num_paths", "etas", "theorem",
+    "num_samples", "repeats", "num_points", "num_paths", "etas", "theorem",
 )  # fmt: skip
 
 
@@ -40,8 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     words = {"t_min": "smallest time a noise, data or v prediction is asked at, in units of time"}
     add_options(parser, from_noise_prediction, ("t_min",), words=words)
-    words = {"ode_steps": "steps of the ODE sampler", "sde_steps": "steps of the SDE sampler"}
-    add_options(parser, ReportSettings, _SETTINGS, words=words)
+    add_options(parser, ReportSettings, _SETTINGS)
+    for law, sampler in (("ode", ODE()), ("sde", SDE())):
+        parser.add_argument(
+            f"--{law}-steps", type=int, metavar="N", default=sampler.num_steps,
+            help=f"steps of the {law.upper()} sampler",
+        )  # fmt: skip
     parser.add_argument(
         "--out", type=pathlib.Path, help="a .json file for all numbers; a run has its report.json"
     )
@@ -58,7 +63,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Measures, prints and writes."""
     check_output(arguments.out, (".json",))
     check_output(arguments.figure, (".png", ".pdf", ".svg"))
-    settings = ReportSettings(**chosen(arguments, _SETTINGS))
+    settings = ReportSettings(
+        ode=ODE(num_steps=arguments.ode_steps), sde=SDE(num_steps=arguments.sde_steps),
+        **chosen(arguments, _SETTINGS),
+    )  # fmt: skip
     given = given_model(arguments.model, *asked_process(arguments), arguments.given)
     keep_inputs(arguments, given.data)
     name = arguments.data or given.data

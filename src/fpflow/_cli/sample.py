@@ -1,7 +1,7 @@
 """Draw samples of a model.
 
-By the probability-flow ODE, or by the reverse SDE; --eta chooses another member of the family between
-them.
+By the probability-flow ODE, by the reverse SDE, where --eta chooses another member of the family between
+them, or by a discrete sampler.
 """
 
 import argparse
@@ -19,12 +19,22 @@ from .points import write_points
 from .shared import MODEL, add_given, add_process, add_seed, asked_process, key_of
 
 _OUTPUTS = (".npy", ".csv")
+_SAMPLERS = {
+    "ode": _sample.ODE,
+    "sde": _sample.SDE,
+    "euler-maruyama": _sample.EulerMaruyama,
+    "predictor-corrector": _sample.PredictorCorrector,
+    "ancestral": _sample.Ancestral,
+    "ddim": _sample.DDIM,
+    "edm-heun": _sample.EDMHeun,
+}
+_WITH_ETA = ("sde", "euler-maruyama", "ddim")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of `fpflow sample`."""
     parser.add_argument("model", help=MODEL)
-    parser.add_argument("--law", choices=("ode", "sde"), default="sde", help="which sampler")
+    parser.add_argument("--law", choices=tuple(_SAMPLERS), default="sde", help="which sampler")
     parser.add_argument(
         "-n", "--num-samples", type=int, default=2000, metavar="N", help="how many points"
     )
@@ -34,12 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dim", type=int, metavar="N", help="the dimension, where a function "
                         "does not tell it")  # fmt: skip
     words = {
-        "num_steps": "steps from t1 to t0, 100 for the ODE and 200 for the SDE by default",
-        "eta": "of the SDE's family: 1 is the reverse SDE, 0 the ODE",
+        "num_steps": "steps from t1 to t0; 100 for the ODE, 200 for the SDE by default",
+        "eta": "of the SDE's family: 1, the default, is the reverse SDE, 0 the ODE",
     }
     add_options(
         parser, _sample.sample_sde, words, words=words, also={"num_steps": "steps"},
-        kinds={"num_steps": int},
+        kinds={"num_steps": int, "eta": float}, defaults={"eta": None},
     )  # fmt: skip
     add_seed(parser)
     add_given(parser)
@@ -53,15 +63,17 @@ def run(arguments: argparse.Namespace) -> None:
     keep_inputs(arguments, given.data)
     model = as_model(given.model, arguments.dim)
     dim = model_dim(model, arguments.dim)
-    settings = {"dim": dim, "key": key_of(arguments), **chosen(arguments, ("num_steps",))}
-    if arguments.law == "ode":
-        if arguments.eta != 1:
-            raise ValueError("--eta belongs to --law sde; the ODE is its --eta 0.")
-        x = _sample.sample_ode(model, given.process, arguments.num_samples, **settings)
-    else:
-        x = _sample.sample_sde(
-            model, given.process, arguments.num_samples, eta=arguments.eta, **settings
-        )
+    settings = chosen(arguments, ("num_steps",))
+    if arguments.eta is not None:
+        if arguments.law not in _WITH_ETA:
+            raise ValueError(
+                "--eta belongs to --law sde, euler-maruyama and ddim; the ODE is their --eta 0."
+            )
+        settings["eta"] = arguments.eta
+    sampler = _SAMPLERS[arguments.law](**settings)
+    x = _sample.sample(
+        sampler, model, given.process, arguments.num_samples, dim=dim, key=key_of(arguments)
+    )
     write_points(arguments.out, np.asarray(x))
     mean, std = np.asarray(x.mean(0)), np.asarray(x.std(0))
     print(f"{len(x)} samples of the {arguments.law.upper()} in dimension {dim}: {arguments.out}")

@@ -1,6 +1,6 @@
 """The numbers of the report, one function a section."""
 
-from typing import Any
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from .._metrics import (
     w2_samples,
 )
 from .._residual import ResidualProfile, residual_profile
-from .._sample import sample_ode, sample_sde
+from .._sample import SDE, sample
 from .._types import PotentialModel
 from .._window import GridDensity, Window
 from ..datasets import Points, widths_away
@@ -58,25 +58,14 @@ def with_window(settings: ReportSettings, drawn: np.ndarray) -> ReportSettings:
     if not (low >= paper.low and high <= paper.high and high - low > 2):
         room = 0.15 * (high - low)
         paper = Window(float(low - room), float(high + room), nodes, dim)
-    return _replaced(settings, window=paper)
-
-
-def _replaced(settings: ReportSettings, **changes: Any) -> ReportSettings:
-    values = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
-    return ReportSettings(**{**values, **changes})
+    return dataclasses.replace(settings, window=paper)
 
 
 def draw(model, process, dim, settings, progress, key_ode, key_sde) -> dict[str, np.ndarray]:
     """All samples of all repeats by the samplers whose gap is explained."""
     count = settings.num_samples * settings.repeats
-    ode = sample_ode(
-        model, process, count, num_steps=settings.ode_steps, solver=settings.ode_solver, dim=dim,
-        progress=progress, key=key_ode,
-    )  # fmt: skip
-    sde = sample_sde(
-        model, process, count, num_steps=settings.sde_steps, solver=settings.sde_solver, dim=dim,
-        progress=progress, key=key_sde,
-    )  # fmt: skip
+    ode = sample(settings.ode, model, process, count, dim=dim, progress=progress, key=key_ode)
+    sde = sample(settings.sde, model, process, count, dim=dim, progress=progress, key=key_sde)
     return {"ODE": np.asarray(ode), "SDE": np.asarray(sde)}
 
 
@@ -87,10 +76,7 @@ def gap(
     window, repeats = settings.window, settings.repeats
     if window is None:
         key_ode, key_sde = jr.split(key)
-        finer = _replaced(
-            settings, ode_steps=4 * settings.ode_steps, sde_steps=4 * settings.sde_steps,
-            ode_solver=None, sde_solver=None,
-        )  # fmt: skip
+        finer = dataclasses.replace(settings, ode=settings.ode.finer(4), sde=settings.sde.finer(4))
         dim = drawn.shape[1]
         fine = draw(model, process, dim, finer, progress, key_ode, key_sde)
         return {}, split_sliced(samples["ODE"], samples["SDE"], fine["ODE"], fine["SDE"], repeats)
@@ -217,16 +203,17 @@ def eta_sweep(model, process, laws, drawn, settings, progress, key) -> tuple[dic
             to_ode = Estimate(0.0, 0.0) if eta == 0 else _w2(member, laws["ODE"])
             rows.append(_eta_row(eta, _w2(member, laws["data"]), to_ode))
         return tuple(rows)
-    members = {}
-    for number, eta in enumerate(settings.etas):
-        members[eta] = np.asarray(sample_sde(
-            model, process, settings.num_samples, eta=eta, num_steps=settings.sde_steps,
-            dim=drawn.shape[1], progress=progress, key=jr.fold_in(key, number),
-        ))  # fmt: skip
-    base = sample_ode(
-        model, process, settings.num_samples, dim=drawn.shape[1], progress=progress,
-        key=jr.fold_in(key, len(settings.etas)),
+    # A sampler that is no `SDE` is no member of the family; those are then drawn as they come.
+    family = settings.sde if isinstance(settings.sde, SDE) else SDE()
+    samplers = [dataclasses.replace(family, eta=eta) for eta in settings.etas]
+    *drawn_members, base = (
+        np.asarray(sample(
+            sampler, model, process, settings.num_samples, dim=drawn.shape[1], progress=progress,
+            key=jr.fold_in(key, number),
+        ))
+        for number, sampler in enumerate([*samplers, settings.ode])
     )  # fmt: skip
+    members = dict(zip(settings.etas, drawn_members, strict=True))
     for eta, x in members.items():
         pairs = [sliced_w2(x, drawn), sliced_w2(x, base)]
         errors = [float(np.hypot(d.standard_error, d.floor)) for d in pairs]

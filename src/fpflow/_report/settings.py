@@ -2,10 +2,9 @@
 
 import dataclasses
 
-import diffrax
-
 from .._dynamics import check_eta
 from .._model import check_counts
+from .._sample import ODE, SDE, AbstractSampler
 from .._window import Window
 
 
@@ -17,23 +16,21 @@ class ReportSettings:
 
     - `num_samples`: samples of each law in the observed gap.
     - `repeats`: how often it is observed, for its spread.
-    - `ode_steps`, `sde_steps`: steps of the samplers on their graded grid.
-    - `ode_solver`, `sde_solver`: diffrax solvers; those of `sample_ode` and `sample_sde` by default.
+    - `ode`: the sampler that stands for the ODE.
+    - `sde`: the sampler that stands for the SDE: an `SDE`, or any other with noise, such as `Ancestral`.
     - `window`: the cells for dimensions one and two; by default chosen to hold the data.
     - `num_points`: points of the pointwise gap.
     - `num_paths`: noising paths from each of them.
     - `etas`: members of the family between ODE (0) and SDE (1) that are compared.
     - `theorem`: whether the constants of the paper's bound are computed where they can be.
 
-    **Raises:** `ValueError` for counts below one or a negative `eta`.
+    **Raises:** `ValueError` for counts below one a negative `eta`, or what is no sampler.
     """
 
     num_samples: int = 10_000
     repeats: int = 4
-    ode_steps: int = 100
-    sde_steps: int = 200
-    ode_solver: diffrax.AbstractSolver | None = None
-    sde_solver: diffrax.AbstractSolver | None = None
+    ode: AbstractSampler = dataclasses.field(default_factory=ODE)
+    sde: AbstractSampler = dataclasses.field(default_factory=SDE)
     window: Window | None = None
     num_points: int = 256
     num_paths: int = 64
@@ -42,9 +39,16 @@ class ReportSettings:
 
     def __post_init__(self):
         check_counts(
-            num_samples=self.num_samples, repeats=self.repeats, ode_steps=self.ode_steps,
-            sde_steps=self.sde_steps, num_points=self.num_points, num_paths=self.num_paths,
+            num_samples=self.num_samples, repeats=self.repeats, num_points=self.num_points,
+            num_paths=self.num_paths,
         )  # fmt: skip
+        for name in ("ode", "sde"):
+            value = getattr(self, name)
+            if not isinstance(value, AbstractSampler):
+                raise ValueError(
+                    f"`{name}` must be an `fpflow.AbstractSampler` such as `fpflow.{name.upper()}()`, "
+                    f"got {value!r}."
+                )
         if self.repeats < 2:
             raise ValueError("`repeats` must be at least 2, so that their spread gives an error.")
         for eta in self.etas:
@@ -53,9 +57,7 @@ class ReportSettings:
     def as_dict(self) -> dict:
         """Plain values for JSON."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for name in ("ode_solver", "sde_solver"):
-            solver = values[name]
-            values[name] = "default" if solver is None else type(solver).__name__
+        values |= {"ode": self.ode.as_dict(), "sde": self.sde.as_dict()}
         values["window"] = None if self.window is None else dataclasses.asdict(self.window)
         values["etas"] = list(self.etas)
         return values

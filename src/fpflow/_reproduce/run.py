@@ -150,11 +150,10 @@ def measure(model, plain, law, preset, key) -> tuple[dict, dict]:
     arrays = {"ode": laws["ODE"].mass, "sde": laws["SDE"].mass}
     if preset.num_samples:
         grid, n = paper.step_grid(), preset.num_samples
-        euler = {"step_grid": grid, "solver": diffrax.Euler(), "num_samples": n, "window": WINDOW}
-        ode = fpflow.sample_histogram(model, PROCESS, law="ode", key=key_ode, **euler)
-        sde = fpflow.sample_histogram(
-            model, PROCESS, law="sde", last_step_noise=False, key=key_sde, **euler
-        )
+        euler = fpflow.ODE(diffrax.Euler(), step_grid=grid)
+        ode = fpflow.sample_histogram(euler, model, PROCESS, n, WINDOW, key=key_ode)
+        maruyama = fpflow.EulerMaruyama(step_grid=grid)
+        sde = fpflow.sample_histogram(maruyama, model, PROCESS, n, WINDOW, key=key_sde)
         numbers["sampled"] = distances({"ODE": ode, "SDE": sde, "data": laws["data"]})
         arrays |= {"ode_sampled": ode.mass, "sde_sampled": sde.mass}
     numbers["seconds_densities"] = middle - start

@@ -17,9 +17,9 @@ _STEPS = 400
 class Ancestral(AbstractSampler):
     r"""Draws from the posterior of each step given the predicted data, as in DDPM.
 
-    The step from $t$ to $s$ draws from $p(x_s \mid x_t, \hat x_0)$, where $\hat x_0 = (x_t +
-    \sigma_t^2\, s(t, x_t)) / \alpha_t$, for any $\alpha$ and $\sigma$; it is `DDIM` with $\eta =
-    1$. The last step returns $\hat x_0$.
+    The step from $t$ to $s$ draws from $p(x_s \mid x_t, \hat x_0)$ with $\hat x_0 = (x_t +
+    \sigma_t^2\,s(t, x_t)) / \alpha_t$, for any $\alpha$ and $\sigma$; it is `DDIM` with $\eta = 1$. The
+    last step returns $\hat x_0$.
 
     **Arguments:**
 

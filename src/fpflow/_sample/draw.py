@@ -77,16 +77,13 @@ def _batches(
             x, fine = _sample_blocks(sampler, model, process, shape, mesh, keys)
             x = x[: num_samples - first * shape[0]]
             bar.update(len(x))
-            if isinstance(fine, Tracer):  # there are no values to look at
-                yield x
-                continue
-            if not fine:
+            if not isinstance(fine, Tracer) and not fine:
                 raise FloatingPointError(
                     f"{'an' if name[0] in 'AEIOS' else 'a'} {name} sample is not finite or the solver "
                     "gave up: the score may be too stiff for the steps; raise `num_steps`"
                     + (", or pass a `stepsize_controller`." if name in ("ODE", "SDE") else ".")
                 )
-            yield np.asarray(x)
+            yield x if isinstance(x, Tracer) else np.asarray(x)
 
 
 def sample(
@@ -103,8 +100,8 @@ def sample(
 ) -> Float[Array, "num_samples dim"]:
     r"""Samples by any sampler, from the prior at $t_1$ to data at $t_0$.
 
-    `jax.jit`, `jax.vmap` and `jax.grad` go through it. Inside them there are no values to check, so a
-    sample that is not finite passes without an error.
+    `jax.jit`, `jax.vmap` and `jax.grad` go through it. Inside `jax.jit` and `jax.vmap` there are no
+    values to check, so a sample that is not finite passes without an error.
 
     **Arguments:**
 

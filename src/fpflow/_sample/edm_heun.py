@@ -18,8 +18,8 @@ _STEPS = 50
 
 
 class EDMHeun(AbstractSampler):
-    r"""Heun steps of the probability-flow ODE in $y = x/\alpha$ and $r = \sigma/\alpha$, with noise
-    added before each.
+    r"""Heun steps of the probability-flow ODE in $y = x/\alpha$ and $r = \sigma/\alpha$, with noise put
+    in before each.
 
     $$\frac{dy}{dr} = -r\,\alpha\,s(t, \alpha y).$$
 

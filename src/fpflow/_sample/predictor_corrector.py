@@ -28,7 +28,7 @@ class PredictorCorrector(AbstractSampler):
     $$x_s = (2 - a)\,x_t + G^2\,s(t, x_t) + G\,z, \qquad a = \frac{\alpha_t}{\alpha_s}, \quad
     G^2 = \sigma_t^2 - a^2 \sigma_s^2,$$
 
-    the last time without noise. The corrector leaves a bias of order $r^2$ that more steps do not
+    the last time without noise. The corrector leaves a bias of order $r^2$, which more steps do not
     remove.
 
     **Arguments:**

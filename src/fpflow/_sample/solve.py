@@ -92,7 +92,7 @@ def solve(
     x1: Float[Array, "n dim"],
 ) -> tuple[Float[Array, "n dim"], SampleInfo]:
     """One block of points from `times[0]` to `times[-1]`, and what was done."""
-    at = jnp.asarray(times, x1.dtype)
+    at = _given(times, x1.dtype)
     start, end = -at[0], -at[-1]
     solution = diffrax.diffeqsolve(
         terms, solver, start, end, None if controller is None else (end - start) * 1e-4, x1,
@@ -104,6 +104,12 @@ def solve(
     evaluations = _evaluations(solver, num_steps, isinstance(terms, diffrax.ODETerm))
     success = solution.result == diffrax.RESULTS.successful
     return jnp.asarray(solution.ys)[-1], SampleInfo(evaluations, jnp.asarray(success))
+
+
+def _given(times: Any, dtype: Any) -> Array:
+    """Times as if they came from outside: what the compiler works out of constants is rounded otherwise,
+    and the noise of adaptive steps hangs on the last bit of a time."""
+    return jax.lax.optimization_barrier(jnp.asarray(times, dtype))
 
 
 def _evaluations(solver: Any, num_steps: Array, is_ode: bool) -> Array:
@@ -153,7 +159,7 @@ def reverse_sde(
     else:
         # Rejected steps need a path that can be asked again between its points.
         tolerance = float(process.t1 - process.t0) * 1e-5
-        start, end = (-jnp.asarray(t, dtype) for t in (times[0], times[-1]))
+        start, end = -_given(times[0], dtype), -_given(times[-1], dtype)
         path = diffrax.VirtualBrownianTree(start, end, tolerance, struct, key, levy_area=area)
     terms = diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diffusion, path))
     return solve(terms, solver, controller, times, x1)

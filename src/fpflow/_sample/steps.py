@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -74,6 +75,6 @@ def step_times(
 def levels(process: AbstractProcess, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     r"""$\alpha$ and $\sigma$ at given times, in double precision also while JAX traces."""
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        t = jax.numpy.asarray(times)
+        t = jnp.asarray(times)
         alpha, sigma = jax.vmap(process.alpha)(t), jax.vmap(process.sigma)(t)
         return np.asarray(alpha), np.asarray(sigma)
