@@ -12,9 +12,9 @@ from .._window import Window
 
 # Width computed beyond the window, in units of x, unless told.
 MARGIN = 1.5
-# The prior has at most about unit variance in the frame, where a grid ends this far from the centre:
-# the mass beyond is 1e-12.
-_REACH = 7.0
+# The prior has about unit variance in the frame, where the window and its margin reach this far from
+# the centre: the mass beyond is 1e-12. Of the paper's window and process it makes c = 1/2.
+_REACH = 50**0.5
 
 
 class Frame(eqx.Module):

@@ -1,5 +1,6 @@
 """The masses of the prior in the cells of a grid and in their images."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +27,7 @@ def prior_in_cells(prior: IsotropicGaussian, edges: np.ndarray, dim: int) -> np.
     return blocks * (half if dim == 1 else np.outer(half, half))
 
 
+@eqx.filter_jit
 def prior_in_images(prior: IsotropicGaussian, grid: Float[Array, "..."]) -> Float[Array, "..."]:
     """The prior over the images of cells, signed. A Gaussian's is exact: beyond the edge of the data
     the flow of a steep network stretches a cell to hundreds of times the prior's width."""
