@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._process import AbstractProcess, at_time
-from .._types import Point, Scalar, Time
+from .._types import Scalar, Time
 from .._window import Window
 
 # Width computed beyond the window, in units of x, unless told.
@@ -59,7 +59,9 @@ class Frame(eqx.Module):
         r"""$\alpha m$, in units of $x$."""
         return self.process.alpha(t) * self.centre
 
-    def velocity(self, score: Point, t: Time, z: Point) -> Point:
+    def velocity(
+        self, score: Float[Array, "*batch dim"], t: Time, z: Float[Array, "*batch dim"]
+    ) -> Float[Array, "*batch dim"]:
         r"""The velocity $dz/d\tau = -z - \lambda s$ of the probability-flow ODE."""
         return -z - self.spread(t) * score
 
