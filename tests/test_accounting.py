@@ -73,3 +73,27 @@ def test_the_theorem_holds_in_numbers():
     assert gap <= found.bound_from_densities * 1.01 <= found.bound * 1.03
     with pytest.raises(ValueError, match="`model` must have `potential"):
         fpflow.theorem_one.__wrapped__(fpflow.ScoreMLP(1, key=jr.key(0)), process, window)
+
+
+def test_the_theorem_holds_on_a_grid_that_widens():
+    """Noise alone, where the grid grows from 3 to 14 wide: the identity and the bounds."""
+    law = fpflow.datasets.GaussianMixture([[0.0]], 0.5)
+    process = fpflow.VarianceExploding(fpflow.GeometricNoise(sigma_min=0.5, sigma_max=4.0))
+
+    class Off(type(law.marginal(process))):
+        """The exact potential with a tenth too much of it."""
+
+        def potential(self, t, x):
+            return 1.1 * super().potential(t, x)
+
+        def score(self, t, x):
+            return 1.1 * super().score(t, x)
+
+    window = fpflow.Window(-3.0, 3.0, 120, dim=1)
+    found = fpflow.theorem_one(Off(law, process), process, window, num_times=120, num_steps=240)
+    np.testing.assert_allclose(found.distance_by_identity, found.distance, rtol=0.03)
+    assert found.bound_from_densities <= found.bound * 1.03
+    with pytest.raises(
+        ValueError, match="must have a diffusion g above zero at all times, got g = 0"
+    ):
+        fpflow.theorem_one(LinearPotential(jnp.eye(1)), fpflow.LinearPath(), window, num_steps=20)

@@ -2,7 +2,9 @@
 
 import dataclasses
 
+import equinox as eqx
 import numpy as np
+from jaxtyping import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Window:
         half = self.cell_width / 2
         return np.linspace(self.low - half, self.high + half, self.nodes * refine + 1)
 
-    def merge(self, fine: np.ndarray, refine: int) -> np.ndarray:
+    def merge(self, fine: np.ndarray | Array, refine: int) -> np.ndarray | Array:
         """Sums of blocks of `refine` cells a side."""
         blocks = fine.reshape([n for size in fine.shape for n in (size // refine, refine)])
         return blocks.sum(tuple(range(1, 2 * self.dim, 2)))
@@ -69,9 +71,11 @@ def product_grid(axis: np.ndarray, dim: int) -> np.ndarray:
     return np.stack(np.meshgrid(*[axis] * dim, indexing="ij"), -1).reshape(-1, dim)
 
 
-@dataclasses.dataclass(frozen=True)
-class GridDensity:
+class GridDensity(eqx.Module):
     r"""A law as probabilities of the cells of a window.
+
+    The numbers are those of numpy, and arrays of JAX where it traces: under `jax.jit`, `jax.vmap` and
+    `jax.grad`.
 
     **Attributes:**
 
@@ -87,8 +91,8 @@ class GridDensity:
       moves a distance from `mass` is that distance's floor.
     """
 
-    mass: np.ndarray
-    outside: float
-    error: float
-    window: Window
-    unextrapolated: np.ndarray | None = None
+    mass: np.ndarray | Array
+    outside: float | Array
+    error: float | Array
+    window: Window = eqx.field(static=True)
+    unextrapolated: np.ndarray | Array | None = None

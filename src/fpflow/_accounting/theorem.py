@@ -121,15 +121,22 @@ def theorem_one(
             "of a potential."
         )
     window = Window() if window is None else window
-    times, densities, axis = density_history(
+    times, densities, axes = density_history(
         model, process, window, refine=refine, num_steps=num_steps, margin=margin
     )
     chosen = np.unique(np.linspace(0, len(times) - 1, num_times).round().astype(int))
-    times, densities = times[chosen], densities[chosen]
-    points, width = product_grid(axis, window.dim), axis[1] - axis[0]
-    dtype = model_dtype(model)
-    pairs = zip(times, densities, strict=True)
-    rows = [_at_time(model, process, dtype, t, q, points, width) for t, q in pairs]
+    times, densities, axes = times[chosen], densities[chosen], axes[chosen]
+    half_g2 = np.array([float(process.diffusion(jnp.asarray(t))) ** 2 / 2 for t in times])
+    if not half_g2.min() > 0:
+        raise ValueError(
+            f"`process` must have a diffusion g above zero at all times, got g = 0 at t = "
+            f"{times[half_g2.argmin()]:.3g}: the bound by the residual is infinite."
+        )
+    widths, dtype = axes[:, 1] - axes[:, 0], model_dtype(model)
+    rows = [
+        _at_time(model, process, dtype, t, q, product_grid(axis, window.dim), axis[1] - axis[0])
+        for t, q, axis in zip(times, densities, axes, strict=True)
+    ]
     u, lipschitz, residual, poincare = (np.array(column) for column in zip(*rows, strict=True))
 
     p = np.exp(u - u.max(axis=1, keepdims=True))
@@ -139,10 +146,9 @@ def theorem_one(
     ratio = np.where(solid, q / np.maximum(p, 1e-300), 0).max(axis=1)
     mean_p = (p * residual).sum(1)
     variance = (p * (residual - mean_p[:, None]) ** 2).sum(1)
-    half_g2 = np.array([float(process.diffusion(jnp.asarray(t))) ** 2 / 2 for t in times])
 
     log_ratio = np.log(np.maximum(q, 1e-300)) - np.log(np.maximum(p, 1e-300))
-    slope = _mean_square_slope(log_ratio, q, solid, width, window.dim)
+    slope = _mean_square_slope(log_ratio, q, solid, widths, window.dim)
 
     def integral(values):
         return float(np.trapezoid(values, times))
@@ -192,7 +198,7 @@ def _fields(model, process, t, x):
     return jax.lax.map(at_point, x, batch_size=min(4096, len(x)))
 
 
-def _mean_square_slope(log_ratio, q, solid, width, dim):
+def _mean_square_slope(log_ratio, q, solid, widths, dim):
     r"""$E_q\|\nabla\psi\|^2$ at each time by differences across the faces between solid cells."""
     shape = (len(q), *[round(q.shape[1] ** (1 / dim))] * dim)
     log_ratio, q, solid = (a.reshape(shape) for a in (log_ratio, q, solid))
@@ -201,5 +207,5 @@ def _mean_square_slope(log_ratio, q, solid, width, dim):
         both = np.delete(solid, -1, axis) & np.delete(solid, 0, axis)
         weight = (np.delete(q, -1, axis) + np.delete(q, 0, axis)) / 2
         square = np.where(both, weight * np.diff(log_ratio, axis=axis) ** 2, 0)
-        total += square.reshape(len(q), -1).sum(1) / width**2
+        total += square.reshape(len(q), -1).sum(1) / widths**2
     return total

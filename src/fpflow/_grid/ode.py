@@ -10,17 +10,16 @@ import warnings
 
 import diffrax
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
-import scipy
+from jaxtyping import Array, Float
 
-from .._dynamics import flow_velocity
 from .._model import model_dtype
-from .._process import AbstractProcess, IsotropicGaussian
+from .._process import AbstractProcess
 from .._types import ScoreModel
 from .._window import GridDensity, Window, product_grid
-from .evaluate import check_grid, coarser, extrapolated, on_points
+from .evaluate import check_grid, in_two_resolutions, is_traced, on_points
+from .frame import frame_of
+from .prior import prior_in_images
 
 # Beyond this error there is a warning.
 _USELESS = 0.1
@@ -32,90 +31,48 @@ def _largest(error):
 
 
 @eqx.filter_jit
-def _carry(model, process, dtype, corners, tolerance):
-    """The corners at $t_1$, having started at $t_0$, shape `(n, dim)`, NaN where the solver gave up."""
+def _carry(model, frame, dtype, corners, tolerance, adjoint):
+    """The corners in $x$ at $t_1$, having started in $z$ at $t_0$, shape `(n, dim)`, NaN where the
+    solver gave up."""
 
-    def velocity(t, x, _):
+    def velocity(tau, z, _):
+        t = frame.time(tau)
         t_model = t.astype(dtype)
-        return on_points(lambda x: flow_velocity(model, process, t_model, x), x, dtype)
+        score = on_points(lambda x: model.score(t_model, x), frame.place(t, z), dtype)
+        return frame.velocity(score, t, z)
 
-    start, end = (jnp.asarray(t, corners.dtype) for t in (process.t0, process.t1))
-    controller = diffrax.PIDController(rtol=tolerance, atol=tolerance, norm=_largest)
+    start, end = (jnp.asarray(tau, corners.dtype) for tau in (0.0, frame.end))
+    controller = diffrax.PIDController(rtol=tolerance, atol=tolerance / frame.scale, norm=_largest)
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(velocity), diffrax.Tsit5(), start, end, (end - start) * 1e-5, corners,
-        stepsize_controller=controller, max_steps=4096, throw=False, adjoint=diffrax.ForwardMode(),
+        diffrax.ODETerm(velocity), diffrax.Tsit5(), start, end, end * 1e-5, corners,
+        stepsize_controller=controller, max_steps=4096, throw=False, adjoint=adjoint,
     )  # fmt: skip
     arrived = solution.result == diffrax.RESULTS.successful
-    return jnp.where(arrived, solution.ys[-1], jnp.nan)  # pyright: ignore
+    z = jnp.where(arrived, solution.ys[-1], jnp.nan)  # pyright: ignore
+    return frame.place(jnp.asarray(frame.process.t1, z.dtype), z)
 
 
-def _mass_in_window(model, process, window, refine, tolerance):
-    edges = window.edges(refine)
-    corners = product_grid(edges, window.dim)
-    with jax.enable_x64(True):
-        carried = _carry(
-            model, process, model_dtype(model), jnp.asarray(corners), jnp.asarray(tolerance)
-        )
-        grid = carried.reshape(*[len(edges)] * window.dim, window.dim)
-        cells = _masses(process.prior, grid)
-    return window.merge(cells, refine)
+def ode_cell_masses(
+    model: ScoreModel,
+    process: AbstractProcess,
+    window: Window,
+    refine: int,
+    tolerance: float,
+    adjoint: diffrax.AbstractAdjoint,
+) -> Float[Array, "..."]:
+    """The masses that the flow brings into the cells of the window at $t_0$, at one resolution.
 
-
-def _masses(prior, grid):
-    """The prior over the images of the cells, signed. A Gaussian's is exact: beyond the edge of the data
-    the flow of a steep network stretches a cell to hundreds of times the prior's width."""
-    if isinstance(prior, IsotropicGaussian):
-        z = np.asarray(grid) / prior.std
-        if z.ndim == 2:
-            return np.diff(scipy.special.ndtr(z[:, 0]))
-        return _gaussian_over_quadrilaterals(z)
-    log_prob = jax.vmap(prior.log_prob)
-    if grid.ndim == 2:
-        return np.asarray(_over_intervals(log_prob, grid))
-    return np.asarray(_over_quadrilaterals(jax.vmap(log_prob), grid))
-
-
-def _gaussian_over_quadrilaterals(z):
-    """The standard normal law over quadrilaterals, from that over the triangles of each side and the
-    origin: neighbours share their sides."""
-    along, across = _gaussian_at_origin(z[:-1], z[1:]), _gaussian_at_origin(z[:, :-1], z[:, 1:])
-    return along[:, :-1] + across[1:] - along[:, 1:] - across[:-1]
-
-
-def _gaussian_at_origin(p, q):
-    r"""The standard normal law over the triangle $0pq$, signed.
-
-    In polar coordinates $\tfrac{1}{2\pi}\int (1 - e^{-h^2/2\cos^2\theta})\,d\theta$, with the side's
-    distance $h$ from the origin: an angle and two of Owen's $T$.
+    Pure in the model: `jax.jit` and `jax.vmap` go through, and as `adjoint` allows, `jax.grad` or
+    `jax.jvp`. It computes in the default precision.
     """
-    tiny = 1e-150  # a side through the origin: divides, and does not overflow
-    side = q - p
-    length = np.maximum(np.linalg.norm(side, axis=-1), tiny)
-    cross = p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0]
-    h = np.maximum(np.abs(cross) / length, tiny)
-    ends = [(point * side).sum(-1) / length / h for point in (p, q)]
-    angle = np.arctan2(np.abs(cross), (p * q).sum(-1)) / (2 * np.pi)
-    first, last = (scipy.special.owens_t(h, end) for end in ends)
-    return np.sign(cross) * (angle - last + first)
-
-
-def _over_intervals(log_prob, ends):
-    """Another prior over intervals, by a two-point Gauss rule."""
-    half, middle = (ends[1:] - ends[:-1]) / 2, (ends[1:] + ends[:-1]) / 2
-    values = sum(jnp.exp(log_prob(middle + sign * half / 3**0.5)) for sign in (-1, 1))
-    return half[:, 0] * values
-
-
-def _over_quadrilaterals(log_prob, grid):
-    """Another prior over cells, each two signed triangles, at the middles of their sides."""
-
-    def triangle(a, b, c):
-        u, v = b - a, c - a
-        area = (u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]) / 2
-        return area * sum(jnp.exp(log_prob((p + q) / 2)) for p, q in ((a, b), (b, c), (c, a))) / 3
-
-    a, b, c, d = grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]
-    return triangle(a, b, c) + triangle(a, c, d)
+    frame = frame_of(process, window)
+    edges = (window.edges(refine) - frame.centre) / frame.scale
+    corners = jnp.asarray(product_grid(edges, window.dim), float)
+    carried = _carry(
+        model, frame, model_dtype(model), corners, jnp.asarray(tolerance, float), adjoint
+    )
+    grid = carried.reshape(*[len(edges)] * window.dim, window.dim)
+    return window.merge(prior_in_images(process.prior, grid), refine)  # pyright: ignore
 
 
 def grid_density_ode(
@@ -129,7 +86,10 @@ def grid_density_ode(
     r"""The law of the exact probability-flow ODE at $t_0$ as probabilities of cells.
 
     Integrates $dx/dt = f - \tfrac12 g^2 s$ from the corners of every cell at $t_0$ to $t_1$ by
-    Tsit5 and the prior over the images of the cells.
+    Tsit5, in the coordinates of `Frame`, and the prior over the images of the cells.
+
+    It can be traced: `jax.jit`, `jax.vmap` and `jax.grad` (reverse mode only) go through it in the
+    arrays of the model, in the default precision and without the checks of values.
 
     **Arguments:**
 
@@ -137,13 +97,14 @@ def grid_density_ode(
     - `process`: gives $f$, $g$ and the prior.
     - `window`: the cells of the result, `Window()` by default.
     - `refine`: each cell is cut into `refine` x `refine` for the computation, at least 2.
-    - `tolerance`: of one step, absolute and relative, for the corner that is carried worst.
+    - `tolerance`: of one step, absolute in units of $x$ at $t_0$ and relative, for the corner that is
+      carried worst.
 
     **Returns:** a `GridDensity`: Richardson's extrapolation of this computation and one with half
     the refinement; `error` comes from their difference. Warns where it is above 0.1.
 
-    **Raises:** `ValueError` for bad arguments; `FloatingPointError` if the score is not finite
-    along the flow.
+    **Raises:** `ValueError` for bad arguments, or when the window holds no mass; `FloatingPointError`
+    if the score is not finite along the flow.
 
     **Example:**
 
@@ -155,12 +116,15 @@ def grid_density_ode(
     check_grid(model, process, window, refine=refine)
     if not 0 < tolerance < 1:
         raise ValueError(f"`tolerance` must lie in (0, 1), got {tolerance}.")
-    fine, coarse = (
-        _mass_in_window(model, process, window, cut, tolerance)
-        for cut in (refine, coarser(refine, 1)[0])
-    )
-    found = extrapolated(fine, coarse, refine, window)
-    if found.error > _USELESS:
+    traced = is_traced(model, process, window.dim)
+    # Reverse mode costs a little even where nobody asks for it.
+    adjoint = diffrax.RecursiveCheckpointAdjoint() if traced else diffrax.ForwardMode()
+
+    def masses(refine, _):
+        return ode_cell_masses(model, process, window, refine, tolerance, adjoint)
+
+    found = in_two_resolutions(masses, refine, 1, window, traced)
+    if not traced and found.error > _USELESS:
         warnings.warn(
             f"the density of the ODE on the grid may be off by {found.error:.2g} in total variation: "
             "its features are finer than the cells; raise `refine` or the nodes of the window.",

@@ -1,16 +1,17 @@
 r"""The law of the reverse SDE on a grid: its Fokker--Planck equation by finite volumes.
 
-In reverse time the density $q$ obeys $\partial_\tau q = -\nabla\cdot(v q) + D\Delta q$ with
-$v = g^2 s - f$ and $D = g^2/2$. Between neighbouring centres at distance $d$ the flux is that of
-Scharfetter and Gummel,
+In the coordinates $z$ and the time $\tau$ of `Frame` the density $q$ obeys, run backwards,
+$\partial_\tau q = -\nabla\cdot(v q) + D\Delta q$ with $v = z + 2\lambda s$ and $D = 1$ for every
+process. Between neighbouring centres at distance $d$ the flux is that of Scharfetter and Gummel,
 
 $$J = \frac Dd\,\bigl(B(-w)\,q_i - B(w)\,q_{i+1}\bigr), \qquad w = \frac1D\int v\cdot dl, \qquad
 B(w) = \frac{w}{e^w - 1},$$
 
-which keeps mass exactly and the stationary law exactly. For a potential the integral of $s$ is a
+which keeps mass exactly and the stationary law exactly. For a potential the integral of $\lambda s$ is a
 difference of values; for a bare score it is taken by a two-point Gauss rule.
 """
 
+import dataclasses
 import functools
 
 import equinox as eqx
@@ -21,10 +22,12 @@ from jaxtyping import Array, Float
 
 from .._dynamics import check_eta
 from .._model import model_dtype
-from .._process import AbstractProcess, graded_times
+from .._process import AbstractProcess
 from .._types import PotentialModel, ScoreModel
 from .._window import GridDensity, Window
-from .evaluate import check_grid, coarser, extrapolated, on_points
+from .evaluate import check_grid, in_two_resolutions, is_traced, on_points
+from .frame import MARGIN, Frame, along, frame_of
+from .prior import prior_in_cells
 
 _GAMMA = 2 - 2**0.5
 
@@ -79,20 +82,17 @@ def _sweep(q: Array, edge: Array, diffusivity: Array, width: Array, dt: Array) -
     return solve(weight * middle - (weight - 1) * q)
 
 
-def _edges_of(model, process, eta, dtype, t, centres, points, dim):
+def _edges_of(model, eta, dtype, t, place, spread, z, dim):
     """The integrals of $v$ between neighbouring centres along each axis; that axis comes first."""
-    n, width = len(centres), centres[1] - centres[0]
+    n, width = len(z), z[1] - z[0]
     shape = (n,) * dim
-    pull = (1 + eta**2) / 2 * process.diffusion(t) ** 2
+    points = place(jnp.stack(jnp.meshgrid(*[z] * dim, indexing="ij"), -1).reshape(-1, dim))
     t_model = t.astype(dtype)
+    pull = 1 + eta**2
+    middle = ((z[1:] + z[:-1]) / 2).reshape(-1, *[1] * (dim - 1))
 
     def along(axis: int) -> Float[Array, "..."]:
-        shift = jnp.zeros(dim, centres.dtype).at[axis].set(width)
-
-        def drift(fraction):
-            move = points + fraction * shift
-            f = jax.vmap(process.drift, (None, 0))(t, move)[..., axis].reshape(shape)
-            return jnp.moveaxis(f, axis, 0)[:-1]
+        shift = jnp.zeros(dim, z.dtype).at[axis].set(spread * width)
 
         def score(fraction):
             s = on_points(lambda x: model.score(t_model, x)[axis], points + fraction * shift, dtype)
@@ -103,8 +103,8 @@ def _edges_of(model, process, eta, dtype, t, centres, points, dim):
             rise = u[1:] - u[:-1]
         else:
             gauss = (0.5 - 0.5 / 3**0.5, 0.5 + 0.5 / 3**0.5)
-            rise = width / 2 * sum(score(fraction) for fraction in gauss)
-        return pull * rise - width * drift(0.5)
+            rise = spread * width / 2 * sum(score(fraction) for fraction in gauss)
+        return pull * rise + width * middle
 
     if isinstance(model, PotentialModel):
         potential = on_points(lambda x: model.potential(t_model, x), points, dtype).reshape(shape)
@@ -112,51 +112,85 @@ def _edges_of(model, process, eta, dtype, t, centres, points, dim):
 
 
 @eqx.filter_jit
-def _solve(model, process, eta, dtype, centres, times, dim, keep):
-    """The masses at the last time, or with `keep` at all of them."""
-    width = centres[1] - centres[0]
-    points = jnp.stack(jnp.meshgrid(*[centres] * dim, indexing="ij"), -1).reshape(-1, dim)
-    q = jnp.exp(jax.vmap(process.prior.log_prob)(points)).reshape((len(centres),) * dim)
+def _solve(model, eta, dtype, z, q, steps, keep):
+    """The masses after the last step, or with `keep` from the first on, starting from `q`."""
+    dim, width = q.ndim, z[1] - z[0]
 
-    def step(q, pair):
-        t, dt = pair.mean(), pair[0] - pair[1]
-        first, *second = _edges_of(model, process, eta, dtype, t, centres, points, dim)
-        diffusivity = (eta * process.diffusion(t)) ** 2 / 2
+    @jax.checkpoint  # in reverse mode a step is done again rather than kept
+    def step(q, now):
+        t, shift, spread, dtau = now
+        first, *second = _edges_of(
+            model, eta, dtype, t, lambda z: shift + spread * z, spread, z, dim
+        )
         if dim == 1:
-            q = _sweep(q, first, diffusivity, width, dt)
+            q = _sweep(q, first, eta**2, width, dtau)
         else:
-            q = _sweep(q, first, diffusivity, width, dt / 2)
-            q = _sweep(q.T, second[0], diffusivity, width, dt).T
-            q = _sweep(q, first, diffusivity, width, dt / 2)
+            q = _sweep(q, first, eta**2, width, dtau / 2)
+            q = _sweep(q.T, second[0], eta**2, width, dtau).T
+            q = _sweep(q, first, eta**2, width, dtau / 2)
         return q, q if keep else None
 
-    pairs = jnp.stack([times[:-1], times[1:]], axis=1)
-    q = q / q.sum()
-    last, along = jax.lax.scan(step, q, pairs)
-    return last if along is None else jnp.concatenate([q[None], along])
+    last, kept = jax.lax.scan(step, q, steps)
+    return last if kept is None else jnp.concatenate([q[None], kept])
 
 
-def _padded(model, process, eta, window, refine, num_steps, margin, keep):
-    """Times, masses on the window with its margin, the centres there, and cells of the margin."""
-    pad = int(np.ceil(margin / window.cell_width))
-    nodes = window.nodes + 2 * pad
-    half = window.cell_width / (2 * refine)
+@dataclasses.dataclass(frozen=True)
+class _Grid:
+    """The window and its margin in the frame, and the steps from the prior to the data."""
+
+    frame: Frame
+    dim: int
+    edges: np.ndarray  # z along an axis
+    inner: slice  # the cells of the window
+    taus: np.ndarray
+
+    @property
+    def centres(self) -> np.ndarray:
+        return (self.edges[1:] + self.edges[:-1]) / 2
+
+    def start(self) -> np.ndarray:
+        """The masses of the prior; what the grid does not hold of them is missing."""
+        _, shift, spread = along(self.frame, self.taus[:1])
+        prior = self.frame.process.prior
+        return prior_in_cells(prior, shift[0] + spread[0] * self.edges, self.dim)
+
+    def run(self, model: ScoreModel, eta: float, keep: bool) -> Array:
+        steps = (*along(self.frame, (self.taus[:-1] + self.taus[1:]) / 2), -np.diff(self.taus))
+        arrays = [jnp.asarray(a, float) for a in (eta, self.centres, self.start())]
+        eta, centres, start = arrays
+        steps = tuple(jnp.asarray(a, float) for a in steps)
+        return _solve(model, eta, model_dtype(model), centres, start, steps, keep)
+
+
+def _grid_of(process, window, refine, num_steps, margin) -> _Grid:
+    # At least one cell, so that what is held back at the far end does not count as the window's.
+    pad = max(int(np.ceil(margin / window.cell_width)), 1)
     reach = (pad + 0.5) * window.cell_width
-    centres = np.linspace(window.low - reach + half, window.high + reach - half, nodes * refine)
-    times = graded_times(process, num_steps)
-    # Float64 within this block only: small steps would drown in the round-off of float32.
-    with jax.enable_x64(True):
-        q = _solve(
-            model, process, jnp.asarray(eta, float), model_dtype(model), jnp.asarray(centres),
-            jnp.asarray(times), window.dim, keep,
-        )  # fmt: skip
-    return times, np.asarray(q), centres, pad * refine
+    cells = (window.nodes + 2 * pad) * refine
+    frame = frame_of(process, window, margin)
+    edges = np.linspace(window.low - reach, window.high + reach, cells + 1)
+    inner = slice(pad * refine, cells - pad * refine)
+    taus = frame.end * np.linspace(1.0, 0.0, num_steps + 1) ** 3
+    return _Grid(frame, window.dim, (edges - frame.centre) / frame.scale, inner, taus)
 
 
-def _mass_in_window(model, process, eta, window, refine, num_steps, margin):
-    _, q, _, pad = _padded(model, process, eta, window, refine, num_steps, margin, keep=False)
-    inner = slice(pad, pad + window.nodes * refine)
-    return window.merge(q[(inner,) * window.dim], refine)
+def sde_cell_masses(
+    model: ScoreModel,
+    process: AbstractProcess,
+    eta: float,
+    window: Window,
+    refine: int,
+    num_steps: int,
+    margin: float,
+) -> Float[Array, "..."]:
+    """The masses that the reverse SDE brings into the cells of the window at $t_0$, at one resolution.
+
+    Pure in the model: `jax.jit`, `jax.vmap` and `jax.grad` go through. It computes in the default
+    precision.
+    """
+    grid = _grid_of(process, window, refine, num_steps, margin)
+    q = grid.run(model, eta, keep=False)
+    return window.merge(q[(grid.inner,) * window.dim], refine)  # pyright: ignore
 
 
 def density_history(
@@ -169,12 +203,15 @@ def density_history(
     margin: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The law of the reverse SDE at all times of its grid, from $t_0$ on: times `(n + 1,)`, masses
-    `(n + 1, cells, ...)` on the refined window with its margin, and the centres along an axis."""
+    `(n + 1, cells, ...)` on the refined window with its margin, and the centres along an axis in $x$,
+    `(n + 1, cells)`, for the grid moves and widens with the process."""
     check_grid(model, process, window, refine=refine + 1, num_steps=num_steps)
-    times, q, centres, _ = _padded(
-        model, process, 1.0, window, refine, num_steps, margin, keep=True
-    )
-    return times[::-1], q[::-1], centres
+    grid = _grid_of(process, window, refine, num_steps, margin)
+    with jax.enable_x64(True):
+        q = np.asarray(grid.run(model, 1.0, keep=True))
+    times, shift, spread = along(grid.frame, grid.taus)
+    centres = shift[:, None] + spread[:, None] * grid.centres
+    return times[::-1], q[::-1], centres[::-1]
 
 
 def grid_density_sde(
@@ -185,12 +222,16 @@ def grid_density_sde(
     eta: float = 1.0,
     refine: int = 2,
     num_steps: int = 120,
-    margin: float = 1.5,
+    margin: float = MARGIN,
 ) -> GridDensity:
     r"""The law of the exact reverse SDE at $t_0$ as probabilities of cells, free of sampling noise.
 
     Solves $\partial_\tau q + \nabla\cdot((g^2 s - f) q) = \tfrac12 g^2\Delta q$ from the prior by
-    Scharfetter--Gummel fluxes and Strang-split implicit steps, second order in cells and in time.
+    Scharfetter--Gummel fluxes and Strang-split implicit steps, second order in cells and in time. The
+    grid moves and widens with the process, so that it always holds the prior.
+
+    It can be traced: `jax.jit`, `jax.vmap` and `jax.grad` go through it in the arrays of the model,
+    in the default precision and without the checks of values.
 
     **Arguments:**
 
@@ -201,14 +242,14 @@ def grid_density_sde(
       $\tfrac12(1 + \eta^2) g^2 s - f$ and the diffusion $\tfrac12\eta^2 g^2$.
     - `refine`: each cell is cut into `refine` x `refine` for the computation, at least 2.
     - `num_steps`: time steps, cubically graded towards $t_0$.
-    - `margin`: width computed beyond the window on each side, in units of $x$; nothing leaves
-      through its far end.
+    - `margin`: width computed beyond the window on each side at $t_0$, in units of $x$; nothing
+      leaves through its far end, and what is held there counts as `outside`.
 
     **Returns:** a `GridDensity`: Richardson's extrapolation of this computation and one with half
     the refinement and half the steps; `error` comes from their difference.
 
-    **Raises:** `ValueError` for bad arguments; `FloatingPointError` if the score is not finite
-    somewhere on the grid.
+    **Raises:** `ValueError` for bad arguments, or when the window holds no mass; `FloatingPointError`
+    if the score is not finite somewhere on the grid.
 
     **Example:**
 
@@ -227,6 +268,9 @@ def grid_density_sde(
         raise ValueError("`eta` = 0 is the probability-flow ODE: use `grid_density_ode`.")
     if not margin >= 0:
         raise ValueError(f"`margin` must not be negative, got {margin}.")
-    fine = _mass_in_window(model, process, eta, window, refine, num_steps, margin)
-    coarse = _mass_in_window(model, process, eta, window, *coarser(refine, num_steps), margin)
-    return extrapolated(fine, coarse, refine, window)
+
+    def masses(refine, num_steps):
+        return sde_cell_masses(model, process, eta, window, refine, num_steps, margin)
+
+    traced = is_traced(model, process, window.dim)
+    return in_two_resolutions(masses, refine, num_steps, window, traced)
