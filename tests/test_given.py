@@ -196,9 +196,6 @@ def test_any_module_is_saved_with_its_process(tmp_path):
     assert its_process == process
     x = jr.normal(jr.key(1), (64,))
     np.testing.assert_array_equal(same.score(0.3, x), model.score(0.3, x))
-    adapted = fpflow.from_noise_prediction(POTENTIAL.network.gradient, process)
-    with pytest.raises(ValueError, match="`model.prediction` is .* cannot be written to a file"):
-        fpflow.save(tmp_path / "other.fpflow", adapted, process)
     with pytest.raises(ValueError, match="`model.function` is .*lambda.* cannot be written"):
         fpflow.save(tmp_path / "other.fpflow", fpflow.ScoreFunction(lambda t, x: -x), process)
 

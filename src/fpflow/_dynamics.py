@@ -1,5 +1,7 @@
 """The two equations that turn noise into data, written in forward time."""
 
+from typing import Any
+
 import numpy as np
 
 from ._process import AbstractProcess
@@ -24,7 +26,7 @@ def family_drift(
     return process.drift(t, x) - pull * model.score(t, x)
 
 
-def check_eta(eta: float) -> None:
+def check_eta(eta: Any) -> None:
     """Refuses what is no member of the family."""
     if not (eta >= 0 and np.isfinite(eta)):
         raise ValueError(f"`eta` must be finite and not negative, got {eta}.")

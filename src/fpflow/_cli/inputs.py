@@ -76,8 +76,7 @@ def with_settings(process: Any, settings: dict[str, float]) -> Any:
         if name not in known:
             raise ValueError(
                 f"--{name.replace('_', '-')} is no setting of the process, {type(process).__name__}, "
-                "which "
-                f"has {', '.join(known) or 'none'}."
+                f"which has {', '.join(known) or 'none'}."
             )
     changed = {}
     for field in dataclasses.fields(process):

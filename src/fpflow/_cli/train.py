@@ -36,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="?", help=DATA)
     parser.add_argument(
         "--condition", metavar="A,B", help="columns of the data, by name or number from 0 on, that "
-        "the others "
-        "depend on: the network learns their conditional distribution",
+        "the others depend on: the network learns their conditional distribution",
     )  # fmt: skip
     parser.add_argument("--run-dir", type=pathlib.Path, help="the run's folder, made where missing")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")

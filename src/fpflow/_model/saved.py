@@ -99,6 +99,16 @@ def _name(value: Any) -> str:
     return f"{value.__module__}:{value.__qualname__}"
 
 
+def _is_found_again(value: Any) -> bool:
+    """Whether a class or function can be imported by its name, also by another program."""
+    if getattr(value, "__module__", "__main__") == "__main__" or not hasattr(value, "__qualname__"):
+        return False
+    try:
+        return _found(_name(value)) is value
+    except DamagedFile:
+        return False
+
+
 def _plain(value: Any, where: str, arrays: list[np.ndarray]) -> Any:
     """One part as JSON; its arrays go to the end of the list."""
     if value is None or isinstance(value, bool | int | float | str):
@@ -109,11 +119,10 @@ def _plain(value: Any, where: str, arrays: list[np.ndarray]) -> Any:
         arrays.append(np.asarray(value))
         return {"array": len(arrays) - 1, "numpy": isinstance(value, np.ndarray)}
     if isinstance(value, eqx.Module):
-        if "<locals>" in _name(type(value)) or type(value).__module__ == "__main__":
+        if not _is_found_again(type(value)):
             raise ValueError(
                 f"`{where}` is a {type(value).__qualname__}, whose class cannot be found again by "
-                "name; define it "
-                "at the top of a module that can be imported."
+                "name; define it at the top of a module that can be imported."
             )
         # What __init__ set, and nothing that a wrapper of ours may have left out.
         fields = {f: _plain(v, f"{where}.{f}", arrays) for f, v in vars(value).items()}
@@ -123,14 +132,11 @@ def _plain(value: Any, where: str, arrays: list[np.ndarray]) -> Any:
         return {"tuple" if isinstance(value, tuple) else "list": items}
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {"dict": {k: _plain(v, f"{where}[{k!r}]", arrays) for k, v in value.items()}}
-    if callable(value) and hasattr(value, "__qualname__"):
-        name = _name(value)
-        if "<" not in name and _found(name) is value:
-            return {"function": name}
+    if callable(value) and _is_found_again(value):
+        return {"function": _name(value)}
     raise ValueError(
         f"`{where}` is {value!r}, which cannot be written to a file: a model is made of arrays, "
-        "numbers, "
-        "`equinox` modules and functions that can be imported by name."
+        "numbers, `equinox` modules and functions that can be imported by name."
     )
 
 

@@ -143,8 +143,7 @@ def check_signal(process: AbstractProcess) -> None:
     if not at_time(process.alpha, process.t1) > 1e-9:
         raise ValueError(
             f"`t1` = {process.t1} leaves no signal: alpha vanishes there and the drift is infinite; "
-            "end a "
-            "little earlier, as with `t1=0.999`."
+            "end a little earlier, as with `t1=0.999`."
         )
 
 

@@ -48,8 +48,7 @@ def check_process(process: Any) -> None:
         )
         raise ValueError(
             f"`process` must be an `fpflow.AbstractProcess`, got {type(process).__name__}{hint}. A "
-            "process of "
-            "your own is a subclass with `t0`, `t1`, `alpha(t)` and `sigma(t)`."
+            "process of your own is a subclass with `t0`, `t1`, `alpha(t)` and `sigma(t)`."
         )
     try:
         _look(process)
@@ -84,8 +83,7 @@ def _look(process: AbstractProcess) -> None:
                 f"the parts of {name} do not belong together: at t = {t[k]:.4g}, {what} is "
                 f"{found[k]:.4g} and "
                 f"must be {expected[k]:.4g}. Check `alpha`, `sigma`, `drift`, `diffusion` and "
-                "`transition` "
-                "(a variance where a standard deviation belongs, or a missing root?)."
+                "`transition` (a variance where a standard deviation belongs, or a missing root?)."
             )
 
     rate = (a_up - a_down) / (2 * _STEP * span)

@@ -14,8 +14,7 @@ def as_number(value: Any) -> float:
     if isinstance(value, Tracer):
         raise ValueError(
             "the settings of a process must be known numbers, got a traced value; make the process "
-            "outside "
-            "of `jax.jit`, `jax.vmap` and `jax.grad`."
+            "outside of `jax.jit`, `jax.vmap` and `jax.grad`."
         )
     try:
         array = np.asarray(value)

@@ -77,8 +77,7 @@ def check_rate(rate: Any) -> None:
         if not (number or isinstance(rate, jax.Array)):
             raise ValueError(
                 "`learning_rate` must be a positive number, a schedule such as `Cosine()`, or a "
-                "function of "
-                f"the step, got {rate!r}."
+                f"function of the step, got {rate!r}."
             )
 
 

@@ -294,8 +294,7 @@ def _objective(model: Any, objective: Any, fp_weight: float) -> Objective:
     elif fp_weight > 0:
         raise ValueError(
             "`fp_weight` belongs to the default objective: give the weight to a term of `objective`, "
-            "as in "
-            f"`fpflow.FokkerPlanck(weight={fp_weight})`."
+            f"as in `fpflow.FokkerPlanck(weight={fp_weight})`."
         )
     objective = objective.active()
     objective.check(model)

@@ -176,8 +176,7 @@ def _follows_its_key(data: Any) -> None:
     if (once == other).all():
         raise ValueError(
             "`data.sample(key, n)` gives the same points for every key; draw by `jax.random` from "
-            "`key`, or "
-            "pass an array of points."
+            "`key`, or pass an array of points."
         )
 
 
