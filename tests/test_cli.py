@@ -73,11 +73,11 @@ def test_data_comes_in_many_forms(here, data):
     name = re.sub(r"\W", "-", data)
     few = ["--steps", "2", "--chunk", "2", "--width", "8", "--depth", "1", "--batch-size", "64"]
     assert main(["train", data, "--run-dir", name, "--network", "score", *few]) == 0
-    assert isinstance(fpflow.load(here / name / "model.fpflow"), fpflow.ScoreMLP)
+    assert isinstance(fpflow.load(here / name / "model.fpflow").model, fpflow.ScoreMLP)
 
 
 def test_samples_are_those_of_the_library(here):
-    model = fpflow.load("run/model.fpflow")
+    model = fpflow.load("run/model.fpflow").model
     process, settings = fpflow.OrnsteinUhlenbeck(), {"num_steps": 10, "key": jax.random.key(0)}
     for law, out in (("ode", "ode.npy"), ("sde", "sde.csv")):
         command = ["sample", "run", "--law", law, "-n", "50", "--steps", "10", "--out", out]
@@ -103,9 +103,7 @@ def test_densities_at_points(here, capsys):
     ) and len(lines) == 6  # fmt: skip
     row = np.array([float(v) for v in lines[1].split(",")])
     np.testing.assert_allclose(row[:2], POINTS[0], rtol=1e-6)
-    expected = fpflow.log_prob_ode(
-        fpflow.load("run/model.fpflow"), fpflow.OrnsteinUhlenbeck(), POINTS[:1]
-    )
+    expected = fpflow.log_prob_ode(*fpflow.load("run/model.fpflow"), POINTS[:1])
     assert row[2] == pytest.approx(float(expected.value[0]), abs=1e-3)
     assert row[6] == pytest.approx(row[4] - row[2], abs=1e-6)
     assert "nats" in capsys.readouterr().out
@@ -230,7 +228,7 @@ def mistakes(folder):
         (folder / name / "model.fpflow").write_bytes(model)
     line = fpflow.PotentialMLP(1, width=4, depth=1, key=jax.random.key(0))
     for name in ("line.fpflow", "line.npy", "line.png"):
-        fpflow.save(folder / name, line)
+        fpflow.save(folder / name, line, fpflow.OrnsteinUhlenbeck())
     replay = {"command": {"name": "density", "options": {}}}
     (folder / "replay.csv").write_text(json.dumps(replay))
     (folder / "broken.py").write_text("process = (\n")
@@ -512,5 +510,5 @@ def test_networks_correct_the_prior_of_the_process(here):
     few = ["train", "points.npy", "--steps", "2", "--chunk", "2", "--width", "4", "--depth", "1"]
     assert main([*few, "--run-dir", "wide", "--noise", "2"]) == 0
     assert main([*few, "--run-dir", "bare", "--bare"]) == 0
-    assert fpflow.load(here / "wide" / "model.fpflow").precision == pytest.approx(0.5)
-    assert fpflow.load(here / "bare" / "model.fpflow").precision == 0
+    assert fpflow.load(here / "wide" / "model.fpflow").model.precision == pytest.approx(0.5)
+    assert fpflow.load(here / "bare" / "model.fpflow").model.precision == 0

@@ -27,13 +27,17 @@ model = fpflow.PotentialMLP(2, width=16, depth=2, key=jr.key(0))
 def mesh(n):
     return None if n is None else jax.make_mesh((n,), ("data",), devices=jax.devices()[:n])
 
+objective = fpflow.Objective({
+    "dsm": fpflow.DenoisingScoreMatching(),
+    "fp": fpflow.UniformFokkerPlanck(weight=0.1, num_points=63),
+})
 found = {}
 for n in (None, 1, 2, 4):
     few = {"num_steps": 6, "mesh": mesh(n), "key": jr.key(1)}
     x = law.sample(jr.key(2), 7)
     trained = fpflow.train(
-        model, OU, law, fp_weight=0.1, penalty=fpflow.UniformPenalty(63), num_steps=5, batch_size=64,
-        chunk=5, mesh=mesh(n), optimiser=fpflow.Adam(), schedule=fpflow.Cosine(), key=jr.key(3),
+        model, OU, law, objective=objective, num_steps=5, batch_size=64, chunk=5, mesh=mesh(n),
+        optimiser=fpflow.Adam(), key=jr.key(3),
     )
     found[str(n)] = {
         "ode": fpflow.sample_ode(model, OU, 20_000, **few),
@@ -41,7 +45,7 @@ for n in (None, 1, 2, 4):
         "log p_ODE": fpflow.log_prob_ode(model, OU, x, mesh=mesh(n)).value,
         "log p_SDE": fpflow.log_prob_sde(model, OU, x, num_paths=8, **few).value,
         "bound": fpflow.evidence_bound(model, OU, x, num_groups=4, **few).value,
-        "loss": trained.history.dsm,
+        "loss": trained.history["dsm"],
         "weight": trained.model.network.weights[1],
     }
 for name in found["None"]:

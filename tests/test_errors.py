@@ -184,19 +184,6 @@ ARGUMENTS = {
     "`num_paths` must be at most 2147483647, got": lambda: (
         fpflow.log_prob_sde(NETWORK, OU, X, num_paths=2**40, key=KEY)
     ),
-    "`optimiser` must be an object such as `Soap()`, got 'adam'": lambda: trained(optimiser="adam"),
-    "`optimiser` must be an object such as `Soap()`, got <class": lambda: (
-        trained(optimiser=fpflow.Adam)
-    ),
-    "`loss` must be an object such as `DenoisingScoreMatching()`, got 'dsm'": lambda: (
-        trained(loss="dsm")
-    ),
-    "`penalty` must be an object such as `MarginalPenalty()`, got <class": lambda: (
-        trained(penalty=fpflow.MarginalPenalty)
-    ),
-    "`schedule` must be an object such as `Cosine(peak=1e-2)`, got 0.01": lambda: (
-        trained(schedule=0.01)
-    ),
     "`fp_weight` must be finite and not negative, got nan": lambda: trained(fp_weight=np.nan),
     "`settings.window` is for dimensions one and two, the data has dimension 3": lambda: (
         with_window(fpflow.ReportSettings(window=fpflow.Window()), np.zeros((4, 3)))

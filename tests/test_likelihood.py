@@ -13,7 +13,7 @@ from known import OU, LinearScore, WithoutPotential, linear_laws, mixture
 
 # At T = 20 the prior is the law of noised data to e^-20 = 2e-9.
 LONG = fpflow.OrnsteinUhlenbeck(t1=20.0)
-NETWORK = fpflow.load(__file__.replace("test_likelihood.py", "networks/mixture.fpflow"))
+NETWORK = fpflow.load(__file__.replace("test_likelihood.py", "networks/mixture.fpflow")).model
 
 
 class LinearPotential(LinearScore):

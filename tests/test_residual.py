@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import fpflow
-from fpflow._loss import noised_batch
 from known import OU, PROCESSES, ROUND_OFF, Stretch, WithoutPotential, mixture
 
 
@@ -177,9 +176,9 @@ def test_squares_by_probes_have_the_means_they_promise():
 
 def test_penalties_take_other_squares():
     model = fpflow.PotentialMLP(2, width=8, depth=1, key=jr.key(0))
-    batch = noised_batch(fpflow.NoiseRatioTime(), OU, mixture(2), 4096, jr.key(1))
+    batch = fpflow.Noising(pairs=False)(OU, mixture(2), 4096, key=jr.key(1))
     exact, probed = (
-        fpflow.MarginalPenalty(4096, square, fpflow.no_weighting)(model, OU, batch, jr.key(2))
+        fpflow.FokkerPlanck(1.0, 4096, square, fpflow.no_weighting)(model, OU, batch, key=jr.key(2))
         for square in (fpflow.ExactSquare(), fpflow.TwoProbeSquare())
     )
     # Thousands of points average the probes; a tenth is five of their standard errors.

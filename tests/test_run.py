@@ -66,13 +66,13 @@ def test_a_run_leaves_its_folder(whole):
     }  # fmt: skip
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(CHUNK, STEPS + 1, CHUNK))
-    np.testing.assert_array_equal([row["dsm"] for row in rows], result.history.dsm)
+    np.testing.assert_array_equal([row["dsm"] for row in rows], result.history["dsm"])
     config = json.loads((folder / "config.json").read_text())["training"]
     assert config["num_steps"] == STEPS and config["process"]["kind"] == "OrnsteinUhlenbeck"
     assert config["optimiser"] == {"kind": "Soap", **describe(fpflow.Soap())}
     versions = json.loads((folder / "environment.json").read_text())["versions"]
     assert versions["jax"] == jax.__version__
-    saved = fpflow.load(folder / "model.fpflow")
+    saved = fpflow.load(folder / "model.fpflow").model
     x = jnp.array([0.3, -0.2])
     np.testing.assert_array_equal(saved.score(0.5, x), result.model.score(0.5, x))
     plain = run(None)
