@@ -169,7 +169,7 @@ ARGUMENTS = {
         fpflow.sample_ode(Plain(lambda t, x: -np.asarray(x)), OU, 5, key=KEY)
     ),
     "got function; make a function a model by `fpflow.ScoreFunction`.": lambda: (
-        fpflow.sample_ode.__wrapped__(whirl, OU, 5, dim=2, key=KEY)
+        fpflow.sample.__wrapped__(fpflow.ODE(), whirl, OU, 5, dim=2, key=KEY)
     ),
     "`prior` must be an `IsotropicGaussian`, as `process.prior` is, or `None`, got float": lambda: (
         precision_of.__wrapped__(0.5)
@@ -294,7 +294,7 @@ def test_other_arrays_are_refused(tmp_path, array, shapes, words):
     ],
 )
 def test_checkpoints_of_another_kind_are_refused(tmp_path, changes, words):
-    run, state = Run(tmp_path, {}, keep=2), {"weight": jnp.ones(3)}
+    run, state = Run(tmp_path, {}, ("step", "loss", "dsm", "seconds"), keep=2), {"weight": jnp.ones(3)}
     run.checkpoints.mkdir()
     run.save(1, state, [(1, 0.5, 0.0, 0.1)], 0.5)
     newest = run.save(2, state, [(1, 0.5, 0.0, 0.1), (2, 0.4, 0.0, 0.2)], 0.4)
@@ -313,7 +313,7 @@ def test_checkpoints_of_another_kind_are_refused(tmp_path, changes, words):
 def test_runs_without_settings_are_refused(tmp_path, text, words):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(fpflow.DamagedFile, match=words):
-        open_run(tmp_path, {}, resume=True, keep=1)
+        open_run(tmp_path, {}, columns=("step",), resume=True, keep=1)
 
 
 COMMANDS = {

@@ -66,7 +66,7 @@ def test_residual_norm_splits_off_the_part_that_no_sampler_feels():
     """An exact potential plus a sin(b t) leaves R = a^2 b^2 mean(cos^2(b t)) and nothing in x."""
     exact = mixture(2).marginal(OU)
     model = Plain(lambda t, x: exact.potential(t, x) + 0.5 * jnp.sin(3 * t))
-    norm = fpflow.residual_norm(model, OU, num_times=2048, points_per_time=4, key=jr.key(0))
+    norm = fpflow.residual_norm(model, OU, dim=2, num_times=2048, points_per_time=4, key=jr.key(0))
     # mean of cos^2 over [0, 10] is 1/2 + sin(60) / 120.
     expected = 0.25 * 9 * (0.5 + np.sin(60) / 120)
     assert abs(norm.value - expected) < 5 * norm.standard_error
@@ -77,7 +77,7 @@ def test_residual_norm_splits_off_the_part_that_no_sampler_feels():
 def test_residual_norm_is_the_integral():
     """Against Gauss--Legendre in x and the trapezoidal rule in t, for a potential that is wrong."""
     model = Plain(lambda t, x: -jnp.sum(x**2) + 0.1 * x[0] * t)
-    norm = fpflow.residual_norm(model, OU, low=-2.0, high=2.0, key=jr.key(2))
+    norm = fpflow.residual_norm(model, OU, dim=2, low=-2.0, high=2.0, key=jr.key(2))
     t = np.linspace(0, 10, 201)
     nodes, weights = np.polynomial.legendre.leggauss(6)
     grid = np.stack(np.meshgrid(2 * nodes, 2 * nodes, indexing="ij"), -1).reshape(-1, 2)
@@ -206,7 +206,7 @@ def test_weak_form_is_the_strong_one_tested():
 
 
 def test_profile_sums_to_the_norm_and_knows_the_gauge():
-    settings = {"low": -1.0, "high": 1.0}
+    settings = {"low": -1.0, "high": 1.0, "dim": 2}
     profile = fpflow.residual_profile(
         TILTED, OU, edges=[0.0, 1.0, 4.0, 10.0], times_per_bin=400, key=jr.key(0), **settings
     )
@@ -226,15 +226,15 @@ def test_profile_sums_to_the_norm_and_knows_the_gauge():
     assert late.value > (2 * 9.0 - 3) ** 2  # d_t t^2 = 2 t outgrows the rest
     for bad, words in (
         (
-            lambda: fpflow.residual_norm(TILTED, OU, t_min=10.0, key=jr.key(0)),
+            lambda: fpflow.residual_norm(TILTED, OU, dim=2, t_min=10.0, key=jr.key(0)),
             "`t_min` must lie in",
         ),
         (
-            lambda: fpflow.residual_profile(TILTED, OU, edges=[1.0, 0.0], key=jr.key(0)),
+            lambda: fpflow.residual_profile(TILTED, OU, dim=2, edges=[1.0, 0.0], key=jr.key(0)),
             "`edges` must be increasing",
         ),
         (
-            lambda: fpflow.residual_profile(TILTED, OU, edges=[1.0, 11.0], key=jr.key(0)),
+            lambda: fpflow.residual_profile(TILTED, OU, dim=2, edges=[1.0, 11.0], key=jr.key(0)),
             r"`edges` must lie in \[0.0, 10.0\]",
         ),
         (

@@ -86,7 +86,7 @@ def test_the_last_and_the_best_checkpoints_are_kept(whole):
     losses = {}
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
-        losses[row["step"]] = row["dsm"] + 0.1 * row["residual"]
+        losses[row["step"]] = row["dsm"] + 0.1 * row["fp"]
     assert min(losses, key=losses.get) in steps
 
 
@@ -214,7 +214,7 @@ def test_corrupted_checkpoints_are_refused_and_the_one_before_is_used(tmp_path, 
     model = fpflow.PotentialMLP(2, width=4, depth=1, key=jr.key(0))
     like = init_state(model, fpflow.Soap())
     config = json.loads((tmp_path / "run" / "config.json").read_text())["training"]
-    opened = Run(tmp_path / "run", config, keep=3)
+    opened = Run(tmp_path / "run", config, ("step", "loss", "dsm", "fp", "seconds"), keep=3)
     good, rows = opened.newest(like)
     assert int(good.step) == 20 and len(rows) == 4
     header, payload = _files._parts(content)
@@ -281,7 +281,7 @@ def test_a_finished_run_is_read_and_not_run_again(tmp_path):
     seen = []
     second = run(tmp_path / "run", num_steps=10, resume=True, log_fn=lambda *row: seen.append(row))
     assert bits(first) == bits(second) and not seen
-    np.testing.assert_array_equal(first.history.dsm, second.history.dsm)
+    np.testing.assert_array_equal(first.history["dsm"], second.history["dsm"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
@@ -311,9 +311,9 @@ def test_threads_and_hooks(tmp_path):
     thread.start()
     thread.join()
     assert [step for step, _ in seen] == [5, 10]
-    assert set(seen[0][1]) == {"loss", "dsm", "residual", "rate", "seconds"}
+    assert set(seen[0][1]) == {"loss", "dsm", "fp", "rate", "seconds"}
     row = seen[1][1]
-    assert row["loss"] == pytest.approx(row["dsm"] + 0.1 * row["residual"])
+    assert row["loss"] == pytest.approx(row["dsm"] + 0.1 * row["fp"])
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
