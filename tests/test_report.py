@@ -198,7 +198,7 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="`key` must be a `jax.random.key`, got 3"):
         fpflow.gap_report.__wrapped__(EXACT, OU, LAW, key=3)
     with pytest.raises(ValueError, match="`sde` must be an `fpflow.AbstractSampler`"):
-        fpflow.ReportSettings.__wrapped__(sde="ShARK")
+        fpflow.ReportSettings(sde="ShARK")
     with pytest.raises(ValueError, match="`repeats` must be at least 2"):
         fpflow.ReportSettings(repeats=1)
 

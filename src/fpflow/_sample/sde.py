@@ -56,7 +56,7 @@ class SDE(AbstractSampler):
 
     def __post_init__(self):
         if not isinstance(self.eta, Tracer):
-            check_eta(self.eta)
+            check_eta(float(self.eta))
         # Itô's and Stratonovich's equations are one where noise is additive.
         kinds = diffrax.AbstractItoSolver | diffrax.AbstractStratonovichSolver
         if not isinstance(self.solver, kinds) or isinstance(
