@@ -63,6 +63,17 @@ MUTANTS = [
     ("src/fpflow/_model/adapters.py", "2 * (process.drift(t, x) - velocity)", "(process.drift(t, x) - velocity)", "tests/test_report.py::test_adapters_give_the_score_back"),
     ("src/fpflow/_metrics/continuous.py", "middle**2 + slope**2 / 3", "middle**2 + slope**2 / 12", "tests/test_distances.py"),
     ("src/fpflow/_loss.py", "_strata(key, n)) ** (1 / self.b)", "_strata(key, n)) ** self.b", "tests/test_loss.py"),
+    # samplers
+    ("src/fpflow/_sample/ode.py", "return half_g2 / w *", "return 2 * half_g2 / w *", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[ODE-ve]"),
+    ("src/fpflow/_sample/solve.py", "g = eta * process", "g = 1.1 * eta * process", "tests/test_sample.py::test_euler_maruyama_adds_the_noise_it_should"),
+    ("src/fpflow/_sample/sde.py", "self.num_steps or 1, self.step_grid, x1.dtype", "1, self.step_grid, x1.dtype", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[SDE-vp]"),
+    ("src/fpflow/_sample/euler_maruyama.py", "if self.quiet_end:", "if not self.quiet_end:", "tests/test_sample.py::test_euler_maruyama_adds_the_noise_it_should"),
+    ("src/fpflow/_sample/ancestral.py", "posterior_chain(model, process, 1.0,", "posterior_chain(model, process, 0.5,", "tests/test_sample.py::test_samplers_of_the_sde_show_their_weak_order[Ancestral]"),
+    ("src/fpflow/_sample/chain.py", "- kept * sigma[:-1]", "- noise * sigma[:-1]", "tests/test_sample.py::test_samplers_of_the_ode_show_their_order[DDIM]"),
+    ("src/fpflow/_sample/predictor_corrector.py", "(2 - a) * x", "a * x", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[PredictorCorrector-linear]"),
+    ("src/fpflow/_sample/edm_heun.py", "slope(following, guess)) / 2", "slope(following, y)) / 2", "tests/test_sample.py::test_samplers_of_the_ode_show_their_order[EDMHeun]"),
+    ("src/fpflow/_sample/edm_heun.py", "r**2 - now.r**2, 0", "r**2 + now.r**2, 0", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[EDMHeun-vp]"),
+    ("src/fpflow/_sample/steps.py", '"num_steps": factor * num_steps', '"num_steps": num_steps', "tests/test_sample.py::test_finer_samplers_take_more_steps_of_the_same_kind"),
     # blocks, networks, files, pictures
     ("src/fpflow/_blocks.py", "jnp.where(counts, values, 0)", "values", "tests/test_loss.py::test_a_mean_in_blocks_is_the_mean_and_so_is_its_gradient"),
     ("src/fpflow/_blocks.py", "cotangent * g", "g", "tests/test_loss.py::test_a_mean_in_blocks_is_the_mean_and_so_is_its_gradient"),

@@ -169,7 +169,7 @@ def test_windows_on_a_line_hold_both_laws():
             np.testing.assert_allclose(variance, cov[0, 0], rtol=1e-3)
         np.testing.assert_allclose(density.mass.sum(), 1, rtol=1e-12)
         np.testing.assert_allclose(density.mass, density.mass[::-1], atol=1e-9)
-    counts = fpflow.sample_histogram(model, OU, 4000, LINE, law="sde", num_steps=50, key=jr.key(0))
+    counts = fpflow.sample_histogram(fpflow.SDE(num_steps=50), model, OU, 4000, LINE, key=jr.key(0))
     assert counts.mass.shape == (200,)
     with pytest.raises(ValueError, match="`dim` of a window must be 1 or 2, got 3"):
         fpflow.Window(dim=3)

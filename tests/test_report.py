@@ -49,8 +49,9 @@ def largest(split):
 
 def test_coarse_steps_dominate_where_they_are_the_cause():
     found = report(
-        EXACT, num_samples=20_000, ode_steps=12, sde_steps=150, ode_solver=diffrax.Euler()
-    ).split
+        EXACT, num_samples=20_000, ode=fpflow.ODE(diffrax.Euler(), num_steps=12),
+        sde=fpflow.SDE(num_steps=150),
+    ).split  # fmt: skip
     assert_adds_up(found)
     assert largest(found) == "discretisation"
     assert abs(found.model.value) < 1e-4  # an exact score has no gap
@@ -87,7 +88,12 @@ def test_split_in_five_dimensions():
     model = LinearScore(jnp.diag(jnp.linspace(1.0, 4.0, 5)))
     data = fpflow.datasets.GaussianMixture(np.zeros((1, 5)), 0.5)
     settings = fpflow.ReportSettings(
-        num_samples=4000, ode_steps=25, sde_steps=50, num_points=16, num_paths=16, etas=(0.0, 1.0)
+        num_samples=4000,
+        ode=fpflow.ODE(num_steps=25),
+        sde=fpflow.SDE(num_steps=50),
+        num_points=16,
+        num_paths=16,
+        etas=(0.0, 1.0),
     )
     found = fpflow.gap_report(model, fpflow.OrnsteinUhlenbeck(t1=1.0), data, settings=settings)
     assert_adds_up(found.split)
@@ -101,7 +107,7 @@ def test_report_of_a_trained_network_prints_saves_and_draws(tmp_path):
     model = fpflow.load(__file__.replace("test_report.py", "networks/mixture.fpflow")).model
     settings = fpflow.ReportSettings(
         num_samples=1000, repeats=2, num_points=8, num_paths=16, etas=(0.0, 1.0), theorem=False,
-        ode_steps=20, sde_steps=20,
+        ode=fpflow.ODE(num_steps=20), sde=fpflow.Ancestral(20),
         window=fpflow.Window(-4.0, 4.0, 40),
     )  # fmt: skip
     law = fpflow.datasets.gaussian_mixture()
@@ -121,6 +127,8 @@ def test_report_of_a_trained_network_prints_saves_and_draws(tmp_path):
     saved = json.loads((tmp_path / "report.json").read_text())
     assert saved["split"]["observed"]["value"] == found.split.observed.value
     assert saved["settings"]["num_samples"] == 1000
+    assert saved["settings"]["ode"]["solver"] == "Heun"
+    assert saved["settings"]["sde"] == {"kind": "Ancestral", "num_steps": 20, "step_grid": None}
     np.testing.assert_array_equal(saved["residual"]["value"], found.residual.value)
     figure = found.plot()
     titles = [ax.get_title() for ax in figure.axes]
@@ -189,6 +197,8 @@ def test_bad_input_is_refused():
         report(EXACT, window=fpflow.Window())
     with pytest.raises(ValueError, match="`key` must be a `jax.random.key`, got 3"):
         fpflow.gap_report.__wrapped__(EXACT, OU, LAW, key=3)
+    with pytest.raises(ValueError, match="`sde` must be an `fpflow.AbstractSampler`"):
+        fpflow.ReportSettings(sde="ShARK")
     with pytest.raises(ValueError, match="`repeats` must be at least 2"):
         fpflow.ReportSettings(repeats=1)
 
@@ -248,8 +258,8 @@ def test_the_example_of_a_score_from_outside_runs():
     path = pathlib.Path(__file__).parent.parent / "docs" / "examples" / "score_from_outside.py"
     example = runpy.run_path(str(path))
     settings = fpflow.ReportSettings(
-        num_samples=500, repeats=2, num_points=8, num_paths=16, etas=(0.0, 1.0), ode_steps=20,
-        sde_steps=20, window=fpflow.Window(-3.5, 3.5, 32),
+        num_samples=500, repeats=2, num_points=8, num_paths=16, etas=(0.0, 1.0),
+        ode=fpflow.ODE(num_steps=20), sde=fpflow.SDE(num_steps=20), window=fpflow.Window(-3.5, 3.5, 32),
     )  # fmt: skip
     with jax.enable_x64(False):
         found = example["main"](num_steps=300, settings=settings)

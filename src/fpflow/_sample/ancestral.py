@@ -6,10 +6,10 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from .._process import AbstractProcess
-from .._types import PRNGKey, ScoreModel
+from .._types import ArrayLike, PRNGKey, ScoreModel
 from .base import AbstractSampler, SampleInfo
 from .chain import posterior_chain
-from .steps import Grid, chosen_steps, finer_steps, step_times
+from .steps import chosen_steps, finer_steps, step_times
 
 _STEPS = 400
 
@@ -40,7 +40,7 @@ class Ancestral(AbstractSampler):
     """
 
     num_steps: int | None = eqx.field(default=None, static=True)
-    step_grid: Grid | None = eqx.field(default=None, static=True)
+    step_grid: ArrayLike | None = eqx.field(default=None, static=True)
 
     def __post_init__(self):
         self.num_steps, self.step_grid = chosen_steps(self.num_steps, self.step_grid, _STEPS)

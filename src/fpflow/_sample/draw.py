@@ -24,6 +24,7 @@ from ..datasets import count_in_cells, histogram_density
 from .base import AbstractSampler
 from .ode import ODE
 from .sde import SDE
+from .solve import Eta
 
 # Samples that share one state, one key and, under an adaptive solver, one step size. Fixed, so
 # that results do not depend on `batch_size`.
@@ -187,7 +188,7 @@ def sample_sde(
     process: AbstractProcess,
     num_samples: int,
     *,
-    eta: float | Float[Array, ""] = 1.0,
+    eta: Eta = 1.0,
     num_steps: int | None = None,
     step_grid: ArrayLike | None = None,
     solver: diffrax.AbstractSolver | None = None,

@@ -1,6 +1,7 @@
 """The second-order sampler of EDM, for any process."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,9 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._process import AbstractProcess
-from .._types import PRNGKey, ScoreModel
+from .._types import ArrayLike, PRNGKey, ScoreModel
 from .base import AbstractSampler, SampleInfo
-from .steps import Grid, chosen_steps, finer_steps, levels, step_times
+from .steps import chosen_steps, finer_steps, levels, step_times
 
 _STEPS = 50
 
@@ -54,7 +55,7 @@ class EDMHeun(AbstractSampler):
     churn_min: float = eqx.field(default=0.0, static=True)
     churn_max: float = eqx.field(default=float("inf"), static=True)
     noise: float = eqx.field(default=1.0, static=True)
-    step_grid: Grid | None = eqx.field(default=None, static=True)
+    step_grid: ArrayLike | None = eqx.field(default=None, static=True)
 
     def __post_init__(self):
         self.num_steps, self.step_grid = chosen_steps(self.num_steps, self.step_grid, _STEPS)
@@ -123,7 +124,7 @@ class EDMHeun(AbstractSampler):
         if not moved.any():
             return now, np.zeros_like(r)
         with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-            found = process.time_at_log_noise_ratio(jnp.asarray(2 * np.log(r)))
+            found = jax.vmap(process.time_at_log_noise_ratio)(jnp.asarray(2 * np.log(r)))
         t = np.where(moved, np.asarray(found), now.t)
         added = self.noise * np.sqrt(np.maximum(r**2 - now.r**2, 0))
         return _State(t, levels(process, t)[0], r), added
@@ -136,6 +137,6 @@ class EDMHeun(AbstractSampler):
 class _State(eqx.Module):
     """A time, its alpha and its ratio of noise to signal."""
 
-    t: np.ndarray | Array
-    alpha: np.ndarray | Array
-    r: np.ndarray | Array
+    t: Any
+    alpha: Any
+    r: Any

@@ -11,10 +11,10 @@ from jaxtyping import Array, Float
 
 from .._dynamics import check_eta
 from .._process import AbstractProcess
-from .._types import PRNGKey, Scalar, ScoreModel
+from .._types import ArrayLike, PRNGKey, ScoreModel
 from .base import AbstractSampler, SampleInfo
-from .solve import reverse_sde
-from .steps import Grid, chosen_steps, finer_steps, step_times
+from .solve import Eta, reverse_sde
+from .steps import chosen_steps, finer_steps, step_times
 
 _STEPS = 400
 
@@ -45,14 +45,14 @@ class EulerMaruyama(AbstractSampler):
         ICLR 2021, arXiv 2011.13456, Appendix G.
     """
 
-    eta: float | Scalar = 1.0
+    eta: Eta = 1.0
     num_steps: int | None = eqx.field(default=None, static=True)
-    step_grid: Grid | None = eqx.field(default=None, static=True)
+    step_grid: ArrayLike | None = eqx.field(default=None, static=True)
     quiet_end: bool = eqx.field(default=True, static=True)
 
     def __post_init__(self):
         if not isinstance(self.eta, Tracer):
-            check_eta(self.eta)
+            check_eta(float(self.eta))
         self.num_steps, self.step_grid = chosen_steps(self.num_steps, self.step_grid, _STEPS)
 
     def __call__(

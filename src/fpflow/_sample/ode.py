@@ -5,14 +5,16 @@ import dataclasses
 import diffrax
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .._dynamics import flow_velocity
 from .._process import AbstractProcess
-from .._types import PRNGKey, ScoreModel
+from .._types import ArrayLike, PRNGKey, ScoreModel
 from .base import AbstractSampler, SampleInfo
 from .solve import Controller, check_controller, finer_controller, solve
-from .steps import Grid, chosen_steps, finer_steps, step_times
+from .steps import chosen_steps, finer_steps, levels, step_times
 
 # Heun takes two evaluations a step. On the mixture half of these steps already stay within the sampling
 # noise of 200,000 points; Euler's method needs far more for that.
@@ -25,6 +27,9 @@ EITHER = (
 
 class ODE(AbstractSampler):
     r"""The probability-flow ODE, $dx = \bigl(f - \tfrac12 g^2 s\bigr)\,dt$.
+
+    Where the width $w = \sqrt{\alpha^2 + \sigma^2}$ more than doubles from $t_0$ to $t_1$, the same
+    equation is solved in $y = x/w$, as $dy = -\tfrac{g^2}{2w}\bigl(s + y/w\bigr)\,dt$.
 
     **Arguments:**
 
@@ -50,7 +55,7 @@ class ODE(AbstractSampler):
 
     solver: diffrax.AbstractSolver = diffrax.Heun()
     num_steps: int | None = eqx.field(default=None, static=True)
-    step_grid: Grid | None = eqx.field(default=None, static=True)
+    step_grid: ArrayLike | None = eqx.field(default=None, static=True)
     stepsize_controller: Controller | None = None
 
     def __post_init__(self):
@@ -77,11 +82,25 @@ class ODE(AbstractSampler):
     ) -> tuple[Float[Array, "n dim"], SampleInfo]:
         del key  # no noise on the way
         times = step_times(process, self.num_steps or 1, self.step_grid, x1.dtype)
+        alpha, sigma = levels(process, times[[0, -1]])
+        wide, narrow = np.hypot(alpha, sigma)
+        if wide < 2 * narrow:
 
-        def drift(tau, x, _):
-            return -jax.vmap(lambda x: flow_velocity(model, process, -tau, x))(x)
+            def drift(tau, x, _):
+                return -jax.vmap(lambda x: flow_velocity(model, process, -tau, x))(x)
 
-        return solve(diffrax.ODETerm(drift), self.solver, self.stepsize_controller, times, x1)
+            return solve(diffrax.ODETerm(drift), self.solver, self.stepsize_controller, times, x1)
+
+        # The noise explodes: in units of its width w a point hardly moves where all is noise, while
+        # steps of x would multiply their errors over many powers of ten.
+        def drift_in_widths(tau, y, _):
+            half_g2 = process.diffusion(-tau) ** 2 / 2
+            w = jnp.hypot(process.alpha(-tau), process.sigma(-tau)).astype(y.dtype)
+            return half_g2 / w * (jax.vmap(lambda y: model.score(-tau, w * y))(y) + y / w)
+
+        terms = diffrax.ODETerm(drift_in_widths)
+        y0, info = solve(terms, self.solver, self.stepsize_controller, times, x1 / wide)
+        return narrow * y0, info
 
     def finer(self, factor: int) -> "ODE":
         """The same with `factor` times as many steps."""

@@ -11,9 +11,9 @@ from jaxtyping import Array, Float
 
 from .._model import check_counts
 from .._process import AbstractProcess
-from .._types import PRNGKey, ScoreModel
+from .._types import ArrayLike, PRNGKey, ScoreModel
 from .base import AbstractSampler, SampleInfo
-from .steps import Grid, chosen_steps, finer_steps, levels, step_times
+from .steps import chosen_steps, finer_steps, levels, step_times
 
 _STEPS = 200
 
@@ -54,7 +54,7 @@ class PredictorCorrector(AbstractSampler):
     num_steps: int | None = eqx.field(default=None, static=True)
     signal_to_noise: float = eqx.field(default=0.1, static=True)
     num_corrections: int = eqx.field(default=1, static=True)
-    step_grid: Grid | None = eqx.field(default=None, static=True)
+    step_grid: ArrayLike | None = eqx.field(default=None, static=True)
 
     def __post_init__(self):
         self.num_steps, self.step_grid = chosen_steps(self.num_steps, self.step_grid, _STEPS)

@@ -9,11 +9,11 @@ from jaxtyping import Array, Float
 
 from .._dynamics import check_eta
 from .._process import AbstractProcess
-from .._types import PRNGKey, Scalar, ScoreModel
+from .._types import ArrayLike, PRNGKey, ScoreModel
 from .base import AbstractSampler, SampleInfo
 from .ode import EITHER
-from .solve import Controller, check_controller, finer_controller, reverse_sde
-from .steps import Grid, chosen_steps, finer_steps, step_times
+from .solve import Controller, Eta, check_controller, finer_controller, reverse_sde
+from .steps import chosen_steps, finer_steps, step_times
 
 _STEPS = 200
 
@@ -48,15 +48,15 @@ class SDE(AbstractSampler):
         Anderson, *Reverse-time diffusion equation models*, Stoch. Proc. Appl. 12 (1982) 313.
     """
 
-    eta: float | Scalar = 1.0
+    eta: Eta = 1.0
     solver: diffrax.AbstractSolver = diffrax.ShARK()
     num_steps: int | None = eqx.field(default=None, static=True)
-    step_grid: Grid | None = eqx.field(default=None, static=True)
+    step_grid: ArrayLike | None = eqx.field(default=None, static=True)
     stepsize_controller: Controller | None = None
 
     def __post_init__(self):
         if not isinstance(self.eta, Tracer):
-            check_eta(self.eta)
+            check_eta(float(self.eta))
         # Itô's and Stratonovich's equations are one where noise is additive.
         kinds = diffrax.AbstractItoSolver | diffrax.AbstractStratonovichSolver
         if not isinstance(self.solver, kinds) or isinstance(

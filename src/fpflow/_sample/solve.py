@@ -29,6 +29,7 @@ _ONCE_A_STEP = (diffrax.Euler, diffrax.EulerHeun)
 _MOST_STEPS = 65536
 
 Controller = diffrax.AbstractStepSizeController
+Eta = float | Float[jax.typing.ArrayLike, ""]
 
 
 class StepNoise(diffrax.AbstractBrownianPath):
@@ -129,7 +130,7 @@ def _evaluations(solver: Any, num_steps: Array, is_ode: bool) -> Array:
 def reverse_sde(
     model: ScoreModel,
     process: AbstractProcess,
-    eta: Scalar,
+    eta: Eta,
     solver: diffrax.AbstractSolver,
     controller: Controller | None,
     times: np.ndarray,

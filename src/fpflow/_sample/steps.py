@@ -39,7 +39,7 @@ def chosen_steps(
     return len(grid) - 1, tuple(grid.tolist())
 
 
-def finer_steps(num_steps: int, step_grid: Grid | None, factor: int) -> dict[str, Any]:
+def finer_steps(num_steps: int, step_grid: ArrayLike | None, factor: int) -> dict[str, Any]:
     """The two settings with every step divided."""
     (factor,) = check_counts(factor=factor)
     grid = step_grid
@@ -50,7 +50,7 @@ def finer_steps(num_steps: int, step_grid: Grid | None, factor: int) -> dict[str
 
 
 def step_times(
-    process: AbstractProcess, num_steps: int, step_grid: Grid | None, dtype: Any
+    process: AbstractProcess, num_steps: int, step_grid: ArrayLike | None, dtype: Any
 ) -> np.ndarray:
     """The times from `t1` down to `t0`, shape `(num_steps + 1,)`, in double precision.
 
