@@ -90,10 +90,10 @@ def test_the_theorem_holds_on_a_grid_that_widens():
             return 1.1 * super().score(t, x)
 
     window = fpflow.Window(-3.0, 3.0, 120, dim=1)
-    found = fpflow.theorem_one(
-        Off(law, process), process, window, num_times=120, num_steps=240
-    )
+    found = fpflow.theorem_one(Off(law, process), process, window, num_times=120, num_steps=240)
     np.testing.assert_allclose(found.distance_by_identity, found.distance, rtol=0.03)
     assert found.bound_from_densities <= found.bound * 1.03
-    with pytest.raises(ValueError, match="must have a diffusion g above zero at all times, got g = 0"):
+    with pytest.raises(
+        ValueError, match="must have a diffusion g above zero at all times, got g = 0"
+    ):
         fpflow.theorem_one(LinearPotential(jnp.eye(1)), fpflow.LinearPath(), window, num_steps=20)

@@ -42,9 +42,7 @@ def _carry(model, frame, dtype, corners, tolerance, adjoint):
         return frame.velocity(score, t, z)
 
     start, end = (jnp.asarray(tau, corners.dtype) for tau in (0.0, frame.end))
-    controller = diffrax.PIDController(
-        rtol=tolerance, atol=tolerance / frame.scale, norm=_largest
-    )
+    controller = diffrax.PIDController(rtol=tolerance, atol=tolerance / frame.scale, norm=_largest)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(velocity), diffrax.Tsit5(), start, end, end * 1e-5, corners,
         stepsize_controller=controller, max_steps=4096, throw=False, adjoint=adjoint,

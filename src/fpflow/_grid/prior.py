@@ -1,6 +1,6 @@
 """The masses of the prior in the cells of a grid and in their images."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -15,6 +15,7 @@ from .._window import product_grid
 from .gaussian import gaussian_over_intervals, gaussian_over_quadrilaterals
 
 
+@runtime_checkable
 class Prior(Protocol):
     """Any distribution with a density at one point."""
 
@@ -45,7 +46,9 @@ def prior_in_images(prior: Prior, grid: Float[Array, "..."]) -> Float[Array, "..
         z = grid / prior.std
         return gaussian_over_intervals(z) if flat else gaussian_over_quadrilaterals(z)
     log_prob = jax.vmap(prior.log_prob)
-    return _over_intervals(log_prob, grid) if flat else _over_quadrilaterals(jax.vmap(log_prob), grid)
+    return (
+        _over_intervals(log_prob, grid) if flat else _over_quadrilaterals(jax.vmap(log_prob), grid)
+    )
 
 
 def _over_intervals(log_prob, ends):
