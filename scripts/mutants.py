@@ -20,6 +20,8 @@ EXACT_SDE = f"{DENSITY}::test_log_prob_sde_of_an_exact_score_has_no_variance"
 EXACT_ODE = f"{DENSITY}::test_log_prob_ode_of_an_exact_score"
 FEW = f"{DENSITY}::test_few_paths_are_unbiased_and_know_their_error"
 ACCOUNT = "tests/test_accounting.py"
+GRID = "tests/test_grid.py"
+WIDE = f"{GRID}::test_a_prior_wider_than_the_window_is_not_cut"
 POINTWISE = "src/fpflow/_residual/pointwise.py"
 SDE = "src/fpflow/_likelihood/sde.py"
 PATHS = "src/fpflow/_likelihood/paths.py"
@@ -43,7 +45,10 @@ MUTANTS = [
     # drifts
     ("src/fpflow/_dynamics.py", "model.score(t, x) / 2", "model.score(t, x)", f"{DENSITY}::test_three_ways_to_the_divergence_agree"),
     ("src/fpflow/_dynamics.py", "pull = (1 + eta**2) / 2", "pull = (1 + eta) / 2", "tests/test_distances.py::test_members_of_the_family_have_the_laws_of_their_moment_equations"),
-    ("src/fpflow/_grid/sde.py", "pull = (1 + eta**2) / 2", "pull = (1 - eta**2) / 2", "tests/test_distances.py"),
+    ("src/fpflow/_grid/sde.py", "pull = 1 + eta**2", "pull = 1 - eta**2", "tests/test_distances.py"),
+    ("src/fpflow/_grid/sde.py", "        q = q * within", "        q = q + 0 * within", f"{GRID}::test_mass_that_leaves_the_grid_is_seen"),
+    ("src/fpflow/_grid/frame.py", "jnp.hypot(self.process.alpha(t) * self.scale, self.process.sigma(t))", "self.process.alpha(t) * self.scale + 0 * self.process.sigma(t)", WIDE),
+    ("src/fpflow/_grid/prior.py", "line = np.diff(ndtr(edges / prior.std))", "line = np.diff(ndtr(edges / prior.std)) ** 1.1", WIDE),
     ("src/fpflow/_process/ornstein_uhlenbeck.py", "return -self.rate * x", "return self.rate * x", "tests/test_process.py"),
     ("src/fpflow/_process/base.py", "2 * da / a * variance + process.diffusion(t) ** 2", "2 * da / a * variance - process.diffusion(t) ** 2", RESIDUAL),
     # both densities
@@ -79,7 +84,7 @@ MUTANTS = [
     ("src/fpflow/_blocks.py", "cotangent * g", "g", "tests/test_loss.py::test_a_mean_in_blocks_is_the_mean_and_so_is_its_gradient"),
     ("src/fpflow/_model/network.py", "return e * jnp.polyval", "return jnp.polyval", SOFTPLUS),
     ("src/fpflow/_model/network.py", "np.log1p(e) / e, 9,", "np.log1p(e) / e, 6,", SOFTPLUS),
-    ("src/fpflow/_grid/ode.py", "- owens_t(h, ends[1]) + owens_t", "+ owens_t(h, ends[1]) - owens_t", "tests/test_grid.py::test_a_flow_that_stretches_cells_far_beyond_the_prior_keeps_their_masses"),
+    ("src/fpflow/_grid/gaussian.py", "- owens_t(h, ends[1] / h) + owens_t", "+ owens_t(h, ends[1] / h) - owens_t", f"{GRID}::test_a_flow_that_stretches_cells_far_beyond_the_prior_keeps_their_masses"),
     ("src/fpflow/_model/potential.py", "gradient - self.precision * x,", "gradient,", "tests/test_model.py"),
     ("src/fpflow/_files.py", "if hashlib.sha256(body).digest() != digest:", "if False:", CORRUPTED),
     (FOLDER, 'if header["fingerprint"] != fingerprint(self.settings):', "if False:", CORRUPTED),

@@ -223,17 +223,25 @@ WIDE = {
 }
 
 
+def what_the_prior_forgets(law, process):
+    """The total variation between the prior and the noised data, which lack its centre: neither the
+    flow nor the SDE makes it larger. And the tolerance of the flow."""
+    alpha, sigma = (float(part(process.t1)) for part in (process.alpha, process.sigma))
+    mean = float(jnp.abs(law.weights @ law.means).max())
+    return alpha * mean / sigma / (2 * np.pi) ** 0.5 + 5e-5
+
+
 @pytest.mark.parametrize("process", WIDE.values(), ids=WIDE)
 def test_a_prior_wider_than_the_window_is_not_cut(process):
     """On a line, within the stated error: the grid widens with the process."""
     law = fpflow.datasets.GaussianMixture([[-1.0], [1.5]], 0.1)
-    window = fpflow.Window(nodes=64, dim=1)
+    window, model = fpflow.Window(nodes=64, dim=1), law.marginal(process)
     exact = law.cell_probabilities(window)
-    for solve in SOLVERS.values():
-        found = solve(law.marginal(process), process, window)
-        # The priors of these processes are those of the noised data to 3e-4 of their width.
-        assert np.abs(found.mass - exact.mass).sum() / 2 < min(found.error, 5e-4)
-        assert abs(found.outside - exact.outside) < 1e-6
+    ode, sde = (SOLVERS[name](model, process, window) for name in ("ode", "sde"))
+    assert np.abs(sde.mass - exact.mass).sum() / 2 < sde.error
+    known = ode.error + what_the_prior_forgets(law, process)
+    assert np.abs(ode.mass - exact.mass).sum() / 2 < known
+    assert max(sde.outside, ode.outside) < 1e-9
 
 
 ALL_KINDS = KINDS | {"wide": WIDE["ou"]}
@@ -257,20 +265,22 @@ def test_windows_off_the_centre(name):
     exact = law.cell_probabilities(window)
     for solve in SOLVERS.values():
         found = solve(law.marginal(process), process, window)
-        assert np.abs(found.mass - exact.mass).sum() / 2 < 2e-3
-        # A prior centred at zero and data that are not: EDM's 80 and VE's 50 remember the mean.
-        assert abs(found.outside - exact.outside) < 0.01
+        known = found.error + what_the_prior_forgets(law, process)
+        assert np.abs(found.mass - exact.mass).sum() / 2 < known
+        assert abs(found.outside - exact.outside) < known
 
 
-def test_mass_held_at_the_far_end_counts_as_outside():
-    """Half of the data lie beyond the margin, even where there is none."""
-    law = fpflow.datasets.GaussianMixture([[0.0], [6.0]], 0.1)
-    window = fpflow.Window(-2.0, 2.0, 40, dim=1)
+@pytest.mark.parametrize("margin", [0.0, 0.5])
+@pytest.mark.parametrize("name", ["ou", "ve"])
+@pytest.mark.parametrize("where", [2.5, 6.0])
+def test_mass_that_leaves_the_grid_is_seen(where, name, margin):
+    """One of two components lies on the far end of the margin or beyond."""
+    law = fpflow.datasets.GaussianMixture([[0.0], [where]], 0.3)
+    window, process = fpflow.Window(-2.0, 2.0, 40, dim=1), KINDS[name]
     exact = law.cell_probabilities(window)
-    for margin in (0.0, 1.5):
-        found = fpflow.grid_density_sde(law.marginal(OU), OU, window, margin=margin)
-        assert abs(found.outside - 0.5) < 5e-3
-        assert np.abs(found.mass - exact.mass).sum() / 2 < 5e-3
+    found = fpflow.grid_density_sde(law.marginal(process), process, window, margin=margin)
+    assert abs(found.outside - exact.outside) < 2e-3
+    assert np.abs(found.mass - exact.mass).sum() / 2 < found.error
 
 
 @pytest.mark.parametrize("law", SOLVERS)
@@ -326,9 +336,8 @@ def test_densities_are_functions_that_jax_can_transform(law):
     spread = lambda arrays: (mass(arrays) * NARROW.points()[:, 0].reshape(10, 10) ** 2).sum()
     gradient = jax.jit(jax.grad(spread))(arrays)
     towards = jax.tree.map(lambda a: jr.normal(jr.key(3), a.shape), arrays)
-    up, down = (
-        spread(jax.tree.map(lambda a, b: a + sign * 1e-4 * b, arrays, towards)) for sign in (1, -1)
-    )
+    moved = lambda step: jax.tree.map(lambda a, b: a + step * b, arrays, towards)
+    up, down = spread(moved(1e-4)), spread(moved(-1e-4))
     slope = sum(jax.tree.leaves(jax.tree.map(lambda a, b: (a * b).sum(), gradient, towards)))
     # The steps of the ODE's integrator are chosen anew at each point: noise of its tolerance.
     np.testing.assert_allclose(slope, (up - down) / 2e-4, rtol=1e-3)
@@ -338,7 +347,8 @@ def test_owens_t_is_that_of_scipy():
     h, slope = np.meshgrid(np.geomspace(1e-6, 30, 60), np.r_[0, np.geomspace(1e-6, 1e8, 60)])
     for sign in (1, -1):
         expected = scipy.special.owens_t(h, sign * slope)
-        np.testing.assert_allclose(owens_t(h, sign * slope), expected, atol=1e-15)
+        found = owens_t(jnp.asarray(h), jnp.asarray(sign * slope))
+        np.testing.assert_allclose(found, expected, atol=1e-15)
 
 
 @pytest.mark.parametrize("size", [0.1, 3.0, 40.0])

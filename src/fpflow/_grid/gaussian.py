@@ -6,10 +6,16 @@ import numpy as np
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
-# Gauss--Legendre on [0, 1]. Twenty nodes give Owen's T to round-off; a side takes more, since it may
-# be as long as the Gaussian is wide.
-_OWEN = tuple((np.asarray(a) + b) / 2 for a, b in zip(np.polynomial.legendre.leggauss(20), (1, 0)))
-_SIDE = tuple((np.asarray(a) + b) / 2 for a, b in zip(np.polynomial.legendre.leggauss(32), (1, 0)))
+
+def _rule(order: int) -> np.ndarray:
+    """Nodes and weights of Gauss--Legendre on [0, 1], shape `(order, 2)`."""
+    nodes, weights = np.polynomial.legendre.leggauss(order)
+    return np.stack([nodes + 1, weights], axis=1) / 2
+
+
+# Twenty nodes give Owen's T to round-off; a side takes more, since it may be as long as the Gaussian
+# is wide.
+_OWEN, _SIDE = _rule(20).tolist(), _rule(32).tolist()
 # Where the standard normal density is below 1e-17.
 _FAR = 9.0
 
@@ -22,7 +28,7 @@ def owens_t(h: Array, slope: Array) -> Array:
     far = h * size
     height, top = jnp.where(flat, h, far), jnp.where(flat, size, 1 / jnp.maximum(size, 1))
     half, product = height**2 / 2, 0.0
-    for node, weight in zip(*_OWEN):
+    for node, weight in _OWEN:
         square = 1 + (top * node) ** 2
         product = product + weight * jnp.exp(-half * square) / square
     inner = top * product / (2 * jnp.pi)
@@ -88,7 +94,7 @@ def _swept(p, q, dp, dq):
     low, high = jnp.clip(start, -_FAR, _FAR), jnp.clip(stop, -_FAR, _FAR)
     height, first, last = _cross(p, unit), _cross(dp, unit), _cross(dq, unit)
     total = 0.0
-    for node, weight in zip(*_SIDE):
+    for node, weight in _SIDE:
         place = low + (high - low) * node
         share = (place - start) / length
         density = jnp.exp(-(height**2 + place**2) / 2) / (2 * jnp.pi)

@@ -1,5 +1,7 @@
 """The masses of the prior in the cells of a grid and in their images."""
 
+from typing import Protocol, runtime_checkable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,11 +10,19 @@ from jaxtyping import Array, Float
 from scipy.special import ndtr
 
 from .._process import IsotropicGaussian
+from .._types import Point, Scalar
 from .._window import product_grid
 from .gaussian import gaussian_over_intervals, gaussian_over_quadrilaterals
 
 
-def prior_in_cells(prior: IsotropicGaussian, edges: np.ndarray, dim: int) -> np.ndarray:
+@runtime_checkable
+class Prior(Protocol):
+    """Any distribution with a density at one point."""
+
+    def log_prob(self, x: Point) -> Scalar: ...
+
+
+def prior_in_cells(prior: Prior, edges: np.ndarray, dim: int) -> np.ndarray:
     """The prior over the cells between `edges` along every axis; what lies beyond them is left out."""
     if isinstance(prior, IsotropicGaussian):
         line = np.diff(ndtr(edges / prior.std))
@@ -28,7 +38,7 @@ def prior_in_cells(prior: IsotropicGaussian, edges: np.ndarray, dim: int) -> np.
 
 
 @eqx.filter_jit
-def prior_in_images(prior: IsotropicGaussian, grid: Float[Array, "..."]) -> Float[Array, "..."]:
+def prior_in_images(prior: Prior, grid: Float[Array, "..."]) -> Float[Array, "..."]:
     """The prior over the images of cells, signed. A Gaussian's is exact: beyond the edge of the data
     the flow of a steep network stretches a cell to hundreds of times the prior's width."""
     flat = grid.ndim == 2

@@ -115,6 +115,7 @@ def _edges_of(model, eta, dtype, t, place, spread, z, dim):
 def _solve(model, eta, dtype, z, q, steps, keep):
     """The masses after the last step, or with `keep` from the first on, starting from `q`."""
     dim, width = q.ndim, z[1] - z[0]
+    within = jnp.pad(jnp.ones([n - 2 for n in q.shape], q.dtype), 1)
 
     @jax.checkpoint  # in reverse mode a step is done again rather than kept
     def step(q, now):
@@ -128,6 +129,9 @@ def _solve(model, eta, dtype, z, q, steps, keep):
             q = _sweep(q, first, eta**2, width, dtau / 2)
             q = _sweep(q.T, second[0], eta**2, width, dtau).T
             q = _sweep(q, first, eta**2, width, dtau / 2)
+        # What comes to the outermost cells has left. Held there, it would be pushed back in: in x the
+        # far end closes in on the window, past places from which the score leads elsewhere.
+        q = q * within
         return q, q if keep else None
 
     last, kept = jax.lax.scan(step, q, steps)
@@ -163,7 +167,7 @@ class _Grid:
 
 
 def _grid_of(process, window, refine, num_steps, margin) -> _Grid:
-    # At least one cell, so that what is held back at the far end does not count as the window's.
+    # At least one cell, for the outermost ones let all mass leave.
     pad = max(int(np.ceil(margin / window.cell_width)), 1)
     reach = (pad + 0.5) * window.cell_width
     cells = (window.nodes + 2 * pad) * refine
@@ -242,8 +246,8 @@ def grid_density_sde(
       $\tfrac12(1 + \eta^2) g^2 s - f$ and the diffusion $\tfrac12\eta^2 g^2$.
     - `refine`: each cell is cut into `refine` x `refine` for the computation, at least 2.
     - `num_steps`: time steps, cubically graded towards $t_0$.
-    - `margin`: width computed beyond the window on each side at $t_0$, in units of $x$; nothing
-      leaves through its far end, and what is held there counts as `outside`.
+    - `margin`: width computed beyond the window on each side at $t_0$, in units of $x$; what leaves
+      through its far end does not come back and counts as `outside`.
 
     **Returns:** a `GridDensity`: Richardson's extrapolation of this computation and one with half
     the refinement and half the steps; `error` comes from their difference.
