@@ -63,7 +63,9 @@ MUTANTS = [
     ("src/fpflow/_model/adapters.py", "2 * (process.drift(t, x) - velocity)", "(process.drift(t, x) - velocity)", "tests/test_report.py::test_adapters_give_the_score_back"),
     ("src/fpflow/_metrics/continuous.py", "middle**2 + slope**2 / 3", "middle**2 + slope**2 / 12", "tests/test_distances.py"),
     ("src/fpflow/_loss.py", "_strata(key, n)) ** (1 / self.b)", "_strata(key, n)) ** self.b", "tests/test_loss.py"),
-    # blocks, networks, files, pictures
+    # blocks, networks, hosts, files, pictures
+    ("src/fpflow/_hosts.py", "multihost_utils.process_allgather(np.int32(signal or 0)).max()", "multihost_utils.process_allgather(np.int32(signal or 0))[0]", "tests/test_hosts.py::test_a_signal_to_one_process_stops_all_at_one_step"),
+    ("src/fpflow/_hosts.py", "return not together(mesh) or jax.process_index() == 0", "return True", "tests/test_hosts.py::test_the_first_process_alone_writes_and_draws"),
     ("src/fpflow/_blocks.py", "jnp.where(counts, values, 0)", "values", "tests/test_loss.py::test_a_mean_in_blocks_is_the_mean_and_so_is_its_gradient"),
     ("src/fpflow/_blocks.py", "cotangent * g", "g", "tests/test_loss.py::test_a_mean_in_blocks_is_the_mean_and_so_is_its_gradient"),
     ("src/fpflow/_model/network.py", "return e * jnp.polyval", "return jnp.polyval", SOFTPLUS),

@@ -166,12 +166,13 @@ def watched(mesh: Mesh | None, doing: str) -> Iterator[Callable[[str], None]]:
         [sys.executable, "-I", "-S", "-c", _WITNESS], stdin=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
-    assert witness.stdin is not None
+    pipe = witness.stdin
+    assert pipe is not None
 
     def tell(line: str) -> None:
         with contextlib.suppress(OSError):
-            witness.stdin.write(line + "\n")
-            witness.stdin.flush()
+            pipe.write(line + "\n")
+            pipe.flush()
 
     def say(saved: str) -> None:
         advice[:] = [saved]
@@ -190,5 +191,5 @@ def watched(mesh: Mesh | None, doing: str) -> Iterator[Callable[[str], None]]:
     finally:
         tell("")
         with contextlib.suppress(OSError):
-            witness.stdin.close()
+            pipe.close()
         witness.wait()

@@ -223,7 +223,7 @@ def train(
                         path = loop.save(state, since=saved)
                         saved = done
                         say(_way_on(run, saved))
-                        if signal and done < num_steps:
+                        if path and signal and done < num_steps:
                             raise TrainingInterrupted(done, path, signal)
         return loop.finish(state)
 
