@@ -50,7 +50,7 @@ MUTANTS = [
     ("src/fpflow/_grid/frame.py", "jnp.hypot(self.process.alpha(t) * self.scale, self.process.sigma(t))", "self.process.alpha(t) * self.scale + 0 * self.process.sigma(t)", WIDE),
     ("src/fpflow/_grid/prior.py", "line = np.diff(ndtr(edges / prior.std))", "line = np.diff(ndtr(edges / prior.std)) ** 1.1", WIDE),
     ("src/fpflow/_process/ornstein_uhlenbeck.py", "return -self.rate * x", "return self.rate * x", "tests/test_process.py"),
-    ("src/fpflow/_process/base.py", "2 * da / a * variance + process.diffusion(t) ** 2", "2 * da / a * variance - process.diffusion(t) ** 2", RESIDUAL),
+    ("src/fpflow/_process/base.py", "2 * rate / alpha * v + process.diffusion(t) ** 2", "2 * rate / alpha * v - process.diffusion(t) ** 2", RESIDUAL),
     # both densities
     (ODE, "spread_drift - half_g2 * spread", "spread_drift + half_g2 * spread", EXACT_ODE),
     (ODE, "value + model.potential(start, x)", "value - model.potential(start, x)", f"{DENSITY}::test_three_ways_to_the_divergence_agree"),
@@ -64,10 +64,10 @@ MUTANTS = [
     ("src/fpflow/_accounting/kl.py", "error @ (score - flow)", "error @ (flow - score)", ACCOUNT),
     ("src/fpflow/_accounting/theorem.py", "prior_term - kl(q[0], p[0]) + pulled", "prior_term - kl(q[0], p[0]) - pulled", ACCOUNT),
     ("src/fpflow/_accounting/theorem.py", "-flow_velocity(model, process, t, x)", "flow_velocity(model, process, t, x)", ACCOUNT),
-    ("src/fpflow/_model/adapters.py", "a * v + std * (x - offset)", "a * v - std * (x - offset)", "tests/test_report.py::test_adapters_give_the_score_back"),
+    ("src/fpflow/_model/adapters.py", "alpha * v + sigma * x", "alpha * v - sigma * x", "tests/test_report.py::test_adapters_give_the_score_back"),
     ("src/fpflow/_model/adapters.py", "2 * (process.drift(t, x) - velocity)", "(process.drift(t, x) - velocity)", "tests/test_report.py::test_adapters_give_the_score_back"),
     ("src/fpflow/_metrics/continuous.py", "middle**2 + slope**2 / 3", "middle**2 + slope**2 / 12", "tests/test_distances.py"),
-    ("src/fpflow/_loss.py", "_strata(key, n)) ** (1 / self.b)", "_strata(key, n)) ** self.b", "tests/test_loss.py"),
+    ("src/fpflow/_times.py", "strata(key, n)) ** (1 / self.b)", "strata(key, n)) ** self.b", "tests/test_loss.py"),
     # samplers
     ("src/fpflow/_sample/ode.py", "return half_g2 / w *", "return 2 * half_g2 / w *", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[ODE-ve]"),
     ("src/fpflow/_sample/solve.py", "g = eta * process", "g = 1.1 * eta * process", "tests/test_sample.py::test_euler_maruyama_adds_the_noise_it_should"),
@@ -79,7 +79,9 @@ MUTANTS = [
     ("src/fpflow/_sample/edm_heun.py", "slope(following, guess)) / 2", "slope(following, y)) / 2", "tests/test_sample.py::test_samplers_of_the_ode_show_their_order[EDMHeun]"),
     ("src/fpflow/_sample/edm_heun.py", "r**2 - now.r**2, 0", "r**2 + now.r**2, 0", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[EDMHeun-vp]"),
     ("src/fpflow/_sample/steps.py", '"num_steps": factor * num_steps', '"num_steps": num_steps', "tests/test_sample.py::test_finer_samplers_take_more_steps_of_the_same_kind"),
-    # blocks, networks, files, pictures
+    # blocks, networks, hosts, files, pictures
+    ("src/fpflow/_hosts.py", "multihost_utils.process_allgather(np.int32(signal or 0)).max()", "multihost_utils.process_allgather(np.int32(signal or 0))[0]", "tests/test_hosts.py::test_a_signal_to_one_process_stops_all_at_one_step"),
+    ("src/fpflow/_hosts.py", "return not together(mesh) or jax.process_index() == 0", "return True", "tests/test_hosts.py::test_the_first_process_alone_writes_and_draws"),
     ("src/fpflow/_blocks.py", "jnp.where(counts, values, 0)", "values", "tests/test_loss.py::test_a_mean_in_blocks_is_the_mean_and_so_is_its_gradient"),
     ("src/fpflow/_blocks.py", "cotangent * g", "g", "tests/test_loss.py::test_a_mean_in_blocks_is_the_mean_and_so_is_its_gradient"),
     ("src/fpflow/_model/network.py", "return e * jnp.polyval", "return jnp.polyval", SOFTPLUS),

@@ -294,7 +294,10 @@ def test_other_arrays_are_refused(tmp_path, array, shapes, words):
     ],
 )
 def test_checkpoints_of_another_kind_are_refused(tmp_path, changes, words):
-    run, state = Run(tmp_path, {}, ("step", "loss", "dsm", "seconds"), keep=2), {"weight": jnp.ones(3)}
+    run, state = (
+        Run(tmp_path, {}, ("step", "loss", "dsm", "seconds"), keep=2),
+        {"weight": jnp.ones(3)},
+    )
     run.checkpoints.mkdir()
     run.save(1, state, [(1, 0.5, 0.0, 0.1)], 0.5)
     newest = run.save(2, state, [(1, 0.5, 0.0, 0.1), (2, 0.4, 0.0, 0.2)], 0.4)

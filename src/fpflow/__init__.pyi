@@ -19,6 +19,7 @@ from ._excess import excess_loss as excess_loss
 from ._files import DamagedFile as DamagedFile
 from ._grid import grid_density_ode as grid_density_ode
 from ._grid import grid_density_sde as grid_density_sde
+from ._hosts import HostLost as HostLost
 from ._likelihood import EvidenceBound as EvidenceBound
 from ._likelihood import LogProbODE as LogProbODE
 from ._likelihood import LogProbSDE as LogProbSDE

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from .._devices import num_devices
+from .._hosts import gathered, no_bar, watched
 from .._model import check_dims, check_score, model_dtype
 from .._process import AbstractProcess
 from .._types import ArrayLike
@@ -42,21 +43,23 @@ def in_blocks(
     mesh: Mesh | None = None,
 ) -> Any:
     """`function(index, points)` on blocks of points, joined; the last is padded by its last point,
-    so that nothing compiles twice. With a mesh every device has a block."""
+    so that nothing compiles twice. With a mesh every device has a block, and every process that it
+    spans the whole result."""
     n = len(x)
     block = min(block, -(-n // num_devices(mesh))) * num_devices(mesh)
     index = jnp.arange(-(-n // block) * block)
     padded = x[jnp.minimum(index, n - 1)]
 
     def parts() -> Iterator[Any]:
-        disable = True if is_traced(x) else None if progress is None else not progress
+        disable = is_traced(x) or no_bar(progress)
         with tqdm(total=n, unit="point", desc=name, disable=disable) as bar:
             for first in range(0, n, block):
-                yield function(index[first : first + block], padded[first : first + block])
+                part = function(index[first : first + block], padded[first : first + block])
+                yield gathered(part, mesh)
                 bar.update(min(block, n - first))
 
-    joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *parts())
-    return joined
+    with watched(mesh, "computing log densities"):
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *parts())
 
 
 def is_traced(tree: Any) -> bool:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from .._blocks import in_cache
 from .._devices import check_mesh, num_devices, over_devices
+from .._hosts import gathered, no_bar, watched
 from .._model import check_counts, check_key, check_score, model_dim, model_dtype
 from .._process import AbstractProcess
 from .._types import ArrayLike, PRNGKey, ScoreModel
@@ -68,14 +69,16 @@ def _batches(
     num_batches = -(-num_blocks // (max(batch_size // shape[0], 1) * devices))
     per_batch = -(-num_blocks // (num_batches * devices)) * devices
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((sampler, model, key)))
-    disable = None if progress is None else not progress
-    with tqdm(
-        total=num_samples, unit="sample", desc=f"sample {name}", disable=traced or disable
-    ) as bar:
+    disable = traced or no_bar(progress)
+    with (
+        watched(mesh, "sampling"),
+        tqdm(total=num_samples, unit="sample", desc=f"sample {name}", disable=disable) as bar,
+    ):
         for first in range(0, num_blocks, per_batch):
             # The last batch is as wide as the others, so that nothing compiles twice.
             keys = jax.vmap(lambda i: jr.fold_in(key, i))(first + jnp.arange(per_batch))
             x, fine = _sample_blocks(sampler, model, process, shape, mesh, keys)
+            x, fine = gathered((x, fine), mesh)
             x = x[: num_samples - first * shape[0]]
             bar.update(len(x))
             if not isinstance(fine, Tracer) and not fine:
@@ -114,13 +117,15 @@ def sample(
     - `dim`: the dimension, where neither `model.dim` nor the score tells it.
     - `batch_size`: points in memory of a device at once, in whole blocks of 4096; by default one
       block on a processor, whose cache holds no more, and 64 on other devices. It changes no result.
-    - `mesh`: a `jax.sharding.Mesh` of devices that share the blocks; it changes no result.
+    - `mesh`: a `jax.sharding.Mesh` of devices that share the blocks; it changes no result. Where it
+      spans several processes, each returns all samples.
     - `progress`: a progress bar; by default only on a terminal.
     - `key`: a `jax.random.key`.
 
     **Returns:** points of shape `(num_samples, dim)` in the precision of the model.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a sample is not finite.
+    **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a sample is not finite,
+    `HostLost` where another process of the mesh ended.
 
     **Example:**
 

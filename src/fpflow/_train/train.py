@@ -18,9 +18,17 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from .._devices import automatic, check_mesh
+from .._hosts import agreed, check_agreement, gathered, no_bar, replicated, together, watched
 from .._model import check_counts, check_dims, check_has_score, check_key, check_score, given, save
 from .._process import AbstractProcess
-from .._run import Intervals, Run, TrainingInterrupted, open_run
+from .._run import (
+    Intervals,
+    SharedRun,
+    TrainingInterrupted,
+    describe,
+    fingerprint,
+    open_shared,
+)
 from .._terms import Objective, default_objective
 from .._types import ArrayLike, DataLaw, PRNGKey, ScoreModel
 from ..datasets import as_data, draw
@@ -131,7 +139,8 @@ def train(
     - `ema_decay`: memory of the parameter average, in $[0, 1)$; zero returns the last step.
     - `chunk`: steps in one compiled call, and in one entry of the history. It changes no result.
     - `mesh`: a `jax.sharding.Mesh` of devices that share each batch, where they divide it; it
-      changes results by round-off.
+      changes results by round-off. Where it spans several processes, all call `train` with the same
+      arguments and return the same result, and the first alone touches `run_dir` and has a bar.
     - `run_dir`: a folder for `config.json`, `environment.json`, `metrics.jsonl`, checkpoints and, at
       the end, the network as `model.fpflow`; it must not hold a run already, unless
     - `resume`: goes on, bit for bit, from the newest checkpoint in `run_dir` that is whole, or starts
@@ -139,7 +148,7 @@ def train(
     - `checkpoint_every`: steps between checkpoints, rounded up to whole chunks.
     - `keep_checkpoints`: how many of the newest stay, besides that of the lowest loss.
     - `log_fn`: called after each chunk with the steps done and a dictionary of `loss`, each
-      term by its name, `rate` (steps per second) and `seconds`.
+      term by its name, `rate` (steps per second) and `seconds`; on every process of a mesh.
     - `progress`: a progress bar; by default only on a terminal.
     - `key`: a `jax.random.key`.
 
@@ -147,7 +156,8 @@ def train(
 
     **Raises:** `ValueError` for bad data or settings; `TrainingDiverged` with the last good model
     when the loss is not finite; with a `run_dir`, `TrainingInterrupted` after Ctrl-C or SIGTERM, when
-    a checkpoint has been written, and `DamagedFile` where checkpoints exist and none is whole.
+    a checkpoint has been written, and `DamagedFile` where checkpoints exist and none is whole;
+    `HostLost` where another process of the mesh ended.
 
     **Example:**
 
@@ -170,40 +180,64 @@ def train(
     _check_model(model, process, data, objective)
     if resume and run_dir is None:
         raise ValueError("`resume=True` needs the `run_dir` to go on from.")
+    described = {
+        "model": model, "process": process, "data": data, "objective": objective,
+        "num_steps": num_steps, "batch_size": batch_size, "optimiser": optimiser,
+        "ema_decay": float(ema_decay), "key": key,
+    }  # fmt: skip
+    if together(mesh):
+        others = {"chunk": chunk, "checkpoint_every": checkpoint_every, "resume": resume}
+        others["run_dir"] = run_dir is not None
+        check_agreement(
+            {name: fingerprint(describe(v)) for name, v in {**described, **others}.items()}, mesh
+        )
     run = None
     if run_dir is not None:
-        described = {
-            "model": model, "process": process, "data": data, "objective": objective,
-            "num_steps": num_steps, "batch_size": batch_size, "optimiser": optimiser,
-            "ema_decay": float(ema_decay), "key": key,
-        }  # fmt: skip
-        run = open_run(
+        run = open_shared(
             run_dir, described, columns=("step", "loss", *objective.terms, "seconds"),
-            resume=resume, keep=keep_checkpoints,
+            resume=resume, keep=keep_checkpoints, mesh=mesh,
         )  # fmt: skip
     settings = Settings(
         _arrays_for_weights(objective), _arrays_for_rates(optimiser), jnp.asarray(num_steps),
         jnp.asarray(ema_decay, float), batch_size,
     )  # fmt: skip
-    loop = _Loop(model, process, run, tuple(objective.terms), num_steps, log_fn)
-    # tqdm reads `disable=None` as: only on a terminal.
-    disable = None if progress is None else not progress
-    devices = contextlib.nullcontext() if mesh is None else jax.set_mesh(automatic(mesh))
+    loop = _Loop(model, process, run, mesh, tuple(objective.terms), num_steps, log_fn)
+    disable, shared = no_bar(progress), None if mesh is None else automatic(mesh)
     signals = contextlib.nullcontext(lambda: None) if run is None else run.guarded()
-    with devices, signals as came:
-        state = loop.begin(init_state(model, optimiser))
-        done = saved = int(state.step)
-        with tqdm(total=num_steps, initial=done, unit="step", desc="train", disable=disable) as bar:
-            while done < num_steps:
-                state, losses = run_chunk(state, model, process, data, settings, key, chunk)
-                done = loop.note(state, losses, bar)
-                signal = came()
-                if signal or done == num_steps or done >= saved + checkpoint_every:
-                    path = loop.save(state, since=saved)
-                    saved = done
-                    if signal and done < num_steps:
-                        raise TrainingInterrupted(done, path, signal)
-    return loop.finish(state)
+    with watched(mesh, "training") as say:
+        with signals as came:
+            state = loop.begin(init_state(model, optimiser))
+            done = saved = int(state.step)
+            say(_way_on(run, saved))
+            with tqdm(
+                total=num_steps, initial=done, unit="step", desc="train", disable=disable
+            ) as bar:
+                while done < num_steps:
+                    # The steps alone: in force for a hook of the user's, a mesh of several processes
+                    # would make each of its lines a common computation.
+                    with contextlib.nullcontext() if shared is None else jax.set_mesh(shared):
+                        state, losses = run_chunk(state, model, process, data, settings, key, chunk)
+                    done = loop.note(state, losses, bar)
+                    signal = agreed(came(), mesh)
+                    if signal or done == num_steps or done >= saved + checkpoint_every:
+                        path = loop.save(state, since=saved)
+                        saved = done
+                        say(_way_on(run, saved))
+                        if path and signal and done < num_steps:
+                            raise TrainingInterrupted(done, path, signal)
+        return loop.finish(state)
+
+
+def _way_on(run: SharedRun | None, saved: int) -> str:
+    """What is left when a process is lost."""
+    if run is None:
+        return "nothing is saved without a `run_dir`; start all processes again."
+    if saved == 0:
+        return f"{run.path} has no checkpoint yet; start all processes again."
+    return (
+        f"step {saved} is saved in {run.path}; start all processes again and go on with "
+        "`resume=True`."
+    )
 
 
 @dataclasses.dataclass
@@ -212,7 +246,8 @@ class _Loop:
 
     model: Any
     process: AbstractProcess
-    run: Run | None
+    run: SharedRun | None
+    mesh: Mesh | None
     names: tuple[str, ...]
     num_steps: int
     log_fn: Callable[[int, dict[str, float]], None] | None
@@ -226,7 +261,7 @@ class _Loop:
             self.run.write_metrics(self.intervals)
         before = self.intervals[-1][-1] if self.intervals else 0.0
         self.start = time.perf_counter() - before
-        return state
+        return replicated(state, self.mesh)
 
     def note(self, state, losses, bar) -> int:
         """The steps done, after a chunk is told to the bar, the folder and the user's hook."""
@@ -259,10 +294,12 @@ class _Loop:
         if self.run is None:
             return None
         recent = [row[1] for row in self.intervals if row[0] > since]
+        state = gathered(state, self.mesh)
         return self.run.save(int(state.step), state, self.intervals, float(np.mean(recent)))
 
     def result(self, state) -> TrainResult:
         """The models and the history so far."""
+        state = gathered(state, self.mesh)
         return TrainResult(
             eqx.combine(state.average, self.model),
             eqx.combine(state.params, self.model),
@@ -274,7 +311,7 @@ class _Loop:
         result = self.result(state)
         if self.run is not None:
             try:
-                save(self.run.path / "model.fpflow", result.model, self.process)
+                self.run.write_model(lambda path: save(path, result.model, self.process))
             except ValueError as error:
                 warnings.warn(
                     f"the model is in the result and not in a file: {error}", stacklevel=3
