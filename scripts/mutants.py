@@ -68,6 +68,27 @@ MUTANTS = [
     ("src/fpflow/_model/adapters.py", "2 * (process.drift(t, x) - velocity)", "(process.drift(t, x) - velocity)", "tests/test_report.py::test_adapters_give_the_score_back"),
     ("src/fpflow/_metrics/continuous.py", "middle**2 + slope**2 / 3", "middle**2 + slope**2 / 12", "tests/test_distances.py"),
     ("src/fpflow/_times.py", "strata(key, n)) ** (1 / self.b)", "strata(key, n)) ** self.b", "tests/test_loss.py"),
+    # processes, terms, optimisers, conditions
+    ("src/fpflow/_process/base.py", "growth - 2 * rate / alpha * variance", "growth + 2 * rate / alpha * variance", "tests/test_process.py"),
+    ("src/fpflow/_process/base.py", "tau = end * u**3", "tau = end * u**2", "tests/test_process.py"),
+    ("src/fpflow/_process/variance_preserving.py", "- math.tan(start) * jnp.sin(angle)", "+ math.tan(start) * jnp.sin(angle)", "tests/test_process.py"),
+    ("src/fpflow/_process/variance_preserving.py", "* jnp.asarray(t) ** 2 / 2) / 2", "* jnp.asarray(t) ** 2) / 2", "tests/test_process.py"),
+    ("src/fpflow/_process/variance_preserving.py", "        return -jnp.expm1(2 * self.schedule", "        return -jnp.expm1(self.schedule", "tests/test_process.py"),
+    ("src/fpflow/_process/variance_exploding.py", "jnp.expm1(2 * growth * t)", "jnp.expm1(growth * t)", "tests/test_process.py"),
+    ("src/fpflow/_process/variance_exploding.py", "return -(self.scale**2) * jnp.log1p(-jnp.asarray(t))", "return -self.scale * jnp.log1p(-jnp.asarray(t))", "tests/test_process.py"),
+    ("src/fpflow/_process/edm.py", "jnp.sqrt(2 * (jnp.asarray(t) - self.t0))", "jnp.sqrt(jnp.asarray(t) - self.t0)", "tests/test_process.py"),
+    ("src/fpflow/_process/linear_path.py", "jnp.sqrt(2 * t / (1 - t))", "jnp.sqrt(t / (1 - t))", "tests/test_process.py"),
+    ("src/fpflow/_process/trigonometric_path.py", "jnp.sqrt(math.pi * jnp.tan", "jnp.sqrt(2 * math.pi * jnp.tan", "tests/test_process.py"),
+    ("src/fpflow/_process/check.py", "pull = 2 * rate / a * s**2", "pull = rate / a * s**2", "tests/test_process.py"),
+    ("src/fpflow/_terms/weighting.py", "return variance(process, t) ** 2 / process.alpha(t) ** 2", "return variance(process, t) / process.alpha(t) ** 2", "tests/test_terms.py"),
+    ("src/fpflow/_terms/weighting.py", "sigma2 / alpha2 * (alpha2 + sigma2) ** 2", "sigma2 / alpha2 * (alpha2 + sigma2)", "tests/test_terms.py"),
+    ("src/fpflow/_terms/flow_matching.py", "return d_alpha * x0 + d_sigma * z", "return d_alpha * x0 - d_sigma * z", "tests/test_terms.py"),
+    ("src/fpflow/_terms/fokker_planck.py", "(some.t) * some.std**2", "(some.t) * some.std", "tests/test_terms.py"),
+    ("src/fpflow/_terms/fokker_planck.py", "% len(noised.t)", "% 1", "tests/test_terms.py::test_terms_see_the_condition_of_each_point"),
+    ("src/fpflow/_terms/objective.py", "weighted if total is None else total + weighted", "weighted", "tests/test_terms.py"),
+    ("src/fpflow/_terms/base.py", "lambda c, *row: function(given(model, c), *row)", "lambda c, *row: function(given(model, 0 * c), *row)", "tests/test_terms.py"),
+    ("src/fpflow/_train/optimiser.py", "-now.astype(d.dtype) * d", "now.astype(d.dtype) * d", "tests/test_optimiser.py"),
+    ("src/fpflow/_model/network.py", "@ weight[:, 1 + self.dim :].T", "@ weight[:, 1 + self.dim :].T * 2", "tests/test_given.py"),
     # samplers
     ("src/fpflow/_sample/ode.py", "return half_g2 / w *", "return 2 * half_g2 / w *", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[ODE-ve]"),
     ("src/fpflow/_sample/solve.py", "g = eta * process", "g = 1.1 * eta * process", "tests/test_sample.py::test_euler_maruyama_adds_the_noise_it_should"),
@@ -105,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     survivors = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder)
-        for name in ("src", "tests", "scripts", "pyproject.toml"):
+        for name in ("src", "tests", "scripts", "docs", "pyproject.toml"):
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
         for number, (file, old, new, tests) in enumerate(chosen, 1):

@@ -173,3 +173,66 @@ def test_what_is_no_process_is_refused():
         fpflow.LinearPath(t1=1.0)
     with pytest.raises(ValueError, match="must be known numbers, got a traced value"):
         jax.jit(lambda r: fpflow.OrnsteinUhlenbeck(rate=r).drift(0.0, jnp.ones(1)))(1.0)
+
+
+# Drift over x and squared diffusion at a time, as the literature states them.
+RATE = 0.1 + 19.9 * 0.3
+LOST = 0.1 * 0.3 + 19.9 * 0.3**2 / 2
+ANGLE = np.pi / 2 * (0.3 + 0.008) / 1.008
+STATED = {
+    "ou": (-1.0, 1.0),
+    "vp": (-RATE / 2, RATE),
+    "vp-cosine": (-np.pi / 2 / 1.008 * np.tan(ANGLE), np.pi / 1.008 * np.tan(ANGLE)),
+    "subvp": (-RATE / 2, RATE * (1 - np.exp(-2 * LOST))),
+    "ve": (0.0, 2 * 0.01**2 * 5000 ** (2 * 0.3) * np.log(5000)),
+    "ve-harmonic": (0.0, 20.0**2 / (1 - 0.3)),
+    "edm": (0.0, 2 * 0.3),
+    "linear": (-1 / 0.7, 2 * 0.3 / 0.7),
+    "trigonometric": (-np.pi / 2 * np.tan(0.15 * np.pi), np.pi * np.tan(0.15 * np.pi)),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_processes_are_those_of_the_literature(name):
+    process, (pull, noise) = KINDS[name], STATED[name]
+    t = jnp.array(0.3)
+    np.testing.assert_allclose(process.drift(t, jnp.ones(1))[0], pull, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(process.diffusion(t) ** 2, noise, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: fpflow.LinearSchedule(beta_min=-1.0), "`beta_min` must not be negative, got -1.0"),
+        (lambda: fpflow.CosineSchedule(offset=-1.0), "`offset` must not be negative, got -1.0"),
+        (
+            lambda: fpflow.GeometricNoise(sigma_max=0.001),
+            "`sigma_max` must be above `sigma_min` = 0.01",
+        ),
+        (
+            lambda: fpflow.OrnsteinUhlenbeck(rate="fast"),
+            "a setting must be one real number, got 'fast'",
+        ),
+        (lambda: fpflow.EDM(t1=np.inf), "`t1` must be finite, got inf"),
+        (
+            lambda: fpflow.check_process(Late()),
+            "Late must start from the data: at `t0` = 1.0, alpha must be 1 and sigma 0, got 0.3679",
+        ),
+    ],
+)
+def test_settings_that_make_no_process_are_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+class Late(fpflow.AbstractProcess):
+    """Time that counts from zero while the data stands at one."""
+
+    t0: float = 1.0
+    t1: float = 3.0
+
+    def alpha(self, t):
+        return jnp.exp(-t)
+
+    def sigma(self, t):
+        return jnp.sqrt(-jnp.expm1(-2 * t))
