@@ -7,13 +7,18 @@ NEWEST_PYTHON ?= $(shell for p in python3.13 $(wildcard $(HOME)/.pyenv/versions/
 	python3.12 $(PYTHON); do $$p -c "" 2>/dev/null && echo $$p && break; done)
 NEWEST := .venv-newest
 
-.PHONY: reproduce test test-newest lint docs clean
+.PHONY: reproduce test test-slow test-all test-newest lint docs clean
 
 reproduce: $(VENV)/.installed  ## Train the mixture at two weights; print the table, draw the figures.
 	$(RUN) scripts/reproduce.py --preset quick --resume
 
-test: $(VENV)/.installed-dev  ## Run the tests.
-	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+test: $(VENV)/.installed-dev  ## Run the tests, but for the long ones.
+	$(RUN) -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist worksteal
+
+test-slow: $(VENV)/.installed-dev  ## Run the long tests.
+	$(RUN) -m pytest -m slow --numprocesses auto --maxprocesses 4 --dist worksteal
+
+test-all: test test-slow  ## Run all tests.
 
 test-newest:  ## Run the tests with the newest versions of everything, in an environment of their own.
 	$(NEWEST_PYTHON) -m venv $(NEWEST)

@@ -228,8 +228,11 @@ def test_terms_see_the_condition_of_each_point():
     expected = jnp.mean(weight * jax.vmap(square)(batch.t, batch.x, batch.condition))
     found = fpflow.FokkerPlanck(num_points=32)(model, OU, batch, key=KEY)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
-    uniform = fpflow.UniformFokkerPlanck(num_points=50)(model, OU, batch, key=KEY)
-    assert np.isfinite(uniform) and uniform > 0
+    uniform, other = (
+        fpflow.UniformFokkerPlanck(num_points=50)(model, OU, b, key=KEY)
+        for b in (batch, eqx.tree_at(lambda b: b.condition, batch, batch.condition.at[5].add(3.0)))
+    )
+    assert np.isfinite(uniform) and uniform > 0 and other != uniform
 
 
 def test_linear_scores_have_no_jet_and_still_no_gradient_is_lost():
