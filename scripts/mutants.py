@@ -72,7 +72,7 @@ MUTANTS = [
     ("src/fpflow/_process/base.py", "growth - 2 * rate / alpha * variance", "growth + 2 * rate / alpha * variance", "tests/test_process.py"),
     ("src/fpflow/_process/base.py", "tau = end * u**3", "tau = end * u**2", "tests/test_process.py"),
     ("src/fpflow/_process/variance_preserving.py", "- math.tan(start) * jnp.sin(angle)", "+ math.tan(start) * jnp.sin(angle)", "tests/test_process.py"),
-    ("src/fpflow/_process/variance_preserving.py", "* jnp.asarray(t) ** 2 / 2) / 2", "* jnp.asarray(t) ** 2) / 2", "tests/test_process.py"),
+    ("src/fpflow/_process/variance_preserving.py", "* t**2 / 2) / 2", "* t**2) / 2", "tests/test_process.py"),
     ("src/fpflow/_process/variance_preserving.py", "        return -jnp.expm1(2 * self.schedule", "        return -jnp.expm1(self.schedule", "tests/test_process.py"),
     ("src/fpflow/_process/variance_exploding.py", "jnp.expm1(2 * growth * t)", "jnp.expm1(growth * t)", "tests/test_process.py"),
     ("src/fpflow/_process/variance_exploding.py", "return -(self.scale**2) * jnp.log1p(-jnp.asarray(t))", "return -self.scale * jnp.log1p(-jnp.asarray(t))", "tests/test_process.py"),

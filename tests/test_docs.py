@@ -107,7 +107,10 @@ def test_pages_in_a_browser(site):
 
 
 # What these modules hold for the rooms below them.
-_INNER = ("Figure", "as_data", "count_in_cells", "histogram_density", "widths_away")
+_INNER = (
+    "Figure", "as_data", "count_in_cells", "draw", "histogram_density", "unconditional",
+    "widths_away",
+)  # fmt: skip
 
 
 def test_every_public_name_is_on_one_reference_page():
@@ -142,8 +145,9 @@ def blocks(path, language):
     return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.M | re.S)
 
 
+EXTENDING = DOCS / "extending.md"
 # The README's block runs whole, in tests/test_structure.py.
-PAGES = sorted(p for p in DOCS.rglob("*.md") if blocks(p, "python"))
+PAGES = sorted(p for p in DOCS.rglob("*.md") if blocks(p, "python") and p != EXTENDING)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
@@ -155,6 +159,27 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         for block in blocks(page, "python"):
             exec(compile(shortened(block), str(page), "exec"), space)
     plt.close("all")
+
+
+CONTRACTS = dict(
+    re.findall(r"^## (.*?)\n.*?^```python\n(.*?)^```", EXTENDING.read_text(), re.M | re.S)
+)
+
+
+def test_every_contract_has_one_example():
+    assert len(CONTRACTS) == len(blocks(EXTENDING, "python")) == 7
+    listed = re.findall(r"^\| \[(.*?)\]\(#", EXTENDING.read_text(), re.M)
+    assert [name.lower() for name in CONTRACTS] == listed
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_a_contract_of_ones_own_runs_by_itself(contract, tmp_path, monkeypatch):
+    """What the page promises: at most 40 lines, and nothing but public names."""
+    monkeypatch.chdir(tmp_path)
+    code = CONTRACTS[contract]
+    assert len(code.splitlines()) <= 40 and "fpflow._" not in code
+    with jax.enable_x64(False):
+        exec(compile(shortened(code), contract, "exec"), {"__name__": "page"})
 
 
 # Commands that set a machine up or take minutes; tests of their own run them in part.

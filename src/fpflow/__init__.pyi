@@ -5,6 +5,7 @@ from ._accounting import KLAccount as KLAccount
 from ._accounting import TheoremOne as TheoremOne
 from ._accounting import kl_account as kl_account
 from ._accounting import theorem_one as theorem_one
+from ._calculus import Divergence as Divergence
 from ._calculus import Exact as Exact
 from ._calculus import Hutchinson as Hutchinson
 from ._calculus import PotentialJet as PotentialJet
@@ -131,6 +132,9 @@ from ._train import TrainResult as TrainResult
 from ._train import TrainState as TrainState
 from ._train import train as train
 from ._train import train_step as train_step
+from ._types import DataLaw as DataLaw
+from ._types import PotentialModel as PotentialModel
+from ._types import ScoreModel as ScoreModel
 from ._window import GridDensity as GridDensity
 from ._window import Window as Window
 

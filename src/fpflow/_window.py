@@ -1,6 +1,7 @@
 """The line or square of cells on which densities are compared, and a density given on it."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -71,6 +72,10 @@ def product_grid(axis: np.ndarray, dim: int) -> np.ndarray:
     return np.stack(np.meshgrid(*[axis] * dim, indexing="ij"), -1).reshape(-1, dim)
 
 
+# Of numpy, or of JAX where it traces.
+Numbers = Any
+
+
 class GridDensity(eqx.Module):
     r"""A law as probabilities of the cells of a window.
 
@@ -91,8 +96,8 @@ class GridDensity(eqx.Module):
       moves a distance from `mass` is that distance's floor.
     """
 
-    mass: np.ndarray | Array
-    outside: float | Array
-    error: float | Array
+    mass: Numbers
+    outside: Numbers
+    error: Numbers
     window: Window = eqx.field(static=True)
-    unextrapolated: np.ndarray | Array | None = None
+    unextrapolated: Numbers | None = None

@@ -6,8 +6,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jaxtyping import Array, Float
-from scipy.special import ndtr
 
 from .._process import IsotropicGaussian
 from .._types import Point, Scalar
@@ -25,7 +25,7 @@ class Prior(Protocol):
 def prior_in_cells(prior: Prior, edges: np.ndarray, dim: int) -> np.ndarray:
     """The prior over the cells between `edges` along every axis; what lies beyond them is left out."""
     if isinstance(prior, IsotropicGaussian):
-        line = np.diff(ndtr(edges / prior.std))
+        line = np.diff(scipy.special.ndtr(edges / prior.std))
         return line if dim == 1 else np.outer(line, line)
     # Another prior by a two-point Gauss rule.
     middle, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2

@@ -49,7 +49,7 @@ class GivenPotential(eqx.Module):
     def jet(self, t: Time, x: Point) -> PotentialJet:
         """The jet of the potential, by the model's own where it has one."""
         if isinstance(self.model, JetModel):
-            return self.model.jet(t, x, self.condition)
+            return self.model.jet(t, x, self.condition)  # pyright: ignore
         return differentiated_jet(self, t, x)
 
 

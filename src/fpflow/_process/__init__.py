@@ -27,10 +27,10 @@ from .variance_preserving import VariancePreserving as VariancePreserving
 BY_NAME: dict[str, Callable[[], AbstractProcess]] = {
     "ou": OrnsteinUhlenbeck,
     "vp": VariancePreserving,
-    "vp-cosine": lambda: VariancePreserving(CosineSchedule(), t1=0.995),
+    "vp-cosine": lambda: VariancePreserving(schedule=CosineSchedule(), t1=0.995),
     "subvp": SubVariancePreserving,
     "ve": VarianceExploding,
-    "ve-harmonic": lambda: VarianceExploding(HarmonicNoise(), t1=0.999),
+    "ve-harmonic": lambda: VarianceExploding(schedule=HarmonicNoise(), t1=0.999),
     "edm": EDM,
     "linear": LinearPath,
     "trigonometric": TrigonometricPath,

@@ -39,7 +39,8 @@ class LinearSchedule(AbstractSignal):
             raise ValueError(f"`beta_min` must not be negative, got {self.beta_min}.")
 
     def log_alpha(self, t: Time) -> Scalar:
-        return -(self.beta_min * t + (self.beta_max - self.beta_min) * jnp.asarray(t) ** 2 / 2) / 2
+        t = jnp.asarray(t)
+        return -(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2) / 2
 
 
 class CosineSchedule(AbstractSignal):

@@ -52,7 +52,7 @@ class EulerMaruyama(AbstractSampler):
 
     def __post_init__(self):
         if not isinstance(self.eta, Tracer):
-            check_eta(float(self.eta))
+            check_eta(float(np.asarray(self.eta)))
         self.num_steps, self.step_grid = chosen_steps(self.num_steps, self.step_grid, _STEPS)
 
     def __call__(

@@ -4,6 +4,7 @@ import dataclasses
 
 import diffrax
 import equinox as eqx
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
@@ -56,7 +57,7 @@ class SDE(AbstractSampler):
 
     def __post_init__(self):
         if not isinstance(self.eta, Tracer):
-            check_eta(float(self.eta))
+            check_eta(float(np.asarray(self.eta)))
         # Itô's and Stratonovich's equations are one where noise is additive.
         kinds = diffrax.AbstractItoSolver | diffrax.AbstractStratonovichSolver
         if not isinstance(self.solver, kinds) or isinstance(

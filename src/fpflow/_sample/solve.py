@@ -44,11 +44,11 @@ class StepNoise(diffrax.AbstractBrownianPath):
     key: PRNGKey
 
     @property
-    def t0(self):
+    def t0(self):  # pyright: ignore
         return -jnp.inf
 
     @property
-    def t1(self):
+    def t1(self):  # pyright: ignore
         return jnp.inf
 
     def evaluate(self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False) -> Any:
@@ -156,7 +156,7 @@ def reverse_sde(
     area = next(area for area in _LEVY_AREAS if issubclass(area, needed))
     struct = jax.ShapeDtypeStruct(x1.shape, dtype)
     if controller is None:
-        path = StepNoise(struct, area, key)
+        path = StepNoise(shape=struct, levy_area=area, key=key)
     else:
         # Rejected steps need a path that can be asked again between its points.
         tolerance = float(process.t1 - process.t0) * 1e-5

@@ -39,23 +39,27 @@ def chosen_steps(
     return len(grid) - 1, tuple(grid.tolist())
 
 
-def finer_steps(num_steps: int, step_grid: ArrayLike | None, factor: int) -> dict[str, Any]:
+def finer_steps(num_steps: int | None, step_grid: ArrayLike | None, factor: int) -> dict[str, Any]:
     """The two settings with every step divided."""
     (factor,) = check_counts(factor=factor)
+    assert num_steps is not None
     grid = step_grid
     if grid is not None:
         index = np.arange(factor * num_steps + 1) / factor
-        grid = tuple(np.interp(index, np.arange(num_steps + 1), grid).tolist())
+        grid = tuple(
+            np.atleast_1d(np.interp(index, np.arange(num_steps + 1), np.asarray(grid))).tolist()
+        )
     return {"num_steps": factor * num_steps, "step_grid": grid}
 
 
 def step_times(
-    process: AbstractProcess, num_steps: int, step_grid: ArrayLike | None, dtype: Any
+    process: AbstractProcess, num_steps: int | None, step_grid: ArrayLike | None, dtype: Any
 ) -> np.ndarray:
     """The times from `t1` down to `t0`, shape `(num_steps + 1,)`, in double precision.
 
     **Raises:** `ValueError` for a grid that does not fit the process or does not fall in `dtype`.
     """
+    assert num_steps is not None
     grid = graded_times(process, num_steps) if step_grid is None else np.asarray(step_grid)
     rounded = grid.astype(dtype)
     if not (rounded[1:] < rounded[:-1]).all():
