@@ -160,10 +160,9 @@ class _Grid:
 
     def run(self, model: ScoreModel, eta: float, keep: bool) -> Array:
         steps = (*along(self.frame, (self.taus[:-1] + self.taus[1:]) / 2), -np.diff(self.taus))
-        arrays = [jnp.asarray(a, float) for a in (eta, self.centres, self.start())]
-        eta, centres, start = arrays
+        member, centres, start = (jnp.asarray(a, float) for a in (eta, self.centres, self.start()))
         steps = tuple(jnp.asarray(a, float) for a in steps)
-        return _solve(model, eta, model_dtype(model), centres, start, steps, keep)
+        return _solve(model, member, model_dtype(model), centres, start, steps, keep)
 
 
 def _grid_of(process, window, refine, num_steps, margin) -> _Grid:

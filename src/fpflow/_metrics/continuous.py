@@ -50,7 +50,9 @@ def w2_continuous(
     error = abs(value - _first_order(p, q, window.cell_width, _logarithmic))
     if window.nodes % 2 == 0:
         coarse = Window(window.low, window.high, window.nodes).merge
-        coarser = _first_order(coarse(p, 2), coarse(q, 2), 2 * window.cell_width, _arithmetic)
+        coarser = _first_order(
+            np.asarray(coarse(p, 2)), np.asarray(coarse(q, 2)), 2 * window.cell_width, _arithmetic
+        )
         error += abs(value - coarser) / 3
     return Estimate(value, error, "bracket")
 

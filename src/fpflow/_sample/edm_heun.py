@@ -108,11 +108,11 @@ class EDMHeun(AbstractSampler):
         rows = (jnp.arange(len(added)), *rows)
         to_zero = int(r[-1] == 0)
         num_heun = len(added) - to_zero
-        y, _ = jax.lax.scan(heun, x1 / rows[1].alpha[0], jax.tree.map(lambda a: a[:num_heun], rows))
+        y, _ = jax.lax.scan(heun, x1 / rows[1].alpha[0], jax.tree.map(lambda a: a[:num_heun], rows))  # pyright: ignore
         if to_zero:
             y, _, _ = euler(y, jax.tree.map(lambda a: a[-1], rows))
         evaluations = jnp.asarray(2 * num_heun + to_zero)
-        return rows[2].alpha[-1] * y, SampleInfo(evaluations, jnp.asarray(True))
+        return rows[2].alpha[-1] * y, SampleInfo(evaluations, jnp.asarray(True))  # pyright: ignore
 
     def _lifted(self, process: AbstractProcess, now: "_State") -> tuple["_State", np.ndarray]:
         """Where each step starts after noise of the deviations that come with it, in double
