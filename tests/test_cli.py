@@ -17,11 +17,12 @@ import pytest
 
 import fpflow
 from fpflow._cli import main
-from fpflow._cli.inputs import given_model
+from fpflow._cli.inputs import condition_of, given_model, law_of
 from fpflow._cli.main import _COMMANDS, _parser
 from fpflow._cli.options import add_options, defaults_of, words_of
 from fpflow._cli.points import read_points
 from fpflow._cli.shared import asked_process, process_of
+from fpflow._process import BY_NAME
 
 POINTS = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 0.6]
 SHORT = ["--steps", "300", "--chunk", "50", "--batch-size", "64", "--width", "8", "--depth", "1"]
@@ -321,7 +322,7 @@ def test_options_change_only_what_they_name(here):
     (here / "rated" / "config.json").write_text(json.dumps(config))
 
     def process(*options):
-        arguments = _parser()[0].parse_args(["sample", *options, "--out", "a.npy"])
+        arguments = _parser("sample")[0].parse_args(["sample", *options, "--out", "a.npy"])
         return given_model(arguments.model, *asked_process(arguments)).process
 
     ou = fpflow.OrnsteinUhlenbeck
@@ -329,7 +330,7 @@ def test_options_change_only_what_they_name(here):
     assert process("rated", "--t1", "5") == ou(rate=3.0, noise=2.0, t1=5.0)
     assert process("own:score", "--rate", "2") == ou(rate=2.0)
     assert process("rated", "--process", "own:process", "--noise", "2") == ou(noise=2.0, t1=5.0)
-    arguments = _parser()[0].parse_args(["train", "--process", "own:process", "--rate", "3"])
+    arguments = _parser("train")[0].parse_args(["train", "--process", "own:process", "--rate", "3"])
     assert process_of(arguments) == ou(rate=3.0, t1=5.0)
 
 
@@ -512,3 +513,70 @@ def test_networks_correct_the_prior_of_the_process(here):
     assert main([*few, "--run-dir", "bare", "--bare"]) == 0
     assert fpflow.load(here / "wide" / "model.fpflow").model.precision == pytest.approx(0.5)
     assert fpflow.load(here / "bare" / "model.fpflow").model.precision == 0
+
+
+def test_columns_become_conditions(tmp_path):
+    (tmp_path / "d.csv").write_text("a,b,c\n1,2,3\n4,5,7\n")
+    np.save(tmp_path / "d.npy", np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 7.0]]))
+    for name, columns in (("d.csv", "c,a"), ("d.csv", "2,0"), ("d.npy", "2,0")):
+        law = law_of(str(tmp_path / name), columns)
+        np.testing.assert_allclose(law.points, [[2.0], [5.0]])
+        np.testing.assert_allclose(law.condition, [[3.0, 1.0], [7.0, 4.0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "words"),
+    [
+        ("d.csv", "a,b,c", "--condition names every column; leave some for the points"),
+        ("d.csv", "d", "--condition must name columns of the data (a, b, c), got 'd'"),
+        ("d.npy", "7", "--condition must name columns of the data (numbers from 0 on), got '7'"),
+        (
+            "circles",
+            "0",
+            "--condition names columns of a file; a data law gives its conditions itself",
+        ),
+    ],
+)
+def test_columns_that_are_no_conditions_are_refused(tmp_path, monkeypatch, name, columns, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d.csv").write_text("a,b,c\n1,2,3\n4,5,7\n")
+    np.save(tmp_path / "d.npy", np.eye(3))
+    with pytest.raises(ValueError, match=re.escape(words)):
+        law_of(name, columns)
+    with pytest.raises(
+        ValueError, match="--given must be numbers with commas between them, got 'x'"
+    ):
+        condition_of(
+            "x", fpflow.ScoreMLP(2, width=2, depth=1, condition_dim=1, key=jax.random.key(0))
+        )
+
+
+def test_every_process_has_a_name_and_its_settings(here):
+    def process(*options):
+        arguments = _parser("sample")[0].parse_args(["sample", *options, "--out", "a.npy"])
+        return given_model(arguments.model, *asked_process(arguments)).process
+
+    for name, make in BY_NAME.items():
+        assert process("own:score", "--process", name) == make()
+    vp = process("own:score", "--process", "vp", "--beta-max", "15", "--t1", "0.9")
+    assert vp == fpflow.VariancePreserving(fpflow.LinearSchedule(beta_max=15.0), t1=0.9)
+    with pytest.raises(
+        ValueError, match="--beta-max is no setting of the process, OrnsteinUhlenbeck, which"
+    ):
+        process("own:score", "--beta-max", "15")
+    with pytest.raises(
+        ValueError, match="--process must be one of ou, vp, .* or module:name, got 'vq'"
+    ):
+        process("own:score", "--process", "vq")
+
+
+def test_a_conditional_network_from_the_command_line(here, capsys):
+    table = np.random.default_rng(0).normal(size=(200, 3))
+    np.savetxt("table.csv", table, delimiter=",", header="a,b,c", comments="")
+    few = ["--steps", "4", "--chunk", "2", "--width", "8", "--depth", "1", "--batch-size", "64"]
+    assert main(["train", "table.csv", "--condition", "b", "--run-dir", "cond", *few]) == 0
+    assert "next: fpflow sample cond --given 0 --law sde" in capsys.readouterr().out
+    assert main(["sample", "cond", "--given", "0.3", "-n", "5", "--out", "c.npy"]) == 0
+    assert np.load("c.npy").shape == (5, 2)
+    assert main(["sample", "cond", "-n", "5", "--out", "c.npy"]) == 2
+    assert "needs a condition of shape (1,)" in capsys.readouterr().err

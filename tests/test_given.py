@@ -1,5 +1,6 @@
 """Conditions and arrays of any shape: what `given` and `Raveled` make is an ordinary model."""
 
+import re
 import warnings
 
 import equinox as eqx
@@ -11,6 +12,7 @@ import posterior
 import pytest
 
 import fpflow
+from fpflow import _files
 from known import OU
 
 POTENTIAL = fpflow.PotentialMLP(2, width=6, depth=1, condition_dim=3, key=jr.key(0))
@@ -231,3 +233,30 @@ class Held(eqx.Module):
 
     def score(self, t, x):
         return -self.scale * x
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"arrays": 3}, "its header has the arrays 3"),
+        ({"arrays": []}, "it holds 4 arrays, not 0"),
+        ({"process": None}, "its process is a NoneType"),
+        ({"model": {"module": "jax:jit", "fields": {}}}, "jax:jit is no equinox module"),
+        (
+            {"model": {"module": "nowhere:Model", "fields": {}}},
+            "it needs nowhere:Model, which is not here",
+        ),
+        ({"model": {"what": 1}}, "its header has the part {'what': 1}"),
+        ({"format": 3}, "not a model saved by `fpflow.save` in format 4"),
+    ],
+)
+def test_files_of_another_kind_are_refused(tmp_path, change, words):
+    path = tmp_path / "model.fpflow"
+    fpflow.save(path, fpflow.ScoreMLP(2, width=3, depth=1, key=jr.key(0)), OU)
+    header = {**_files._parts(path.read_bytes())[0], **change}
+    arrays = [
+        np.asarray(a) for a in jax.tree.leaves(eqx.filter(fpflow.load(path).model, eqx.is_array))
+    ]
+    _files.write_arrays(path, header, arrays)
+    with pytest.raises(fpflow.DamagedFile, match=re.escape(words)):
+        fpflow.load(path)
