@@ -1,10 +1,13 @@
 """The line or square of cells on which densities are compared, and a density given on it."""
 
 import dataclasses
+from typing import TypeVar
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array
+
+AnyArray = TypeVar("AnyArray", np.ndarray, Array)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +63,10 @@ class Window:
         half = self.cell_width / 2
         return np.linspace(self.low - half, self.high + half, self.nodes * refine + 1)
 
-    def merge(self, fine: np.ndarray | Array, refine: int) -> np.ndarray | Array:
+    def merge(self, fine: AnyArray, refine: int) -> AnyArray:
         """Sums of blocks of `refine` cells a side."""
         blocks = fine.reshape([n for size in fine.shape for n in (size // refine, refine)])
-        return blocks.sum(tuple(range(1, 2 * self.dim, 2)))
+        return blocks.sum(tuple(range(1, 2 * self.dim, 2)))  # pyright: ignore
 
 
 def product_grid(axis: np.ndarray, dim: int) -> np.ndarray:
