@@ -46,9 +46,9 @@ MUTANTS = [
     ("src/fpflow/_dynamics.py", "model.score(t, x) / 2", "model.score(t, x)", f"{DENSITY}::test_three_ways_to_the_divergence_agree"),
     ("src/fpflow/_dynamics.py", "pull = (1 + eta**2) / 2", "pull = (1 + eta) / 2", "tests/test_distances.py::test_members_of_the_family_have_the_laws_of_their_moment_equations"),
     ("src/fpflow/_grid/sde.py", "pull = 1 + eta**2", "pull = 1 - eta**2", "tests/test_distances.py"),
-    ("src/fpflow/_grid/sde.py", "        q = q * within", "        q = q + 0 * within", f"{GRID}::test_mass_that_leaves_the_grid_is_seen"),
-    ("src/fpflow/_grid/frame.py", "jnp.hypot(self.process.alpha(t) * self.scale, self.process.sigma(t))", "self.process.alpha(t) * self.scale + 0 * self.process.sigma(t)", WIDE),
-    ("src/fpflow/_grid/prior.py", "line = np.diff(ndtr(edges / prior.std))", "line = np.diff(ndtr(edges / prior.std)) ** 1.1", WIDE),
+    ("src/fpflow/_grid/sde.py", "q = q * within", "q = q", f"{GRID}::test_mass_that_leaves_the_grid_is_seen"),
+    ("src/fpflow/_grid/frame.py", "jnp.hypot(self.process.alpha(t) * self.scale, ", "jnp.hypot(self.scale, ", WIDE),
+    ("src/fpflow/_grid/prior.py", "np.diff(ndtr(edges / prior.std))", "np.diff(ndtr(edges))", WIDE),
     ("src/fpflow/_process/ornstein_uhlenbeck.py", "return -self.rate * x", "return self.rate * x", "tests/test_process.py"),
     ("src/fpflow/_process/base.py", "2 * rate / alpha * v + process.diffusion(t) ** 2", "2 * rate / alpha * v - process.diffusion(t) ** 2", RESIDUAL),
     # both densities

@@ -1,11 +1,13 @@
 """The line or square of cells on which densities are compared, and a density given on it."""
 
 import dataclasses
-from typing import Any
+from typing import TypeVar
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array
+
+AnyArray = TypeVar("AnyArray", np.ndarray, Array)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,19 +63,15 @@ class Window:
         half = self.cell_width / 2
         return np.linspace(self.low - half, self.high + half, self.nodes * refine + 1)
 
-    def merge(self, fine: np.ndarray | Array, refine: int) -> np.ndarray | Array:
+    def merge(self, fine: AnyArray, refine: int) -> AnyArray:
         """Sums of blocks of `refine` cells a side."""
         blocks = fine.reshape([n for size in fine.shape for n in (size // refine, refine)])
-        return blocks.sum(tuple(range(1, 2 * self.dim, 2)))
+        return blocks.sum(tuple(range(1, 2 * self.dim, 2)))  # pyright: ignore
 
 
 def product_grid(axis: np.ndarray, dim: int) -> np.ndarray:
     """All points with coordinates from `axis`, first coordinate slowest, `(len(axis)**dim, dim)`."""
     return np.stack(np.meshgrid(*[axis] * dim, indexing="ij"), -1).reshape(-1, dim)
-
-
-# Of numpy, or of JAX where it traces.
-Numbers = Any
 
 
 class GridDensity(eqx.Module):
@@ -96,8 +94,8 @@ class GridDensity(eqx.Module):
       moves a distance from `mass` is that distance's floor.
     """
 
-    mass: Numbers
-    outside: Numbers
-    error: Numbers
+    mass: np.ndarray | Array
+    outside: float | Array
+    error: float | Array
     window: Window = eqx.field(static=True)
-    unextrapolated: Numbers | None = None
+    unextrapolated: np.ndarray | Array | None = None

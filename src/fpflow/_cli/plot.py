@@ -96,7 +96,7 @@ def _densities(given: Given, window: Window, key: Any) -> Any:
         1, len(laws) + 1, figsize=(4.2 * (len(laws) + 1), 3.6), layout="constrained"
     )
     pictures.densities(laws, axes=list(axes[:-1]))
-    apart = laws["SDE"].mass - laws["ODE"].mass
+    apart = np.asarray(laws["SDE"].mass - laws["ODE"].mass)
     pictures.difference(apart, window, ax=axes[-1], title="SDE − ODE")
     return figure
 

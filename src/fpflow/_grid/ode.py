@@ -72,7 +72,7 @@ def ode_cell_masses(
         model, frame, model_dtype(model), corners, jnp.asarray(tolerance, float), adjoint
     )
     grid = carried.reshape(*[len(edges)] * window.dim, window.dim)
-    return window.merge(prior_in_images(process.prior, grid), refine)  # pyright: ignore
+    return window.merge(prior_in_images(process.prior, grid), refine)
 
 
 def grid_density_ode(

@@ -160,9 +160,9 @@ class _Grid:
 
     def run(self, model: ScoreModel, eta: float, keep: bool) -> Array:
         steps = (*along(self.frame, (self.taus[:-1] + self.taus[1:]) / 2), -np.diff(self.taus))
-        member, centres, start = (jnp.asarray(a, float) for a in (eta, self.centres, self.start()))
-        steps = tuple(jnp.asarray(a, float) for a in steps)
-        return _solve(model, member, model_dtype(model), centres, start, steps, keep)
+        arrays = (eta, self.centres, self.start(), steps)
+        eta_, centres, start, steps = jax.tree.map(lambda a: jnp.asarray(a, float), arrays)
+        return _solve(model, eta_, model_dtype(model), centres, start, steps, keep)
 
 
 def _grid_of(process, window, refine, num_steps, margin) -> _Grid:
@@ -193,7 +193,7 @@ def sde_cell_masses(
     """
     grid = _grid_of(process, window, refine, num_steps, margin)
     q = grid.run(model, eta, keep=False)
-    return window.merge(q[(grid.inner,) * window.dim], refine)  # pyright: ignore
+    return window.merge(q[(grid.inner,) * window.dim], refine)
 
 
 def density_history(

@@ -31,7 +31,7 @@ def _estimate(
     sides = ((a, p, lambda mass: divergence(mass, q)), (b, q, lambda mass: divergence(p, mass)))
     for law, own, other in sides:
         if isinstance(law, GridDensity) and law.unextrapolated is None and law.error > 1e-9:
-            error += _counting_error(own, law.error, other, value)
+            error += _counting_error(own, float(law.error), other, value)
     return Estimate(value, error, "floor")
 
 

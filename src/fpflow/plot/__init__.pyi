@@ -1,4 +1,4 @@
-from matplotlib.figure import Figure as Figure
+from .page import Figure as Figure  # pyright: ignore[reportPrivateImportUsage]
 
 from .dynamics import density_flow as density_flow
 from .dynamics import residual_map as residual_map
