@@ -41,14 +41,12 @@ def check_process(process: Any) -> None:
     ```
     """
     if not isinstance(process, AbstractProcess):
-        hint = (
-            "; make an object of it: " + process.__name__ + "()"
-            if isinstance(process, type)
-            else ""
-        )
+        found = type(process).__name__
+        if isinstance(process, type):
+            found = f"the class {process.__name__}; make an object of it: {process.__name__}()"
         raise ValueError(
-            f"`process` must be an `fpflow.AbstractProcess`, got {type(process).__name__}{hint}. A "
-            "process of your own is a subclass with `t0`, `t1`, `alpha(t)` and `sigma(t)`."
+            f"`process` must be an `fpflow.AbstractProcess`, got {found}. A process of your own is a "
+            "subclass with `t0`, `t1`, `alpha(t)` and `sigma(t)`."
         )
     try:
         _look(process)
