@@ -76,6 +76,6 @@ def test_devices_change_other_results_by_round_off(far, name):
 
 def test_what_is_no_mesh_is_refused():
     model = fpflow.PotentialMLP(2, width=4, depth=1, key=jr.key(0))
-    for call in (fpflow.sample_ode, fpflow.sample_sde):
+    for sampler in (fpflow.ODE(), fpflow.SDE()):
         with pytest.raises(ValueError, match="`mesh` must be a `jax.sharding.Mesh`, got list"):
-            call.__wrapped__(model, OU, 10, mesh=jax.devices(), key=jr.key(1))
+            fpflow.sample.__wrapped__(sampler, model, OU, 10, mesh=jax.devices(), key=jr.key(1))

@@ -59,7 +59,7 @@ class MLP(eqx.Module):
     weights: tuple[Float[Array, "_ _"], ...]
     biases: tuple[Float[Array, " _"], ...]
     beta: float
-    condition_dim: int = 0
+    condition_dim: int = eqx.field(default=0, static=True)
 
     def __check_init__(self):
         if not self.beta > 0:

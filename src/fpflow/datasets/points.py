@@ -180,7 +180,7 @@ def _follows_its_key(data: Any) -> None:
         )
 
 
-def draw(data: Any, key: PRNGKey, n: int) -> tuple[Float[Array, "n dim"], Array | None]:
+def draw(data: Any, key: PRNGKey, n: int) -> tuple[Any, Any]:
     """`n` points and what they belong to, `None` where there are no conditions."""
     found = data.sample(key, n)
     return found if isinstance(found, tuple) else (found, None)
@@ -200,4 +200,6 @@ def widths_away(x: np.ndarray, data: np.ndarray) -> np.ndarray:
     """How far each row of `x` lies outside the box of the data, in widths of the box, shape `(n,)`;
     zero inside."""
     low, high = data.min(0), data.max(0)
-    return (np.maximum(np.maximum(low - x, x - high), 0) / (high - low)).max(1)
+    # Where the data is constant, its box has no width of its own: the widest side serves.
+    width = np.where(high > low, high - low, (high - low).max())
+    return (np.maximum(np.maximum(low - x, x - high), 0) / width).max(1)
