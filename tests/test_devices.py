@@ -9,6 +9,7 @@ import jax.random as jr
 import pytest
 
 import fpflow
+from fpflow import _devices
 
 OU = fpflow.OrnsteinUhlenbeck()
 
@@ -19,6 +20,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", 4)
 import jax.random as jr, numpy as np
 import fpflow
+from fpflow import _devices
 
 OU = fpflow.OrnsteinUhlenbeck()
 law = fpflow.datasets.GaussianMixture([[-1.0, 0.0], [1.0, 0.5]], 0.2)
@@ -79,3 +81,33 @@ def test_what_is_no_mesh_is_refused():
     for sampler in (fpflow.ODE(), fpflow.SDE()):
         with pytest.raises(ValueError, match="`mesh` must be a `jax.sharding.Mesh`, got list"):
             fpflow.sample.__wrapped__(sampler, model, OU, 10, mesh=jax.devices(), key=jr.key(1))
+
+
+def test_a_mesh_over_some_of_the_processes_is_refused(monkeypatch):
+    """Three processes of which the mesh has this one and another, as jax would tell it."""
+
+    class Device:
+        def __init__(self, process):
+            self.process_index = process
+
+    class Devices:
+        flat = (Device(0), Device(1))
+
+    class Some(jax.sharding.Mesh):
+        devices = Devices()
+
+        def __new__(cls):
+            return object.__new__(cls)
+
+        def __init__(self):
+            pass
+
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    words = "must have devices of this process alone or of all 3, got those of .0, 1."
+    with pytest.raises(ValueError, match=words):
+        _devices.check_mesh.__wrapped__(Some())
+
+
+def test_a_lost_process_has_a_name():
+    error = fpflow.HostLost("process 1 lost another process while training; start all again")
+    assert isinstance(error, ConnectionError) and " lost another process while " in str(error)

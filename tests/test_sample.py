@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fpflow
+from fpflow._sample.steps import step_times
 from fpflow.datasets import count_in_cells
 from known import KINDS, OU, LinearScore, WithoutPotential, linear_laws, mixture
 
@@ -443,3 +444,9 @@ def test_another_key_or_number_of_batches_compiles_nothing(compilations):
     with compilations() as count:
         fpflow.sample_sde(model, OU, 8192, num_steps=3, eta=0.5, key=jr.key(1))
     assert count() == 0
+
+
+def test_steps_too_fine_for_a_precision_are_refused():
+    words = "`num_steps` is too large: the steps must fall strictly from `t1` to `t0`, got .* which does not in"
+    with pytest.raises(ValueError, match=words):
+        step_times(OU, 3000, None, np.float16)
