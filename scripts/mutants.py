@@ -45,7 +45,7 @@ MUTANTS = [
     ("src/fpflow/_dynamics.py", "pull = (1 + eta**2) / 2", "pull = (1 + eta) / 2", "tests/test_distances.py::test_members_of_the_family_have_the_laws_of_their_moment_equations"),
     ("src/fpflow/_grid/sde.py", "pull = (1 + eta**2) / 2", "pull = (1 - eta**2) / 2", "tests/test_distances.py"),
     ("src/fpflow/_process/ornstein_uhlenbeck.py", "return -self.rate * x", "return self.rate * x", "tests/test_process.py"),
-    ("src/fpflow/_process/base.py", "2 * da / a * variance + process.diffusion(t) ** 2", "2 * da / a * variance - process.diffusion(t) ** 2", RESIDUAL),
+    ("src/fpflow/_process/base.py", "2 * rate / alpha * v + process.diffusion(t) ** 2", "2 * rate / alpha * v - process.diffusion(t) ** 2", RESIDUAL),
     # both densities
     (ODE, "spread_drift - half_g2 * spread", "spread_drift + half_g2 * spread", EXACT_ODE),
     (ODE, "value + model.potential(start, x)", "value - model.potential(start, x)", f"{DENSITY}::test_three_ways_to_the_divergence_agree"),
@@ -59,7 +59,7 @@ MUTANTS = [
     ("src/fpflow/_accounting/kl.py", "error @ (score - flow)", "error @ (flow - score)", ACCOUNT),
     ("src/fpflow/_accounting/theorem.py", "prior_term - kl(q[0], p[0]) + pulled", "prior_term - kl(q[0], p[0]) - pulled", ACCOUNT),
     ("src/fpflow/_accounting/theorem.py", "-flow_velocity(model, process, t, x)", "flow_velocity(model, process, t, x)", ACCOUNT),
-    ("src/fpflow/_model/adapters.py", "a * v + std * (x - offset)", "a * v - std * (x - offset)", "tests/test_report.py::test_adapters_give_the_score_back"),
+    ("src/fpflow/_model/adapters.py", "-(alpha * v + sigma * x)", "-(alpha * v - sigma * x)", "tests/test_report.py::test_adapters_give_the_score_back"),
     ("src/fpflow/_model/adapters.py", "2 * (process.drift(t, x) - velocity)", "(process.drift(t, x) - velocity)", "tests/test_report.py::test_adapters_give_the_score_back"),
     ("src/fpflow/_metrics/continuous.py", "middle**2 + slope**2 / 3", "middle**2 + slope**2 / 12", "tests/test_distances.py"),
     ("src/fpflow/_loss.py", "_strata(key, n)) ** (1 / self.b)", "_strata(key, n)) ** self.b", "tests/test_loss.py"),
