@@ -48,7 +48,7 @@ MUTANTS = [
     ("src/fpflow/_grid/sde.py", "pull = 1 + eta**2", "pull = 1 - eta**2", "tests/test_distances.py"),
     ("src/fpflow/_grid/sde.py", "q = q * within", "q = q", f"{GRID}::test_mass_that_leaves_the_grid_is_seen"),
     ("src/fpflow/_grid/frame.py", "jnp.hypot(self.process.alpha(t) * self.scale, ", "jnp.hypot(self.scale, ", WIDE),
-    ("src/fpflow/_grid/prior.py", "np.diff(ndtr(edges / prior.std))", "np.diff(ndtr(edges))", WIDE),
+    ("src/fpflow/_grid/prior.py", "np.diff(scipy.special.ndtr(edges / prior.std))", "np.diff(ndtr(edges))", WIDE),
     ("src/fpflow/_process/ornstein_uhlenbeck.py", "return -self.rate * x", "return self.rate * x", "tests/test_process.py"),
     ("src/fpflow/_process/base.py", "2 * rate / alpha * v + process.diffusion(t) ** 2", "2 * rate / alpha * v - process.diffusion(t) ** 2", RESIDUAL),
     # both densities

@@ -198,7 +198,9 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="`key` must be a `jax.random.key`, got 3"):
         fpflow.gap_report.__wrapped__(EXACT, OU, LAW, key=3)
     with pytest.raises(ValueError, match="`sde` must be an `fpflow.AbstractSampler`"):
-        fpflow.ReportSettings(sde="ShARK")
+        settings = fpflow.ReportSettings()
+        object.__setattr__(settings, "sde", "ShARK")  # past the checked annotations
+        settings.__post_init__()
     with pytest.raises(ValueError, match="`repeats` must be at least 2"):
         fpflow.ReportSettings(repeats=1)
 

@@ -133,9 +133,11 @@ def sample(
     x = fpflow.sample(fpflow.DDIM(50), model, process, 1000, key=jax.random.key(0))
     ```
     """
-    return jnp.concatenate(list(_batches(
-        sampler, model, process, num_samples, dim, batch_size, mesh, progress, key
-    )))  # fmt: skip
+    return _drawn(sampler, model, process, num_samples, dim, batch_size, mesh, progress, key)
+
+
+def _drawn(*arguments) -> Array:
+    return jnp.concatenate(list(_batches(*arguments)))
 
 
 def sample_ode(
@@ -182,10 +184,7 @@ def sample_ode(
         ICLR 2021, arXiv 2011.13456.
     """
     sampler = ODE(solver or diffrax.Heun(), num_steps, step_grid, stepsize_controller)
-    return sample(
-        sampler, model, process, num_samples, dim=dim, batch_size=batch_size, mesh=mesh,
-        progress=progress, key=key,
-    )  # fmt: skip
+    return _drawn(sampler, model, process, num_samples, dim, batch_size, mesh, progress, key)
 
 
 def sample_sde(
@@ -237,10 +236,7 @@ def sample_sde(
     if not isinstance(eta, Tracer):
         eta = jnp.asarray(eta, float)  # an array, so that another value compiles nothing
     sampler = SDE(eta, solver or diffrax.ShARK(), num_steps, step_grid, stepsize_controller)
-    return sample(
-        sampler, model, process, num_samples, dim=dim, batch_size=batch_size, mesh=mesh,
-        progress=progress, key=key,
-    )  # fmt: skip
+    return _drawn(sampler, model, process, num_samples, dim, batch_size, mesh, progress, key)
 
 
 def sample_histogram(
