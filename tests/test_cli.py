@@ -253,7 +253,7 @@ CONFIGS = [
 ]
 OPTIONS = {
     "nonsense": 1, "num_steps": "many", "batch_size": [64], "chunk": 2.5, "seed": True, "width": None,
-    "network": "other", "bare": "yes", "data": 5, "run_dir": {}, "rate": "fast", "process": [3],
+    "network": "other", "bare": "yes", "data": 5, "run_dir": {}, "process_rate": "fast", "process": [3],
     "resume": True,
 }  # fmt: skip
 
@@ -275,7 +275,7 @@ def test_an_option_of_another_kind_is_one_line(here, name, capsys):
     assert main(["train", "points.csv", "--config", "edited.json", "--run-dir", "new"]) == 2
     said = capsys.readouterr().err
     unknown = f"has an option {name!r} that `fpflow train` does not know"
-    flag = f"--{name.replace('_', '-')}"
+    flag = f"--{name.removeprefix('process_').replace('_', '-')}"
     other = f"has {OPTIONS[name]!r} for {flag}, which must be "
     assert (unknown if name in ("nonsense", "resume") else other) in said.replace(
         "`data`", "--data"

@@ -120,7 +120,8 @@ def replayed(path: pathlib.Path, command: str, parser: argparse.ArgumentParser) 
             )
         must_be = _what_fits(actions[option], value)
         if must_be:
-            raise ValueError(f"{path} has {value!r} for `{option}`, which must be {must_be}.")
+            flag = (*actions[option].option_strings, f"`{option}`")[0]
+            raise ValueError(f"{path} has {value!r} for {flag}, which must be {must_be}.")
     return options
 
 

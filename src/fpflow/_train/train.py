@@ -205,10 +205,11 @@ def train(
     disable, shared = no_bar(progress), None if mesh is None else automatic(mesh)
     signals = contextlib.nullcontext(lambda: None) if run is None else run.guarded()
     with watched(mesh, "training") as say:
+        # Before the first chunk a signal ends the call at once: there is nothing to save.
+        state = loop.begin(init_state(model, optimiser))
+        done = saved = int(state.step)
+        say(_way_on(run, saved))
         with signals as came:
-            state = loop.begin(init_state(model, optimiser))
-            done = saved = int(state.step)
-            say(_way_on(run, saved))
             with tqdm(
                 total=num_steps, initial=done, unit="step", desc="train", disable=disable
             ) as bar:
