@@ -209,23 +209,23 @@ def train(
         state = loop.begin(init_state(model, optimiser))
         done = saved = int(state.step)
         say(_way_on(run, saved))
-        with signals as came:
-            with tqdm(
-                total=num_steps, initial=done, unit="step", desc="train", disable=disable
-            ) as bar:
-                while done < num_steps:
-                    # The steps alone: in force for a hook of the user's, a mesh of several processes
-                    # would make each of its lines a common computation.
-                    with contextlib.nullcontext() if shared is None else jax.set_mesh(shared):
-                        state, losses = run_chunk(state, model, process, data, settings, key, chunk)
-                    done = loop.note(state, losses, bar)
-                    signal = agreed(came(), mesh)
-                    if signal or done == num_steps or done >= saved + checkpoint_every:
-                        path = loop.save(state, since=saved)
-                        saved = done
-                        say(_way_on(run, saved))
-                        if path and signal and done < num_steps:
-                            raise TrainingInterrupted(done, path, signal)
+        with (
+            signals as came,
+            tqdm(total=num_steps, initial=done, unit="step", desc="train", disable=disable) as bar,
+        ):
+            while done < num_steps:
+                # The steps alone: in force for a hook of the user's, a mesh of several processes
+                # would make each of its lines a common computation.
+                with contextlib.nullcontext() if shared is None else jax.set_mesh(shared):
+                    state, losses = run_chunk(state, model, process, data, settings, key, chunk)
+                done = loop.note(state, losses, bar)
+                signal = agreed(came(), mesh)
+                if signal or done == num_steps or done >= saved + checkpoint_every:
+                    path = loop.save(state, since=saved)
+                    saved = done
+                    say(_way_on(run, saved))
+                    if path and signal and done < num_steps:
+                        raise TrainingInterrupted(done, path, signal)
         return loop.finish(state)
 
 
