@@ -145,7 +145,7 @@ def condition_of(text: str | None, model: Any) -> Any:
         raise ValueError(
             f"--given must be numbers with commas between them, got {text!r}."
         ) from error
-    return given(model, values)
+    return given(as_model(model), values)
 
 
 def check_output(path: pathlib.Path | None, suffixes: tuple[str, ...]) -> None:
@@ -210,7 +210,7 @@ def given_model(
         found = Given(imported(name), OrnsteinUhlenbeck())
     else:
         found = Given(*load(path))
-    model = as_model(condition_of(condition, found.model))
+    model = condition_of(condition, found.model)
     return found._replace(model=model, process=with_settings(process or found.process, settings))
 
 
