@@ -248,13 +248,6 @@ FILES = {
     "it holds 'Other' of format 2, not a model saved by": _sealed(
         {"kind": "Other", "format": 2}, b""
     ),
-    "cannot be used: its header has sizes [2, 'x'], type float64, beta and precision [1.0": _sealed(
-        {"kind": "ScoreMLP", "format": 3, "sizes": [2, "x"], "dtype": "float64", "beta": 1.0}, b""
-    ),
-    "beta and precision [1.0, -1.0]": _sealed(
-        {"kind": "ScoreMLP", "format": 3, "sizes": [2, 1], "dtype": "float64", "beta": 1.0,
-         "precision": -1.0}, b""
-    ),
 }  # fmt: skip
 
 
