@@ -1,6 +1,7 @@
 """Double precision and checked annotations for every test."""
 
 import contextlib
+import pathlib
 
 import jax
 import pytest
@@ -25,3 +26,13 @@ def compilations():
         yield lambda: len(_compiled) - before
 
     return counting
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Forgets compiled programs before the kernel's limit of 65,530 maps a process ends a worker: each
+    program takes several, and hundreds of tests compile thousands."""
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 30_000:
+        jax.clear_caches()

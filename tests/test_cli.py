@@ -111,6 +111,7 @@ def test_densities_at_points(here, capsys):
     assert main([*command, "--points", "own:law"]) == 0
 
 
+@pytest.mark.slow
 def test_a_report_of_a_run(here, capsys):
     counts = [
         "--num-samples", "200", "--repeats", "2", "--num-points", "4", "--num-paths", "8",
@@ -421,6 +422,7 @@ def test_data_of_another_scale_gets_a_word(here, capsys):
     assert "column 1 of the data is large beside the prior's width 0.71" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_goes_on(here):
     command = [
         sys.executable, "-m", "fpflow", "train", "points.csv", "--run-dir", "stopped", "--steps",

@@ -118,6 +118,7 @@ def test_w2_of_samples_stands_beside_its_floor():
     assert abs(apart.value - same.floor - 4) < 5 * apart.standard_error
 
 
+@pytest.mark.slow
 def test_w2_of_moments_is_bures_in_dimension_ten():
     """Samples of both samplers of a linear wrong score, whose laws are Gaussian."""
     process = fpflow.OrnsteinUhlenbeck(t1=1.0)

@@ -172,6 +172,7 @@ def test_every_contract_has_one_example():
     assert [name.lower() for name in CONTRACTS] == listed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contract", CONTRACTS)
 def test_a_contract_of_ones_own_runs_by_itself(contract, tmp_path, monkeypatch):
     """What the page promises: at most 40 lines, and nothing but public names."""
@@ -229,6 +230,7 @@ def test_docstrings_have_a_line_that_runs(name, tmp_path, monkeypatch):
         exec(compile(code[0], name, "exec"), space)
 
 
+@pytest.mark.slow
 def test_the_example_closes_the_gap():
     """Shortened; a fifth of the steps already brings the laws together."""
     example = runpy.run_path(str(DOCS / "examples" / "close_the_gap.py"))

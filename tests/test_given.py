@@ -147,6 +147,7 @@ def images(n=64):
     return x
 
 
+@pytest.mark.slow
 def test_images_train_sample_and_have_both_densities():
     """Dead pixels are named in a note and not refused."""
     model = fpflow.Raveled(fpflow.ScoreFunction(Convolution(jr.key(0))), (1, 8, 8))

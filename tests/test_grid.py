@@ -65,6 +65,7 @@ def test_error_falls_with_the_square_of_the_resolution(law):
     assert 1.7 < np.log2(errors[0] / errors[1]) < 2.3
 
 
+@pytest.mark.slow
 def test_linear_wrong_score_has_the_bures_gap():
     """W2^2 between the two Gaussian laws within 2 % of the moment equations' value."""
     process = fpflow.OrnsteinUhlenbeck(t1=1.0)
@@ -124,6 +125,7 @@ def test_stationary_law_is_kept_exactly():
     np.testing.assert_allclose(density.unextrapolated, exact / exact.sum(), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_single_precision_networks_keep_their_mass():
     narrow = jax.tree.map(lambda a: a.astype(jnp.float32) if hasattr(a, "astype") else a, NETWORK)
     window = fpflow.Window(-3.0, 3.0, 16)
@@ -313,6 +315,7 @@ SMALL = [fpflow.PotentialMLP(2, width=8, depth=2, key=jr.key(i)) for i in range(
 NARROW = fpflow.Window(-3.0, 3.0, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", SOLVERS)
 def test_densities_are_functions_that_jax_can_transform(law):
     """Compiled, mapped over models and differentiated in their parameters."""

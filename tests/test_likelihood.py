@@ -92,6 +92,7 @@ def test_linear_wrong_score_gives_both_gaussians(dim, potential):
     assert abs(sde.value - ode.value).max() > 1e-3  # a gap there is
 
 
+@pytest.mark.slow
 def test_three_ways_to_the_divergence_agree():
     model, x = NETWORK, fpflow.datasets.gaussian_mixture().sample(jr.key(0), 50)
     exact = fpflow.log_prob_ode(model, OU, x)
@@ -108,6 +109,7 @@ def test_three_ways_to_the_divergence_agree():
     assert abs(z.mean()) < 5 / 50**0.5 and 0.7 < z.std() < 1.4
 
 
+@pytest.mark.slow
 def test_log_prob_ode_is_differentiable_in_points_and_parameters():
     model, x = wrong(2), jnp.array([[0.3, -0.4]])
 
@@ -151,6 +153,7 @@ def trained_cells():
     return window.points()[cells], {name: log_density(law) for name, law in laws.items()}
 
 
+@pytest.mark.slow
 def test_log_prob_ode_agrees_with_the_grid(trained_cells):
     x, grid = trained_cells
     result = fpflow.log_prob_ode(NETWORK, OU, x)
@@ -243,6 +246,7 @@ def test_more_paths_are_spent_where_the_error_is_too_large():
     np.testing.assert_array_equal(after.value[kept], before.value[kept])
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_blocks():
     x = fpflow.datasets.gaussian_mixture().sample(jr.key(0), 70)
     whole = fpflow.log_prob_ode(NETWORK, OU, x, rtol=1e-3, atol=1e-3)

@@ -47,6 +47,7 @@ def largest(split):
     return max(parts, key=parts.get)
 
 
+@pytest.mark.slow
 def test_coarse_steps_dominate_where_they_are_the_cause():
     found = report(
         EXACT, num_samples=20_000, ode=fpflow.ODE(diffrax.Euler(), num_steps=12),
@@ -65,6 +66,7 @@ def test_few_samples_dominate_where_they_are_the_cause():
     assert found.theorem.distance < 0.01 and found.split.model.value < 1e-5
 
 
+@pytest.mark.slow
 def test_a_wrong_score_dominates_where_it_is_the_cause():
     model = LinearScore(jnp.array([[2.8]]))
     settings = fpflow.ReportSettings(**{**SMALL, "num_samples": 40_000})
@@ -84,6 +86,7 @@ def gap_of_moments(model, process):
     return abs(np.sqrt(sde_cov[0, 0]) - np.sqrt(ode_cov[0, 0]))
 
 
+@pytest.mark.slow
 def test_split_in_five_dimensions():
     model = LinearScore(jnp.diag(jnp.linspace(1.0, 4.0, 5)))
     data = fpflow.datasets.GaussianMixture(np.zeros((1, 5)), 0.5)
@@ -103,6 +106,7 @@ def test_split_in_five_dimensions():
     found.plot()
 
 
+@pytest.mark.slow
 def test_report_of_a_trained_network_prints_saves_and_draws(tmp_path):
     model = fpflow.load(__file__.replace("test_report.py", "networks/mixture.fpflow")).model
     settings = fpflow.ReportSettings(
@@ -167,6 +171,7 @@ def test_adapters_give_the_score_back(kind):
         adapt.__wrapped__(3.0, OU)
 
 
+@pytest.mark.slow
 def test_plain_objects_and_functions_are_models():
     settings = fpflow.ReportSettings(**{**SMALL, "num_samples": 500})
     # An object that says nothing of its dimension; functions are judged through the command line too.
@@ -255,6 +260,7 @@ def test_command_line(tmp_path, monkeypatch, capsys):
         assert words in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_example_of_a_score_from_outside_runs():
     """Shortened: a few hundred steps of training, few samples."""
     path = pathlib.Path(__file__).parent.parent / "docs" / "examples" / "score_from_outside.py"

@@ -50,6 +50,7 @@ def finished(tmp_path_factory, small_window):
     return out
 
 
+@pytest.mark.slow
 def test_a_run_leaves_tables_figures_and_numbers(finished):
     rows = json.loads((finished / "tables.json").read_text())
     # The regularised network starts from the plain one, which is therefore there too.
@@ -110,6 +111,7 @@ def test_resuming_computes_nothing_twice_and_repairs_what_is_missing(finished, m
     assert after["residual"] == before["residual"]
 
 
+@pytest.mark.slow
 def test_the_papers_samplers_are_run_where_a_preset_asks_for_samples(small_window):
     """The branch of `published` and `written` at full scale: an exact score, 4000 samples."""
     preset = dataclasses.replace(paper.PRESETS["published"], num_samples=4000)

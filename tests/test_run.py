@@ -110,6 +110,7 @@ def _child(folder, moment, started, double_precision):
     run(folder, log_fn=lambda step, metrics: started.set())
 
 
+@pytest.mark.slow
 def test_every_death_is_survived_bit_for_bit(whole, tmp_path):
     """Kill -9 at twenty moments, eight of them inside the writing of a file."""
     _, expected = whole

@@ -301,6 +301,7 @@ def test_settings_that_make_no_sampler_are_refused(make, words):
         make()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["ode", "sde"])
 def test_exact_score_samples_the_data_law_within_the_noise(law):
     """W2^2 of 200,000 samples to the cell probabilities against the same for direct draws."""
@@ -343,6 +344,7 @@ def test_histogram_counts_the_samples():
     np.testing.assert_allclose(density.outside, 1 - counts.sum() / 5000, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_adaptive_steps_agree_with_fixed_ones():
     """To the tolerance asked for, for the ODE; in law, for the SDE."""
     controller = diffrax.PIDController(rtol=1e-8, atol=1e-8)

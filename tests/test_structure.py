@@ -120,6 +120,7 @@ def test_importing_changes_no_global_setting():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_readme_example_runs(tmp_path):
     """The first Python block of the README, whole; the time is the README's promise, not a tolerance."""
     block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)

@@ -91,6 +91,7 @@ def test_flow_matching_is_the_squared_error_of_the_velocity(process):
     )
 
 
+@pytest.mark.slow
 def test_the_score_term_is_the_gradient_of_the_residual():
     """For s = grad u the residual of the score is the gradient of that of the potential."""
     batch = noised(OU, pairs=False)
