@@ -166,7 +166,7 @@ def test_images_train_sample_and_have_both_densities():
     x = fpflow.sample_sde(found.model, OU, 5, num_steps=8, key=jr.key(2)).reshape(-1, 1, 8, 8)
     assert np.isfinite(x).all()
     points = images(2).reshape(2, -1).astype(x.dtype)
-    ode = fpflow.log_prob_ode(found.model, OU, points, rtol=1e-2, atol=1e-2)
+    ode = fpflow.log_prob_ode(found.model, OU, points, tolerance=1e-2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few paths: unreliable, and says so
         sde = fpflow.log_prob_sde(found.model, OU, points, num_paths=4, num_steps=8, key=jr.key(3))

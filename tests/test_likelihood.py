@@ -249,8 +249,8 @@ def test_more_paths_are_spent_where_the_error_is_too_large():
 @pytest.mark.slow
 def test_results_do_not_depend_on_blocks():
     x = fpflow.datasets.gaussian_mixture().sample(jr.key(0), 70)
-    whole = fpflow.log_prob_ode(NETWORK, OU, x, rtol=1e-3, atol=1e-3)
-    parts = fpflow.log_prob_ode(NETWORK, OU, x, rtol=1e-3, atol=1e-3, batch_size=32)
+    whole = fpflow.log_prob_ode(NETWORK, OU, x, tolerance=1e-3)
+    parts = fpflow.log_prob_ode(NETWORK, OU, x, tolerance=1e-3, batch_size=32)
     # Another width of the matrix products rounds differently.
     np.testing.assert_allclose(whole.value, parts.value, atol=2e-4)
     paths = {"num_paths": 64, "num_steps": 20, "key": jr.key(1)}
@@ -274,7 +274,7 @@ def test_bad_input_is_refused():
             "`x` has dimension 5 and the",
         ),
         (lambda: fpflow.log_prob_ode(NETWORK, OU, x * jnp.nan), "`x` holds NaN or Inf in 6 places"),
-        (lambda: fpflow.log_prob_ode(NETWORK, OU, x, rtol=2.0), "`rtol` and `atol` must lie in"),
+        (lambda: fpflow.log_prob_ode(NETWORK, OU, x, tolerance=2.0), "`tolerance` must lie in"),
         (
             lambda: fpflow.log_prob_ode(NETWORK, OU, x, divergence=fpflow.Hutchinson()),
             "`key` is needed for the probes of Hutchinson",

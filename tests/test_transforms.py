@@ -25,7 +25,7 @@ def sde(model, key):
 
 def log_ode(model, key):
     del key
-    return fpflow.log_prob_ode(model, PROCESS, POINTS, rtol=1e-4, atol=1e-4).value
+    return fpflow.log_prob_ode(model, PROCESS, POINTS, tolerance=1e-4).value
 
 
 def log_sde(model, key):

@@ -51,8 +51,9 @@ def block_mean(
         zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), zeros)
         return jax.lax.scan(
             lambda total, block: (jax.tree.map(jnp.add, total, one_block(block)), None),
-            zeros, (index, counts),
-        )[0]  # fmt: skip
+            zeros,
+            (index, counts),
+        )[0]
 
     @jax.custom_vjp
     def mean(params):

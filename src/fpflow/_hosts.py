@@ -163,9 +163,11 @@ def watched(mesh: Mesh | None, doing: str) -> Iterator[Callable[[str], None]]:
         return
     me, advice = f"process {jax.process_index()} of {jax.process_count()}", []
     witness = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _WITNESS], stdin=subprocess.PIPE, text=True,
+        [sys.executable, "-I", "-S", "-c", _WITNESS],
+        stdin=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
     pipe = witness.stdin
     assert pipe is not None
 

@@ -126,12 +126,7 @@ def theorem_one(
     )
     chosen = np.unique(np.linspace(0, len(times) - 1, num_times).round().astype(int))
     times, densities, axes = times[chosen], densities[chosen], axes[chosen]
-    half_g2 = np.array([float(process.diffusion(jnp.asarray(t))) ** 2 / 2 for t in times])
-    if not half_g2.min() > 1e-12 * half_g2.max():  # the first time is zero but for round-off
-        raise ValueError(
-            f"`process` must have a diffusion g above zero at all times, got g = 0 at t = "
-            f"{times[half_g2.argmin()]:.3g}: the bound by the residual is infinite."
-        )
+    half_g2 = _half_g2(process, times)
     widths, dtype = axes[:, 1] - axes[:, 0], model_dtype(model)
     rows = [
         _at_time(model, process, dtype, t, q, product_grid(axis, window.dim), axis[1] - axis[0])
@@ -166,9 +161,29 @@ def theorem_one(
     by_identity = max(prior_term - kl(q[0], p[0]) + pulled, 0.0) ** 0.5
     reach = (forcing + (forcing**2 + 4 * prior_term) ** 0.5) / 2
     return TheoremOne(
-        times, lipschitz, poincare, ratio, variance, growth, forcing, prior_term, distance,
-        by_identity, growth * distance, growth * reach,
-    )  # fmt: skip
+        times,
+        lipschitz,
+        poincare,
+        ratio,
+        variance,
+        growth,
+        forcing,
+        prior_term,
+        distance,
+        by_identity,
+        growth * distance,
+        growth * reach,
+    )
+
+
+def _half_g2(process, times):
+    half_g2 = np.array([float(process.diffusion(jnp.asarray(t))) ** 2 / 2 for t in times])
+    if not half_g2.min() > 1e-12 * half_g2.max():  # the first time is zero but for round-off
+        raise ValueError(
+            f"`process` must have a diffusion g above zero at all times, got g = 0 at t = "
+            f"{times[half_g2.argmin()]:.3g}: the bound by the residual is infinite."
+        )
+    return half_g2
 
 
 def _at_time(model, process, dtype, t, q, points, width):

@@ -27,8 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-n", "--num-points", type=int, default=256, metavar="N", help="at most so many of them"
     )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="a .csv file")
-    add_options(parser, _likelihood.log_prob_sde, ("num_paths", "num_steps"),
-                also={"num_paths": "paths", "num_steps": "steps"})  # fmt: skip
+    add_options(
+        parser,
+        _likelihood.log_prob_sde,
+        ("num_paths", "num_steps"),
+        also={"num_paths": "paths", "num_steps": "steps"},
+    )
     add_seed(parser)
     add_given(parser)
     add_process(parser)
@@ -58,9 +62,12 @@ def run(arguments: argparse.Namespace) -> None:
         model, given.process, x, key=key_paths, **chosen(arguments, ("num_paths", "num_steps"))
     )
     columns = {
-        "log_p_ode": ode.value, "ode_error": ode.solver_error, "log_p_sde": sde.value,
-        "sde_standard_error": sde.standard_error, "sde_minus_ode": sde.value - ode.value,
-    }  # fmt: skip
+        "log_p_ode": ode.value,
+        "ode_error": ode.solver_error,
+        "log_p_sde": sde.value,
+        "sde_standard_error": sde.standard_error,
+        "sde_minus_ode": sde.value - ode.value,
+    }
     names = [*(f"x{k + 1}" for k in range(x.shape[1])), *columns]
     table = np.column_stack([x, *(np.asarray(c, float) for c in columns.values())])
     lines = [",".join(names), *(",".join(f"{v:.9g}" for v in row) for row in table)]

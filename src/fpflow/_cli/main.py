@@ -56,9 +56,10 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     module.add_arguments(command)
     command.set_defaults(function=module.run)
     command.add_argument(
-        "--config", type=pathlib.Path,
+        "--config",
+        type=pathlib.Path,
         help="a config.json of this command; its options hold where no other is given",
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager

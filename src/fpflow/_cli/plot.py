@@ -142,9 +142,13 @@ def _flow(given: Given, window: Window, key: Any) -> Any:
 
 _PLANE = ("densities", "field", "curl", "flow")
 _KINDS: dict[str, Callable[..., Any]] = {
-    "densities": _densities, "field": _field, "trajectories": _trajectories, "residual": _residual,
-    "curl": _curl, "flow": _flow,
-}  # fmt: skip
+    "densities": _densities,
+    "field": _field,
+    "trajectories": _trajectories,
+    "residual": _residual,
+    "curl": _curl,
+    "flow": _flow,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

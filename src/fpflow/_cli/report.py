@@ -27,8 +27,13 @@ _ADAPTERS = {
     "velocity": from_velocity,
 }
 _SETTINGS = (
-    "num_samples", "repeats", "num_points", "num_paths", "etas", "theorem",
-)  # fmt: skip
+    "num_samples",
+    "repeats",
+    "num_points",
+    "num_paths",
+    "etas",
+    "theorem",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,24 +41,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help=MODEL)
     parser.add_argument("data", nargs="?", help=f"{DATA}; a run's own by default")
     parser.add_argument(
-        "--prediction", choices=("score", *_ADAPTERS), default="score",
+        "--prediction",
+        choices=("score", *_ADAPTERS),
+        default="score",
         help="what module:function predicts",
-    )  # fmt: skip
+    )
     words = {"t_min": "smallest time a noise, data or v prediction is asked at, in units of time"}
     add_options(parser, from_noise_prediction, ("t_min",), words=words)
     add_options(parser, ReportSettings, _SETTINGS)
     for law, sampler in (("ode", ODE()), ("sde", SDE())):
         parser.add_argument(
-            f"--{law}-steps", type=int, metavar="N", default=sampler.num_steps,
+            f"--{law}-steps",
+            type=int,
+            metavar="N",
+            default=sampler.num_steps,
             help=f"steps of the {law.upper()} sampler",
-        )  # fmt: skip
+        )
     parser.add_argument(
         "--out", type=pathlib.Path, help="a .json file for all numbers; a run has its report.json"
     )
     parser.add_argument(
-        "--figure", type=pathlib.Path,
+        "--figure",
+        type=pathlib.Path,
         help="a .png, .pdf or .svg file for the page; a run has its figures/report.png",
-    )  # fmt: skip
+    )
     add_seed(parser)
     add_given(parser)
     add_process(parser)
@@ -64,9 +75,10 @@ def run(arguments: argparse.Namespace) -> None:
     check_output(arguments.out, (".json",))
     check_output(arguments.figure, (".png", ".pdf", ".svg"))
     settings = ReportSettings(
-        ode=ODE(num_steps=arguments.ode_steps), sde=SDE(num_steps=arguments.sde_steps),
+        ode=ODE(num_steps=arguments.ode_steps),
+        sde=SDE(num_steps=arguments.sde_steps),
         **chosen(arguments, _SETTINGS),
-    )  # fmt: skip
+    )
     given = given_model(arguments.model, *asked_process(arguments), arguments.given)
     keep_inputs(arguments, given.data)
     name = arguments.data or given.data

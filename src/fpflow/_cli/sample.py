@@ -41,16 +41,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=pathlib.Path, required=True, help="a .npy or .csv file, one point a row"
     )
-    parser.add_argument("--dim", type=int, metavar="N", help="the dimension, where a function "
-                        "does not tell it")  # fmt: skip
+    parser.add_argument(
+        "--dim", type=int, metavar="N", help="the dimension, where a function does not tell it"
+    )
     words = {
         "num_steps": "steps from t1 to t0; 100 for the ODE, 200 for the SDE by default",
         "eta": "of the SDE's family: 1, the default, is the reverse SDE, 0 the ODE",
     }
     add_options(
-        parser, _sample.sample_sde, words, words=words, also={"num_steps": "steps"},
-        kinds={"num_steps": int, "eta": float}, defaults={"eta": None},
-    )  # fmt: skip
+        parser,
+        _sample.sample_sde,
+        words,
+        words=words,
+        also={"num_steps": "steps"},
+        kinds={"num_steps": int, "eta": float},
+        defaults={"eta": None},
+    )
     add_seed(parser)
     add_given(parser)
     add_process(parser)

@@ -24,9 +24,12 @@ def add_process(parser: argparse.ArgumentParser) -> None:
     )
     for name, (words, of) in _settings().items():
         group.add_argument(
-            f"--{name.replace('_', '-')}", dest=f"process_{name}", type=float, metavar="X",
+            f"--{name.replace('_', '-')}",
+            dest=f"process_{name}",
+            type=float,
+            metavar="X",
             help=f"{words} ({', '.join(of)})",
-        )  # fmt: skip
+        )
 
 
 def _settings() -> dict[str, tuple[str, list[str]]]:

@@ -21,9 +21,14 @@ from .shared import add_process, add_seed, key_of, process_of
 _NETWORKS = {"potential": PotentialMLP, "score": ScoreMLP}
 _NETWORK = ("width", "depth", "beta")
 _TRAIN = (
-    "fp_weight", "num_steps", "batch_size", "ema_decay", "chunk", "checkpoint_every",
+    "fp_weight",
+    "num_steps",
+    "batch_size",
+    "ema_decay",
+    "chunk",
+    "checkpoint_every",
     "keep_checkpoints",
-)  # fmt: skip
+)
 _WORDS = {
     "fp_weight": "w_R, the weight of the squared Fokker-Planck residual, which closes the gap between "
     "ODE and SDE; 0 trains by score matching alone",
@@ -35,20 +40,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of `fpflow train`."""
     parser.add_argument("data", nargs="?", help=DATA)
     parser.add_argument(
-        "--condition", metavar="A,B", help="columns of the data, by name or number from 0 on, that "
+        "--condition",
+        metavar="A,B",
+        help="columns of the data, by name or number from 0 on, that "
         "the others depend on: the network learns their conditional distribution",
-    )  # fmt: skip
+    )
     parser.add_argument("--run-dir", type=pathlib.Path, help="the run's folder, made where missing")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     parser.add_argument(
-        "--network", choices=_NETWORKS, default="potential",
+        "--network",
+        choices=_NETWORKS,
+        default="potential",
         help="a network of a potential, whose score is a gradient, or of the score itself",
-    )  # fmt: skip
+    )
     add_options(parser, PotentialMLP, _NETWORK)
     parser.add_argument(
-        "--bare", action="store_true",
+        "--bare",
+        action="store_true",
         help="layers that stand alone, as in the paper, not on the potential of the prior",
-    )  # fmt: skip
+    )
     add_options(parser, _train.train, _TRAIN, also={"num_steps": "steps"}, words=_WORDS)
     add_options(parser, _train.Cosine, ("peak",), defaults={"peak": 1e-2}, words=_WORDS)
     add_seed(parser)

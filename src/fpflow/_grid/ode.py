@@ -44,9 +44,17 @@ def _carry(model, frame, dtype, corners, tolerance, adjoint):
     start, end = (jnp.asarray(tau, corners.dtype) for tau in (0.0, frame.end))
     controller = diffrax.PIDController(rtol=tolerance, atol=tolerance / frame.scale, norm=_largest)
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(velocity), diffrax.Tsit5(), start, end, end * 1e-5, corners,
-        stepsize_controller=controller, max_steps=4096, throw=False, adjoint=adjoint,
-    )  # fmt: skip
+        diffrax.ODETerm(velocity),
+        diffrax.Tsit5(),
+        start,
+        end,
+        end * 1e-5,
+        corners,
+        stepsize_controller=controller,
+        max_steps=4096,
+        throw=False,
+        adjoint=adjoint,
+    )
     arrived = solution.result == diffrax.RESULTS.successful
     z = jnp.where(arrived, solution.ys[-1], jnp.nan)  # pyright: ignore
     return frame.place(jnp.asarray(frame.process.t1, z.dtype), z)

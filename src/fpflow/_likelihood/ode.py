@@ -20,6 +20,8 @@ from .points import checked_points, in_blocks, is_traced
 
 # Points that are solved side by side: wide enough for the matrix products.
 _BLOCK = 2048
+# A point that needs more has a score that no tolerance follows.
+_MOST_STEPS = 4096
 
 
 class ThroughResidual(eqx.Module):
@@ -64,7 +66,7 @@ def _velocity_and_divergence(model, process, method, t, x, probes):
     return process.drift(t, x) - half_g2 * score, spread_drift - half_g2 * spread
 
 
-def _solve(model, process, method, solver, controller, max_steps, x, probes):
+def _solve(model, process, method, solver, controller, x, probes):
     """Estimates of $\\log p$ of one point, shape `(estimates,)`, NaN where the solver gave up, and the
     counts of its steps."""
 
@@ -74,9 +76,16 @@ def _solve(model, process, method, solver, controller, max_steps, x, probes):
     size = 1 if isinstance(method, Exact | ThroughResidual) else len(probes)
     start, end = jnp.asarray(process.t0, x.dtype), jnp.asarray(process.t1, x.dtype)
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(rate), solver, start, end, None, (x, jnp.zeros(size, x.dtype)),
-        stepsize_controller=controller, max_steps=max_steps, throw=False,
-    )  # fmt: skip
+        diffrax.ODETerm(rate),
+        solver,
+        start,
+        end,
+        None,
+        (x, jnp.zeros(size, x.dtype)),
+        stepsize_controller=controller,
+        max_steps=_MOST_STEPS,
+        throw=False,
+    )
     end_x, integral = (y[-1] for y in solution.ys)  # pyright: ignore
     value = process.prior.log_prob(end_x) + integral
     if isinstance(method, ThroughResidual):
@@ -87,17 +96,16 @@ def _solve(model, process, method, solver, controller, max_steps, x, probes):
 
 
 @eqx.filter_jit
-def _block(model, process, method, solver, tolerances, max_steps, mesh, key, index, x):
-    rtol, atol = tolerances
-
+def _block(model, process, method, solver, tolerance, mesh, key, index, x):
     def one_point(index, x):
         probes = None
         if not isinstance(method, ThroughResidual):
             probes = method.probes(jr.fold_in(key, index), x)
 
         def at_tolerance(loosened):
-            controller = diffrax.PIDController(rtol=loosened * rtol, atol=loosened * atol)
-            return _solve(model, process, method, solver, controller, max_steps, x, probes)
+            limit = loosened * tolerance
+            controller = diffrax.PIDController(rtol=limit, atol=limit)
+            return _solve(model, process, method, solver, controller, x, probes)
 
         estimates, accepted, rejected = at_tolerance(1)
         loose, _, _ = at_tolerance(10)
@@ -116,10 +124,8 @@ def log_prob_ode(
     x: ArrayLike,
     *,
     divergence: Divergence | ThroughResidual | None = None,
-    rtol: float | None = None,
-    atol: float | None = None,
+    tolerance: float | None = None,
     solver: diffrax.AbstractAdaptiveSolver | None = None,
-    max_steps: int = 4096,
     batch_size: int = _BLOCK,
     mesh: Mesh | None = None,
     progress: bool | None = None,
@@ -140,10 +146,10 @@ def log_prob_ode(
     - `x`: points of shape `(n, dim)`.
     - `divergence`: `Exact()` (default); `Hutchinson(num_probes)`, whose price does not grow with
       `dim`; `ThroughResidual()`, the identity for potentials.
-    - `rtol`, `atol`: tolerances of the solver; by default 1e-5 in single and 1e-9 in double precision.
+    - `tolerance`: of the solver, relative and absolute; by default 1e-5 in single and 1e-9 in double
+      precision.
     - `solver`: a diffrax solver with an error estimate; by default `diffrax.Tsit5()`, in double
       precision `diffrax.Dopri8()`.
-    - `max_steps`: the most steps a point may take.
     - `batch_size`: points in memory of a device at once; it changes no result.
     - `mesh`: a `jax.sharding.Mesh` of devices that share the points.
     - `progress`: a progress bar; by default only on a terminal.
@@ -166,7 +172,7 @@ def log_prob_ode(
         al., ICLR 2021, arXiv 2011.13456.
     """
     method = Exact() if divergence is None else divergence
-    check_counts(max_steps=max_steps, batch_size=batch_size)
+    check_counts(batch_size=batch_size)
     check_mesh(mesh)
     if isinstance(method, ThroughResidual) and not isinstance(model, PotentialModel):
         raise ValueError(
@@ -179,23 +185,22 @@ def log_prob_ode(
         key = jr.key(0)
     points = checked_points(model, process, x)
     double = points.dtype == jnp.float64
-    tolerances = tuple(
-        (1e-9 if double else 1e-5) if tolerance is None else tolerance for tolerance in (rtol, atol)
-    )
-    if not all(0 < tolerance < 1 for tolerance in tolerances):
-        raise ValueError(f"`rtol` and `atol` must lie in (0, 1), got {rtol} and {atol}.")
-    limits = tuple(jnp.asarray(tolerance, points.dtype) for tolerance in tolerances)
+    if tolerance is None:
+        tolerance = 1e-9 if double else 1e-5
+    if not 0 < tolerance < 1:
+        raise ValueError(f"`tolerance` must lie in (0, 1), got {tolerance}.")
+    limit = jnp.asarray(tolerance, points.dtype)
     solver = solver or (diffrax.Dopri8() if double else diffrax.Tsit5())
 
     def block(index, x):
-        return _block(model, process, method, solver, limits, max_steps, mesh, key, index, x)
+        return _block(model, process, method, solver, limit, mesh, key, index, x)
 
     result = in_blocks(block, points, batch_size, "log p_ODE", progress, mesh)
     if not is_traced(result) and not bool(jnp.isfinite(result.value).all()):
         bad = int((~jnp.isfinite(result.value)).sum())
         raise FloatingPointError(
             f"log p_ODE is not finite at {bad} of {len(points)} points: the score is not finite along "
-            "the flow, or the solver gave up; raise `max_steps`, or `rtol` and `atol`."
+            f"the flow, or the solver gave up after {_MOST_STEPS} steps; raise `tolerance`."
         )
     return result
 
@@ -216,8 +221,14 @@ def flow_log_prob(
 
     cuts = jnp.linspace(0, 1, num_steps + 1, dtype=x.dtype)
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(rate), diffrax.Tsit5(), cuts[0], cuts[-1], None, (x, jnp.zeros(1, x.dtype)),
-        stepsize_controller=diffrax.StepTo(cuts), max_steps=num_steps + 1,
-    )  # fmt: skip
+        diffrax.ODETerm(rate),
+        diffrax.Tsit5(),
+        cuts[0],
+        cuts[-1],
+        None,
+        (x, jnp.zeros(1, x.dtype)),
+        stepsize_controller=diffrax.StepTo(cuts),
+        max_steps=num_steps + 1,
+    )
     end, integral = (y[-1] for y in solution.ys)  # pyright: ignore
     return process.prior.log_prob(end) + integral[0]

@@ -102,8 +102,12 @@ def path_exponents(model, process, grid: NoisingGrid, x, key, antithetic: bool):
 
     zero = jnp.zeros(len(signs), x.dtype)
     rows = (
-        jnp.arange(len(grid.noise)), grid.times[:-1], grid.times[1:], grid.scale, grid.noise,
-    )  # fmt: skip
+        jnp.arange(len(grid.noise)),
+        grid.times[:-1],
+        grid.times[1:],
+        grid.scale,
+        grid.noise,
+    )
     carry = (start, first, (grid.times[0], start, first), zero, zero)
     (end, _, _, total, halved), _ = jax.lax.scan(step, carry, rows)
     edge = jax.vmap(process.prior.log_prob)(end)

@@ -139,8 +139,11 @@ def init_mlp(
 ) -> MLP:
     """Uniform weights and biases in $\\pm 1/\\sqrt{\\text{in}}$."""
     for name, size, least in (
-        ("dim", dim, 1), ("width", width, 1), ("depth", depth, 1), ("condition_dim", condition_dim, 0),
-    ):  # fmt: skip
+        ("dim", dim, 1),
+        ("width", width, 1),
+        ("depth", depth, 1),
+        ("condition_dim", condition_dim, 0),
+    ):
         if size < least:
             raise ValueError(f"`{name}` must be at least {least}, got {size}.")
     sizes = [dim + 1 + condition_dim, *[width] * depth, out]

@@ -45,9 +45,11 @@ def save(path: str | os.PathLike, model: Any, process: AbstractProcess) -> None:
     """
     arrays: list[np.ndarray] = []
     header = {
-        "format": _FORMAT, "kind": "model", "process": _plain(process, "process", arrays),
+        "format": _FORMAT,
+        "kind": "model",
+        "process": _plain(process, "process", arrays),
         "model": _plain(model, "model", arrays),
-    }  # fmt: skip
+    }
     header["arrays"] = [[list(a.shape), str(a.dtype)] for a in arrays]
     write_arrays(path, header, arrays)
 

@@ -141,9 +141,16 @@ def pointwise_gap(model, process, law, drawn, points, settings, progress, key) -
             divergences = [Estimate(*mean_and_error(list(exact - q))) for q in (log_ode, log_sde)]
     share = np.asarray(sde.effective_sample_size, float) / settings.num_paths
     return PointwiseGap(
-        x, log_ode, log_sde, error, np.minimum(share, 1.0), np.asarray(sde.reliable),
-        Estimate(mean, mean_error), spread, *divergences,
-    )  # fmt: skip
+        x,
+        log_ode,
+        log_sde,
+        error,
+        np.minimum(share, 1.0),
+        np.asarray(sde.reliable),
+        Estimate(mean, mean_error),
+        spread,
+        *divergences,
+    )
 
 
 def fields(
@@ -184,9 +191,12 @@ def _w2(a: GridDensity, b: GridDensity) -> Estimate:
 
 def _eta_row(eta: float, to_data: Estimate, to_ode: Estimate) -> dict[str, float]:
     return {
-        "eta": eta, "to_data": to_data.value, "to_data_error": to_data.error,
-        "to_ODE": to_ode.value, "to_ODE_error": to_ode.error,
-    }  # fmt: skip
+        "eta": eta,
+        "to_data": to_data.value,
+        "to_data_error": to_data.error,
+        "to_ODE": to_ode.value,
+        "to_ODE_error": to_ode.error,
+    }
 
 
 def eta_sweep(model, process, laws, drawn, settings, progress, key) -> tuple[dict[str, float], ...]:
@@ -207,12 +217,19 @@ def eta_sweep(model, process, laws, drawn, settings, progress, key) -> tuple[dic
     family = settings.sde if isinstance(settings.sde, SDE) else SDE()
     samplers = [dataclasses.replace(family, eta=eta) for eta in settings.etas]
     *drawn_members, base = (
-        np.asarray(sample(
-            sampler, model, process, settings.num_samples, dim=drawn.shape[1], progress=progress,
-            key=jr.fold_in(key, number),
-        ))
+        np.asarray(
+            sample(
+                sampler,
+                model,
+                process,
+                settings.num_samples,
+                dim=drawn.shape[1],
+                progress=progress,
+                key=jr.fold_in(key, number),
+            )
+        )
         for number, sampler in enumerate([*samplers, settings.ode])
-    )  # fmt: skip
+    )
     members = dict(zip(settings.etas, drawn_members, strict=True))
     for eta, x in members.items():
         pairs = [sliced_w2(x, drawn), sliced_w2(x, base)]

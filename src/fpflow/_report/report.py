@@ -172,7 +172,19 @@ def gap_report(
     notes += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     notes += measure.doubts(named, densities, split, pointwise)
     return GapReport(
-        dim, settings.as_dict(), split, grid_distances, sample_distances, pointwise, residual, curl,
-        share, kl, theorem, etas, densities, {name: x[:1000] for name, x in named.items()},
+        dim,
+        settings.as_dict(),
+        split,
+        grid_distances,
+        sample_distances,
+        pointwise,
+        residual,
+        curl,
+        share,
+        kl,
+        theorem,
+        etas,
+        densities,
+        {name: x[:1000] for name, x in named.items()},
         tuple(dict.fromkeys(notes)),
-    )  # fmt: skip
+    )

@@ -39,9 +39,11 @@ class ReportSettings:
 
     def __post_init__(self):
         check_counts(
-            num_samples=self.num_samples, repeats=self.repeats, num_points=self.num_points,
+            num_samples=self.num_samples,
+            repeats=self.repeats,
+            num_points=self.num_points,
             num_paths=self.num_paths,
-        )  # fmt: skip
+        )
         for name in ("ode", "sde"):
             value = getattr(self, name)
             if not isinstance(value, AbstractSampler):

@@ -25,9 +25,29 @@ def number(value: Any, error: float | None = None) -> str:
 
 def as_text(report: Any) -> str:
     """All sections that the report has numbers for."""
+    lines = [f"Gap between ODE and SDE in dimension {report.dim}"]
+    for section in (
+        _split(report),
+        _exact_laws(report.grid_distances),
+        _between_samples(report.sample_distances),
+        _pointwise(report.pointwise),
+        _residual(report.residual),
+        _curl(report),
+        _account(report.kl),
+        _theorem(report),
+        _family(report),
+        ["Do not overlook:", *(f"- {note}" for note in report.notes)] if report.notes else [],
+    ):
+        lines += ["", *section] if section else []
+    return "\n".join(lines)
+
+
+def _unit(report: Any) -> str:
+    return "W2^2" if report.grid_distances else "sliced W2^2"
+
+
+def _split(report: Any) -> list[str]:
     split = report.split
-    unit = "W2^2" if report.grid_distances else "sliced W2^2"
-    lines = [f"Gap between ODE and SDE in dimension {report.dim}", ""]
     parts = [
         ("model: the two exact laws", split.model),
         ("steps of the samplers", split.discretisation),
@@ -36,66 +56,73 @@ def as_text(report: Any) -> str:
         ("sum of the four", split.total),
         ("observed between samples", split.observed),
     ]
-    lines += table(
-        [f"part of the gap, {unit}", "value", "error", "kind"],
-        [[name, number(e.value), f"{e.error:.1g}", e.kind] for name, e in parts],
-    )
-    if report.grid_distances:
-        names = ["W2^2", "W2^2 without cells", "TV", "KL", "Hellinger"]
-        rows = []
-        for pair, found in report.grid_distances.items():
-            w2 = found["W2^2"]
-            shown = [f"{w2.value:.4g} [{w2.lower:.4g}, {w2.upper:.4g}]"]
-            rows.append([pair, *shown, *(str(found[name]) for name in names[1:])])
-        lines += [
-            "",
-            "Exact laws on the window (± floor of the grid; KL of the first from the second)",
-        ]
-        lines += table(
-            ["pair", "W2^2 [bracket]", "without cells", "TV", "KL (nats)", "Hellinger"], rows
-        )
+    rows = [[name, number(e.value), f"{e.error:.1g}", e.kind] for name, e in parts]
+    return table([f"part of the gap, {_unit(report)}", "value", "error", "kind"], rows)
+
+
+def _exact_laws(distances: Any) -> list[str]:
+    if not distances:
+        return []
     rows = []
-    for pair, found in report.sample_distances.items():
-        for name, d in found.items():
-            rows.append([pair, name, number(d.value, d.standard_error), f"{d.floor:.2g}"])
-    lines += ["", "Between samples (a value near its floor says: not further apart than this)"]
-    lines += table(["pair", "distance", "value", "floor"], rows)
-    lines += ["", *_pointwise(report.pointwise)]
-    if report.residual is not None:
-        r = report.residual
-        rows = [
-            [
-                f"{a:.3g} to {b:.3g}", number(r.value[k], r.standard_error[k]),
-                number(r.spatial[k], r.spatial_standard_error[k]),
-                number(r.value[k] - r.spatial[k]),
-            ]
-            for k, (a, b) in enumerate(zip(r.edges[:-1], r.edges[1:], strict=True))
-        ]  # fmt: skip
-        lines += ["", "Fokker-Planck residual under p_t; the gauge part moves no sampler"]
-        lines += table(["time", "mean r^2", "of it in x", "gauge"], rows)
+    for pair, found in distances.items():
+        w2 = found["W2^2"]
+        shown = [f"{w2.value:.4g} [{w2.lower:.4g}, {w2.upper:.4g}]"]
+        others = ("W2^2 without cells", "TV", "KL", "Hellinger")
+        rows.append([pair, *shown, *(str(found[name]) for name in others)])
+    header = ["pair", "W2^2 [bracket]", "without cells", "TV", "KL (nats)", "Hellinger"]
+    title = "Exact laws on the window (± floor of the grid; KL of the first from the second)"
+    return [title, *table(header, rows)]
+
+
+def _between_samples(distances: Any) -> list[str]:
+    rows = [
+        [pair, name, number(d.value, d.standard_error), f"{d.floor:.2g}"]
+        for pair, found in distances.items()
+        for name, d in found.items()
+    ]
+    title = "Between samples (a value near its floor says: not further apart than this)"
+    return [title, *table(["pair", "distance", "value", "floor"], rows)]
+
+
+def _residual(r: Any) -> list[str]:
+    if r is None:
+        return []
+    rows = [
+        [
+            f"{a:.3g} to {b:.3g}",
+            number(r.value[k], r.standard_error[k]),
+            number(r.spatial[k], r.spatial_standard_error[k]),
+            number(r.value[k] - r.spatial[k]),
+        ]
+        for k, (a, b) in enumerate(zip(r.edges[:-1], r.edges[1:], strict=True))
+    ]
+    title = "Fokker-Planck residual under p_t; the gauge part moves no sampler"
+    return [title, *table(["time", "mean r^2", "of it in x", "gauge"], rows)]
+
+
+def _curl(report: Any) -> list[str]:
     rows = [
         [f"{t:.3g}", number(a, e), number(b)]
         for t, a, e, b in zip(*dataclasses.astuple(report.curl), strict=True)
     ]
-    lines += ["", "Curl of the score under p_t (zero for a gradient)"]
+    lines = ["Curl of the score under p_t (zero for a gradient)"]
     lines += table(["time", "rms curl", "of the Jacobian"], rows)
     if report.not_gradient is not None:
         lines += [f"share of E|s|^2 at t0 that is no gradient: {report.not_gradient:.2g}"]
-    lines += _account(report.kl)
-    lines += _theorem(report)
-    if report.etas:
-        rows = [
-            [
-                f"{row['eta']:g}",
-                *(number(row[name], row[f"{name}_error"]) for name in ("to_data", "to_ODE")),
-            ]
-            for row in report.etas
+    return lines
+
+
+def _family(report: Any) -> list[str]:
+    rows = [
+        [
+            f"{row['eta']:g}",
+            *(number(row[name], row[f"{name}_error"]) for name in ("to_data", "to_ODE")),
         ]
-        lines += ["", f"The family dx = [f - (1 + eta^2)/2 g^2 s]dt + eta g dW, {unit}"]
-        lines += table(["eta (0 = ODE, 1 = SDE)", "to the data", "to the ODE"], rows)
-    if report.notes:
-        lines += ["", "Do not overlook:", *(f"- {note}" for note in report.notes)]
-    return "\n".join(lines)
+        for row in report.etas or []
+    ]
+    title = f"The family dx = [f - (1 + eta^2)/2 g^2 s]dt + eta g dW, {_unit(report)}"
+    header = ["eta (0 = ODE, 1 = SDE)", "to the data", "to the ODE"]
+    return [title, *table(header, rows)] if rows else []
 
 
 def _pointwise(gap: Any) -> list[str]:
@@ -123,7 +150,7 @@ def _account(kl: Any) -> list[str]:
         line("bound of KL(data | SDE)", kl.bound_sde),
         line("KL(data | ODE) by the equality", kl.kl_ode),
     ]
-    return ["", *table(["KL account", "nats"], rows)]
+    return table(["KL account", "nats"], rows)
 
 
 def _theorem(report: Any) -> list[str]:
@@ -144,4 +171,4 @@ def _theorem(report: Any) -> list[str]:
         ["largest Poincare constant", number(theorem.poincare.max())],
         ["largest sup of p_SDE over exp(u)", number(theorem.ratio.max())],
     ]
-    return ["", *table(["Theorem 1 in numbers", "W2"], rows)]
+    return table(["Theorem 1 in numbers", "W2"], rows)

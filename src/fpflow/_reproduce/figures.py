@@ -71,9 +71,13 @@ def _densities(dataset: str, by_weight: dict, arrays: dict):
     vmax = data.max() / WINDOW.cell_width**2
     columns = len(weights) + 1
     figure, axes = plt.subplots(
-        2, columns, figsize=(2.7 * columns + 0.8, 5.6), layout="constrained",
-        sharex=True, sharey=True,
-    )  # fmt: skip
+        2,
+        columns,
+        figsize=(2.7 * columns + 0.8, 5.6),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+    )
     for row, (law, name) in enumerate((("sde", "SDE"), ("ode", "ODE"))):
         for column, weight in enumerate(weights):
             w2 = by_weight[weight]["w2"]
@@ -158,9 +162,14 @@ def _excess(table: dict):
     )
     figure, ax = plt.subplots(figsize=(6, 4.4), layout="constrained")
     fpflow.plot.against_residual(
-        residual, values, labels, errors=errors, log=False, ax=ax,
+        residual,
+        values,
+        labels,
+        errors=errors,
+        log=False,
+        ax=ax,
         ylabel=r"excess $L_\mathrm{DSM}$ over that at $w_R$ = 0",
-    )  # fmt: skip
+    )
     ax.set_title("labels are $w_R$; bars are two standard errors")
     return figure
 

@@ -39,25 +39,31 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--preset", choices=paper.PRESETS, default="quick")
     parser.add_argument(
-        "--scale", type=float, default=1.0,
+        "--scale",
+        type=float,
+        default=1.0,
         help="in (0, 1]: steps shrink by its eighth root, batches by its 15/8-th power (default 1)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--dataset", nargs="+", choices=paper.DATASETS, help="default: those of the preset"
     )
     parser.add_argument(
-        "--fp-weight", nargs="+", type=float, metavar="W",
+        "--fp-weight",
+        nargs="+",
+        type=float,
+        metavar="W",
         help="weights w_R of the Fokker-Planck residual (default: those of the preset); where a preset "
         "starts each network from the next smaller weight, those are trained too",
-    )  # fmt: skip
+    )
     parser.add_argument("--seed", type=int, default=0, help="of networks and noise (default 0)")
     parser.add_argument(
         "--out", type=pathlib.Path, help="folder of the results (default results/<preset>)"
     )
     parser.add_argument(
-        "--resume", action="store_true",
+        "--resume",
+        action="store_true",
         help="keep the models that --out already holds with the same settings",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--page",
         type=pathlib.Path,
@@ -174,9 +180,13 @@ def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume
             model = network_in(start_run, dataset, preset)
         else:
             model = fpflow.PotentialMLP(
-                2, prior=prior_of(dataset, preset), width=preset.width, depth=preset.depth,
-                beta=preset.betas[dataset], key=key_model,
-            )  # fmt: skip
+                2,
+                prior=prior_of(dataset, preset),
+                width=preset.width,
+                depth=preset.depth,
+                beta=preset.betas[dataset],
+                key=key_model,
+            )
         start = time.perf_counter()
         key_train = jr.fold_in(key_train, round(1000 * fp_weight))
         result = train(model, law, preset, fp_weight, key_train)
@@ -217,9 +227,13 @@ def run_curl(run, potential_run, preset, settings, seed, say) -> None:
     law, dataset = paper.DATASETS["circles"](), "circles"
     key_model, key_train = jr.split(jr.fold_in(jr.key(seed), 100))
     model = fpflow.ScoreMLP(
-        2, prior=prior_of(dataset, preset), width=preset.width, depth=preset.depth,
-        beta=preset.betas[dataset], key=key_model,
-    )  # fmt: skip
+        2,
+        prior=prior_of(dataset, preset),
+        width=preset.width,
+        depth=preset.depth,
+        beta=preset.betas[dataset],
+        key=key_model,
+    )
     stage = dataclasses.replace(preset.plain, num_steps=preset.curl_steps)
     result = fpflow.train(model, PROCESS, law, key=key_train, **stage.arguments())
     potential = network_in(potential_run, dataset, preset)

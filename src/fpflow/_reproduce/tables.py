@@ -187,12 +187,20 @@ def claims(table: dict[str, dict[float, dict]]) -> str:
             up, down = (rank(residual, v) for v in (column("ODE-SDE")[0], excess))
             lucky = max(chance(residual, v) for v in (column("ODE-SDE")[0], excess))
             say(
-                "4 R̃ goes with the gap and against L_DSM", dataset, up > 0 and down < 0,
+                "4 R̃ goes with the gap and against L_DSM",
+                dataset,
+                up > 0 and down < 0,
                 f"Spearman {up:+.2f} and {down:+.2f} over {len(runs)} models; chance alone gives the "
                 f"weaker of them in {lucky:.0%} of cases",
-            )  # fmt: skip
+            )
         else:
             lines.append(f"- 4 R̃ and the gap, {dataset}: two models give no correlation.")
+    return "\n".join([*lines, *_overall(table), ""])
+
+
+def _overall(table: dict[str, dict[float, dict]]) -> list[str]:
+    """What the run says of all its models together."""
+    lines = []
     everything = [run for by_weight in table.values() for run in by_weight.values()]
     if len(everything) > 3:
         overall = rank(
@@ -214,7 +222,7 @@ def claims(table: dict[str, dict[float, dict]]) -> str:
         )
         + "."
     )
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def write_tables(out: pathlib.Path, runs: list[pathlib.Path]) -> str:

@@ -78,10 +78,16 @@ class Run:
     def save(self, step: int, state: Any, intervals: Intervals, loss: float) -> pathlib.Path:
         """Writes a checkpoint and removes those that are neither among the newest nor the best."""
         header = {
-            "format": _FORMAT, "kind": "checkpoint", "step": step, "loss": loss,
-            "fingerprint": fingerprint(self.settings), "tree": tree_fingerprint(state),
-            "versions": versions(), "settings": self.settings, "intervals": len(intervals),
-        }  # fmt: skip
+            "format": _FORMAT,
+            "kind": "checkpoint",
+            "step": step,
+            "loss": loss,
+            "fingerprint": fingerprint(self.settings),
+            "tree": tree_fingerprint(state),
+            "versions": versions(),
+            "settings": self.settings,
+            "intervals": len(intervals),
+        }
         rows = np.array(intervals, float).reshape(-1, len(self.columns))
         path = self.file_of(step)
         header = describe(header)

@@ -69,9 +69,14 @@ class SharedRun:
 
 
 def open_shared(
-    path: str | os.PathLike, settings: Any, *, columns: tuple[str, ...], resume: bool, keep: int,
+    path: str | os.PathLike,
+    settings: Any,
+    *,
+    columns: tuple[str, ...],
+    resume: bool,
+    keep: int,
     mesh: Mesh | None,
-) -> SharedRun:  # fmt: skip
+) -> SharedRun:
     """As `open_run`, by the first process of the mesh."""
     run = None
 

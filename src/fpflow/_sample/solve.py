@@ -96,11 +96,17 @@ def solve(
     at = _given(times, x1.dtype)
     start, end = -at[0], -at[-1]
     solution = diffrax.diffeqsolve(
-        terms, solver, start, end, None if controller is None else (end - start) * 1e-4, x1,
+        terms,
+        solver,
+        start,
+        end,
+        None if controller is None else (end - start) * 1e-4,
+        x1,
         stepsize_controller=diffrax.StepTo(-at) if controller is None else controller,
-        max_steps=len(times) if controller is None else _MOST_STEPS, throw=False,
+        max_steps=len(times) if controller is None else _MOST_STEPS,
+        throw=False,
         adjoint=diffrax.RecursiveCheckpointAdjoint(),
-    )  # fmt: skip
+    )
     num_steps = jnp.asarray(solution.stats["num_steps"])
     evaluations = _evaluations(solver, num_steps, isinstance(terms, diffrax.ODETerm))
     success = solution.result == diffrax.RESULTS.successful

@@ -20,11 +20,18 @@ def _solve_trajectories(model, process, shape, times, key):
         return -jax.vmap(lambda x: flow_velocity(model, process, -tau, x))(x)
 
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(drift), diffrax.Tsit5(), -times[0], -times[-1], None, x,
-        saveat=diffrax.SaveAt(ts=-times), max_steps=65536, throw=False,
+        diffrax.ODETerm(drift),
+        diffrax.Tsit5(),
+        -times[0],
+        -times[-1],
+        None,
+        x,
+        saveat=diffrax.SaveAt(ts=-times),
+        max_steps=65536,
+        throw=False,
         stepsize_controller=diffrax.PIDController(rtol=1e-4, atol=1e-4),
         adjoint=diffrax.ForwardMode(),
-    )  # fmt: skip
+    )
     return jnp.asarray(solution.ys), solution.result == diffrax.RESULTS.successful
 
 

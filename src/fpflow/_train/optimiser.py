@@ -46,9 +46,14 @@ class AbstractOptimiser(eqx.Module):
         return OptimiserState(jnp.array(0), self.moments(params))
 
     def update(
-        self, updates: Any, state: OptimiserState, params: Any = None, *, num_steps: Any = None,
+        self,
+        updates: Any,
+        state: OptimiserState,
+        params: Any = None,
+        *,
+        num_steps: Any = None,
         **extra: Any,
-    ) -> tuple[Any, OptimiserState]:  # fmt: skip
+    ) -> tuple[Any, OptimiserState]:
         """The step to add, and the new state; `num_steps` is what a schedule of ours needs to know."""
         del params, extra
         rate, moments = self.learning_rate, state.moments

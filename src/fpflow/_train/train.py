@@ -166,9 +166,12 @@ def train(
     ```
     """
     counts = check_counts(
-        num_steps=num_steps, batch_size=batch_size, chunk=chunk, checkpoint_every=checkpoint_every,
+        num_steps=num_steps,
+        batch_size=batch_size,
+        chunk=chunk,
+        checkpoint_every=checkpoint_every,
         keep_checkpoints=keep_checkpoints,
-    )  # fmt: skip
+    )
     num_steps, batch_size, chunk, checkpoint_every, keep_checkpoints = counts
     data = as_data(data)
     check_mesh(mesh)
@@ -180,53 +183,39 @@ def train(
     _check_model(model, process, data, objective)
     if resume and run_dir is None:
         raise ValueError("`resume=True` needs the `run_dir` to go on from.")
-    described = {
-        "model": model, "process": process, "data": data, "objective": objective,
-        "num_steps": num_steps, "batch_size": batch_size, "optimiser": optimiser,
-        "ema_decay": float(ema_decay), "key": key,
-    }  # fmt: skip
+    described = dict(
+        model=model,
+        process=process,
+        data=data,
+        objective=objective,
+        num_steps=num_steps,
+        batch_size=batch_size,
+        optimiser=optimiser,
+        ema_decay=float(ema_decay),
+        key=key,
+    )
+    others = dict(
+        chunk=chunk, checkpoint_every=checkpoint_every, resume=resume, folder=bool(run_dir)
+    )
     if together(mesh):
-        others = {"chunk": chunk, "checkpoint_every": checkpoint_every, "resume": resume}
-        others["run_dir"] = run_dir is not None
-        check_agreement(
-            {name: fingerprint(describe(v)) for name, v in {**described, **others}.items()}, mesh
-        )
-    run = None
-    if run_dir is not None:
-        run = open_shared(
-            run_dir, described, columns=("step", "loss", *objective.terms, "seconds"),
-            resume=resume, keep=keep_checkpoints, mesh=mesh,
-        )  # fmt: skip
-    settings = Settings(
-        _arrays_for_weights(objective), _arrays_for_rates(optimiser), jnp.asarray(num_steps),
-        jnp.asarray(ema_decay, float), batch_size,
-    )  # fmt: skip
-    loop = _Loop(model, process, run, mesh, tuple(objective.terms), num_steps, log_fn)
-    disable, shared = no_bar(progress), None if mesh is None else automatic(mesh)
-    signals = contextlib.nullcontext(lambda: None) if run is None else run.guarded()
-    with watched(mesh, "training") as say:
-        # Before the first chunk a signal ends the call at once: there is nothing to save.
-        state = loop.begin(init_state(model, optimiser))
-        done = saved = int(state.step)
-        say(_way_on(run, saved))
-        with (
-            signals as came,
-            tqdm(total=num_steps, initial=done, unit="step", desc="train", disable=disable) as bar,
-        ):
-            while done < num_steps:
-                # The steps alone: in force for a hook of the user's, a mesh of several processes
-                # would make each of its lines a common computation.
-                with contextlib.nullcontext() if shared is None else jax.set_mesh(shared):
-                    state, losses = run_chunk(state, model, process, data, settings, key, chunk)
-                done = loop.note(state, losses, bar)
-                signal = agreed(came(), mesh)
-                if signal or done == num_steps or done >= saved + checkpoint_every:
-                    path = loop.save(state, since=saved)
-                    saved = done
-                    say(_way_on(run, saved))
-                    if path and signal and done < num_steps:
-                        raise TrainingInterrupted(done, path, signal)
-        return loop.finish(state)
+        every = {name: fingerprint(describe(v)) for name, v in {**described, **others}.items()}
+        check_agreement(every, mesh)
+    columns = ("step", "loss", *objective.terms, "seconds")
+    options: dict[str, Any] = dict(columns=columns, resume=resume, keep=keep_checkpoints, mesh=mesh)
+    run = None if run_dir is None else open_shared(run_dir, described, **options)
+    weights, rates = _arrays_for_weights(objective), _arrays_for_rates(optimiser)
+    decay = jnp.asarray(ema_decay, float)
+    settings = Settings(weights, rates, jnp.asarray(num_steps), decay, batch_size)
+    names = tuple(objective.terms)
+    loop = _Loop(model, process, run, mesh, names, num_steps, checkpoint_every, log_fn)
+
+    def steps(state):
+        # The steps alone: in force for a hook of the user's, a mesh of several processes would make
+        # each of its lines a common computation.
+        with contextlib.nullcontext() if mesh is None else jax.set_mesh(automatic(mesh)):
+            return run_chunk(state, model, process, data, settings, key, chunk)
+
+    return loop.go(init_state(model, optimiser), steps, no_bar(progress))
 
 
 def _way_on(run: SharedRun | None, saved: int) -> str:
@@ -251,9 +240,35 @@ class _Loop:
     mesh: Mesh | None
     names: tuple[str, ...]
     num_steps: int
+    checkpoint_every: int
     log_fn: Callable[[int, dict[str, float]], None] | None
     intervals: Intervals = dataclasses.field(default_factory=list)
     start: float = 0.0
+
+    def go(self, state, steps, no_bar: bool | None) -> TrainResult:
+        """All chunks from the newest state on, each by `steps`, and the result."""
+        signals = contextlib.nullcontext(lambda: None) if self.run is None else self.run.guarded()
+        with watched(self.mesh, "training") as say:
+            # Before the first chunk a signal ends the call at once: there is nothing to save.
+            state = self.begin(state)
+            done = saved = int(state.step)
+            say(_way_on(self.run, saved))
+            bar = tqdm(
+                total=self.num_steps, initial=done, unit="step", desc="train", disable=no_bar
+            )
+            with signals as came, bar:
+                while done < self.num_steps:
+                    state, losses = steps(state)
+                    done = self.note(state, losses, bar)
+                    signal = agreed(came(), self.mesh)
+                    last = done == self.num_steps
+                    if signal or last or done >= saved + self.checkpoint_every:
+                        path = self.save(state, since=saved)
+                        saved = done
+                        say(_way_on(self.run, saved))
+                        if path and signal and not last:
+                            raise TrainingInterrupted(done, path, signal)
+            return self.finish(state)
 
     def begin(self, state):
         """The state to go on from."""
@@ -315,7 +330,7 @@ class _Loop:
                 self.run.write_model(lambda path: save(path, result.model, self.process))
             except ValueError as error:
                 warnings.warn(
-                    f"the model is in the result and not in a file: {error}", stacklevel=3
+                    f"the model is in the result and not in a file: {error}", stacklevel=4
                 )
         return result
 

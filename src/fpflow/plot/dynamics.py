@@ -46,17 +46,30 @@ def score_field(
     score = np.asarray(jax.jit(jax.vmap(jax.vmap(lambda x: model.score(t, x))))(points), float)
     size = np.linalg.norm(score, axis=-1)
     image = ax.imshow(
-        size.T, origin="lower", extent=(edges[0], edges[-1], edges[0], edges[-1]), cmap="Blues",
+        size.T,
+        origin="lower",
+        extent=(edges[0], edges[-1], edges[0], edges[-1]),
+        cmap="Blues",
         norm=LogNorm(max(float(np.quantile(size, 0.01)), 1e-3), max(float(size.max()), 2e-3)),
-    )  # fmt: skip
+    )
     ax.streamplot(
-        centres, centres, score[..., 0].T, score[..., 1].T, color=COLOURS[1], linewidth=0.8,
-        arrowsize=0.8, density=1.2,
-    )  # fmt: skip
+        centres,
+        centres,
+        score[..., 0].T,
+        score[..., 1].T,
+        color=COLOURS[1],
+        linewidth=0.8,
+        arrowsize=0.8,
+        density=1.2,
+    )
     ax.set(
-        xlabel="$x_1$", ylabel="$x_2$", title=title or f"score at $t = {t:g}$",
-        xlim=edges[[0, -1]], ylim=edges[[0, -1]], aspect="equal",
-    )  # fmt: skip
+        xlabel="$x_1$",
+        ylabel="$x_2$",
+        title=title or f"score at $t = {t:g}$",
+        xlim=edges[[0, -1]],
+        ylim=edges[[0, -1]],
+        aspect="equal",
+    )
     ax.figure.colorbar(image, ax=ax, label=r"$\|s(t, x)\|$")
     return ax
 
@@ -136,13 +149,20 @@ def residual_map(
     residual = np.asarray(rows, float)
     size = np.maximum(np.abs(residual - residual.mean(1, keepdims=True)), 1e-6)
     image = ax.pcolormesh(
-        times, line, size.T, cmap="magma", shading="nearest", rasterized=True,
+        times,
+        line,
+        size.T,
+        cmap="magma",
+        shading="nearest",
+        rasterized=True,
         norm=LogNorm(max(float(np.quantile(size, 0.05)), 1e-5), max(float(size.max()), 2e-5)),
-    )  # fmt: skip
+    )
     ax.set(
-        xscale="log", xlabel="time $t$", ylabel="$x_1$" if dim > 1 else "$x$",
+        xscale="log",
+        xlabel="time $t$",
+        ylabel="$x_1$" if dim > 1 else "$x$",
         title=title or "Fokker–Planck residual" + (" on the first axis" if dim > 1 else ""),
-    )  # fmt: skip
+    )
     ax.figure.colorbar(image, ax=ax, label=r"$|r - \bar r(t)|$ (1/time)")
     return ax
 

@@ -87,9 +87,13 @@ def _draw_split(split: Any, ax: Axes, unit: str) -> None:
     ]
     colours = [COLOURS[0]] * 4 + ["0.55", COLOURS[1]]
     ax.barh(
-        names[::-1], [p.value for p in parts[::-1]], xerr=[p.error for p in parts[::-1]],
-        color=colours[::-1], ecolor="black", capsize=3,
-    )  # fmt: skip
+        names[::-1],
+        [p.value for p in parts[::-1]],
+        xerr=[p.error for p in parts[::-1]],
+        color=colours[::-1],
+        ecolor="black",
+        capsize=3,
+    )
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set(xlabel=f"{unit} between ODE and SDE samples", title="where the observed gap comes from")
 
@@ -97,14 +101,23 @@ def _draw_split(split: Any, ax: Axes, unit: str) -> None:
 def _draw_pointwise(gap: Any, ax: Axes) -> None:
     apart = gap.log_p_sde - gap.log_p_ode
     ax.errorbar(
-        gap.log_p_ode, apart, yerr=gap.error, fmt="o", markersize=3, elinewidth=0.7,
-        color=COLOURS[0], alpha=0.6,
-    )  # fmt: skip
+        gap.log_p_ode,
+        apart,
+        yerr=gap.error,
+        fmt="o",
+        markersize=3,
+        elinewidth=0.7,
+        color=COLOURS[0],
+        alpha=0.6,
+    )
     if not gap.reliable.all():
         ax.plot(
-            gap.log_p_ode[~gap.reliable], apart[~gap.reliable], "x", color=COLOURS[1],
+            gap.log_p_ode[~gap.reliable],
+            apart[~gap.reliable],
+            "x",
+            color=COLOURS[1],
             label="unreliable",
-        )  # fmt: skip
+        )
         ax.legend(frameon=False)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set(
@@ -138,13 +151,20 @@ def _draw_sources(report: Any, ax: Axes) -> None:
     ax.stairs(profile.value, edges, color="0.6", label="all of it", linewidth=1.5)
     ax.stairs(profile.spatial, edges, color=COLOURS[0], label="in $x$", linewidth=1.5)
     ax.errorbar(
-        middle, profile.spatial, yerr=profile.spatial_standard_error, fmt="none",
-        ecolor=COLOURS[0], capsize=3,
-    )  # fmt: skip
+        middle,
+        profile.spatial,
+        yerr=profile.spatial_standard_error,
+        fmt="none",
+        ecolor=COLOURS[0],
+        capsize=3,
+    )
     ax.set(
-        xscale="log", yscale="log", xlabel="time $t$", ylabel="mean $r^2$ under $p_t$",
+        xscale="log",
+        yscale="log",
+        xlabel="time $t$",
+        ylabel="mean $r^2$ under $p_t$",
         title="Fokker–Planck residual",
-    )  # fmt: skip
+    )
     ax.legend(frameon=False)
 
 
@@ -158,9 +178,14 @@ def _draw_family(report: Any, ax: Axes) -> None:
         ("to_ODE", "to the ODE", COLOURS[0], "o"),
     ):
         ax.errorbar(
-            eta, [row[name] for row in report.etas], [row[f"{name}_error"] for row in report.etas],
-            marker=marker, color=colour, label=label, capsize=3,
-        )  # fmt: skip
+            eta,
+            [row[name] for row in report.etas],
+            [row[f"{name}_error"] for row in report.etas],
+            marker=marker,
+            color=colour,
+            label=label,
+            capsize=3,
+        )
     ax.set(
         xlabel=r"$\eta$ (0 = ODE, 1 = SDE)",
         ylabel="$W_2^2$" if report.densities else "sliced $W_2^2$",

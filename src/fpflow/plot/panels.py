@@ -79,10 +79,15 @@ def densities(laws: Mapping[str, GridDensity], *, axes: Sequence[Axes] | None = 
     names = list(laws)
     return [
         density(
-            np.asarray(laws[name].mass), window, ax=ax, vmax=top, title=name, colorbar=name == names[-1]
+            np.asarray(laws[name].mass),
+            window,
+            ax=ax,
+            vmax=top,
+            title=name,
+            colorbar=name == names[-1],
         )
         for name, ax in zip(names, axes, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def difference(
