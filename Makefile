@@ -12,8 +12,13 @@ NEWEST := .venv-newest
 reproduce: $(VENV)/.installed  ## Train the mixture at two weights; print the table, draw the figures.
 	$(RUN) scripts/reproduce.py --preset quick --resume
 
+# Three quarters of a short test is its compilation. This code is compiled fast and runs slowly, which
+# the long tests do not stand; they see what a user's compiler makes.
+QUICK := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false \
+	--xla_cpu_parallel_codegen_split_count=1"
+
 test: $(VENV)/.installed-dev  ## Run the tests, but for the long ones.
-	$(RUN) -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(QUICK) $(RUN) -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(VENV)/.installed-dev  ## Run the long tests.
 	$(RUN) -m pytest -m slow --numprocesses auto --maxprocesses 4 --dist worksteal

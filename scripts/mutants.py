@@ -7,6 +7,7 @@ if one survives.
 """
 
 import argparse
+import os
 import pathlib
 import shutil
 import subprocess
@@ -30,6 +31,8 @@ FOLDER = "src/fpflow/_run/folder.py"
 SOFTPLUS = "tests/test_model.py::test_the_softplus_is_that_of_the_library"
 CORRUPTED = "tests/test_run.py::test_corrupted_checkpoints_are_refused_and_the_one_before_is_used"
 
+FRAMED = "tests/test_model.py::test_a_network_in_the_frame_solves_the_equation_its_inner_one_solves"
+
 MUTANTS = [
     # residuals
     (POINTWISE, "+ transport - g**2 / 2", "+ transport + g**2 / 2", RESIDUAL),
@@ -47,7 +50,11 @@ MUTANTS = [
     ("src/fpflow/_dynamics.py", "pull = (1 + eta**2) / 2", "pull = (1 + eta) / 2", "tests/test_distances.py::test_members_of_the_family_have_the_laws_of_their_moment_equations"),
     ("src/fpflow/_grid/sde.py", "pull = 1 + eta**2", "pull = 1 - eta**2", "tests/test_distances.py"),
     ("src/fpflow/_grid/sde.py", "q = q * within", "q = q", f"{GRID}::test_mass_that_leaves_the_grid_is_seen"),
-    ("src/fpflow/_grid/frame.py", "jnp.hypot(self.process.alpha(t) * self.scale, ", "jnp.hypot(self.scale, ", WIDE),
+    ("src/fpflow/_process/frame.py", "(self.process.alpha(t) * self.scale) ** 2 + variance(", "(self.process.alpha(t) + self.scale) ** 2 + variance(", WIDE),
+    ("src/fpflow/_process/frame.py", "jnp.log1p(variance(self.process, t) / signal) / 2", "jnp.log1p(variance(self.process, t) / signal)", FRAMED),
+    ("src/fpflow/_model/in_frame.py", "inner - x.size * jnp.log(", "inner + x.size * jnp.log(", FRAMED),
+    ("src/fpflow/_model/in_frame.py", "+ gradient @ motion", "- gradient @ motion", FRAMED),
+    ("src/fpflow/_model/in_frame.py", "laplacian / spread**2", "laplacian / spread", FRAMED),
     ("src/fpflow/_grid/prior.py", "np.diff(scipy.special.ndtr(edges / prior.std))", "np.diff(ndtr(edges))", WIDE),
     ("src/fpflow/_process/ornstein_uhlenbeck.py", "return -self.rate * x", "return self.rate * x", "tests/test_process.py"),
     ("src/fpflow/_process/base.py", "2 * rate / alpha * v + process.diffusion(t) ** 2", "2 * rate / alpha * v - process.diffusion(t) ** 2", RESIDUAL),
@@ -124,6 +131,8 @@ def main(argv: list[str] | None = None) -> int:
     only = parser.parse_args(argv).only
     chosen = [m for m in MUTANTS if only is None or only in m[0]]
     survivors = 0
+    environment = {"PYTHONPATH": "src", "PATH": "/usr/bin:/bin"}
+    environment["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "")
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder)
         for name in ("src", "tests", "scripts", "docs", "pyproject.toml"):
@@ -139,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
             target.write_text(text.replace(old, new))
             result = subprocess.run(
                 [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()],
-                cwd=copy, env={"PYTHONPATH": "src", "PATH": "/usr/bin:/bin"}, capture_output=True,
+                cwd=copy, env=environment, capture_output=True,
                 text=True,
             )  # fmt: skip
             target.write_text(text)

@@ -1,5 +1,7 @@
 """Laws and models with known answers, shared by all tests."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -52,6 +54,26 @@ def mixture(dim: int) -> fpflow.datasets.GaussianMixture:
     covariances = roots @ jnp.swapaxes(roots, 1, 2) + 0.1 * jnp.eye(dim)
     means = 1.5 * jr.normal(key_mean, (3, dim))
     return fpflow.datasets.GaussianMixture(means, covariances, weights=[1.0, 2.0, 3.0])
+
+
+class End(eqx.Module):
+    """The law of noised data at one time, as a prior."""
+
+    marginal: eqx.Module
+    time: float
+
+    def log_prob(self, x):
+        return self.marginal.potential(jnp.asarray(self.time), x)
+
+
+def without_mismatch(process, law):
+    """The same process with what it makes of the data for a prior, so that of the exact score every
+    density is that of the data."""
+    prior = End(law.marginal(process), process.t1)
+    kind = type(process)
+    exact = type(kind.__name__, (kind,), {"prior": property(lambda _: prior)})
+    fields = {f.name: getattr(process, f.name) for f in dataclasses.fields(process)}
+    return exact(**fields)
 
 
 class LinearScore(eqx.Module):

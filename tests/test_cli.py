@@ -126,6 +126,7 @@ def test_a_report_of_a_run(here, capsys):
     assert (here / "line" / "figures" / "report.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["losses", "densities", "field", "trajectories", "residual", "curl", "flow"]
 )

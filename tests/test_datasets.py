@@ -78,11 +78,11 @@ def test_the_papers_laws_are_the_papers():
 def test_marginal_derivatives_match_automatic_ones(dim, process):
     exact = mixture(dim).marginal(process)
     t, x = jnp.array(process.t0 + 0.2), 0.8 * jr.normal(jr.key(3), (dim,))
-    gradient = jax.grad(exact.potential, 1)(t, x)
-    hessian = jax.hessian(exact.potential, 1)(t, x)
+    gradient = jax.jit(jax.grad(exact.potential, 1))(t, x)
+    hessian = jax.jit(jax.hessian(exact.potential, 1))(t, x)
     np.testing.assert_allclose(exact.score(t, x), gradient, rtol=1e-9)
     np.testing.assert_allclose(exact.laplacian(t, x), jnp.trace(hessian), rtol=1e-9)
-    by_time = jax.grad(exact.potential, 0)(t, x)
+    by_time = jax.jit(jax.grad(exact.potential, 0))(t, x)
     np.testing.assert_allclose(exact.time_derivative(t, x), by_time, rtol=1e-9)
 
 

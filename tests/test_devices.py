@@ -64,11 +64,13 @@ def far():
     return dict(json.loads(line) for line in result.stdout.splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["ode", "sde"])
 def test_devices_change_no_bit_of_a_sample(far, law):
     assert far[law] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["log p_ODE", "log p_SDE", "bound", "loss", "weight"])
 def test_devices_change_other_results_by_round_off(far, name):
     # Fewer points side by side, and sums over a batch in another order: some 1e-7 of values up to 30.

@@ -83,7 +83,7 @@ def test_w2_without_cells_of_close_gaussians_is_bures():
 
 @pytest.mark.parametrize("dim", [1, 3, 10])
 def test_sliced_w2_of_a_shift(dim):
-    x, y = (np.asarray(jr.normal(k, (40_000, dim))) for k in jr.split(jr.key(dim)))
+    x, y = (np.asarray(jr.normal(k, (10_000, dim))) for k in jr.split(jr.key(dim)))
     shift = np.zeros(dim)
     shift[0] = 0.5
     found = fpflow.sliced_w2(x, y + shift)

@@ -150,6 +150,7 @@ EXTENDING = DOCS / "extending.md"
 PAGES = sorted(p for p in DOCS.rglob("*.md") if blocks(p, "python") and p != EXTENDING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     """In their order, in one namespace, with fewer steps and samples."""
@@ -188,6 +189,7 @@ _NOT_RUN = ("make ", "python3 -m venv", ".venv/bin/pip", "source ", ".venv/bin/p
             ".venv/bin/python docs/", ".venv/bin/mkdocs")  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [p for p in [ROOT / "README.md", *DOCS.rglob("*.md")] if blocks(p, "sh")],
     ids=lambda p: p.stem,

@@ -44,6 +44,7 @@ def refined(law, window, k, sde_steps):
     return SOLVERS[law](EXACT, OU, window, refine=k, **steps)
 
 
+@pytest.mark.slow
 def test_halving_cells_and_steps_hardly_moves_the_distances():
     """By less than 2e-4, on cells twice as wide as the paper's."""
     window = fpflow.Window(nodes=32)
@@ -246,10 +247,15 @@ def test_a_prior_wider_than_the_window_is_not_cut(process):
     assert max(sde.outside, ode.outside) < 1e-9
 
 
-ALL_KINDS = KINDS | {"wide": WIDE["ou"]}
+# All solvers see one equation, of one frame: these stand for the others in a short run.
+FEW = ("vp", "ve", "linear")
+ALL_KINDS = [
+    pytest.param(process, id=name, marks=() if name in FEW else pytest.mark.slow)
+    for name, process in [*KINDS.items(), ("wide", WIDE["ou"])]
+]
 
 
-@pytest.mark.parametrize("process", ALL_KINDS.values(), ids=ALL_KINDS)
+@pytest.mark.parametrize("process", ALL_KINDS)
 def test_exact_scores_give_the_exact_cells_whatever_the_process(process):
     """By less than 2e-4 on cells twice as wide as the paper's."""
     window = fpflow.Window(nodes=32)

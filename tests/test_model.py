@@ -9,8 +9,9 @@ import pytest
 import scipy.special
 
 import fpflow
+from fpflow._calculus import differentiated_jet
 from fpflow._model.network import softplus_and_slope
-from known import ROUND_OFF
+from known import KINDS, OU, ROUND_OFF
 
 T, X = jnp.array(0.3), jnp.array([0.4, -1.1])
 SHARPNESS = [1.0, 3.0, 100.0]
@@ -159,3 +160,52 @@ def test_bad_sizes_are_refused():
         fpflow.ScoreMLP(2, depth=0, key=jr.key(0))
     with pytest.raises(ValueError, match="`beta` must be positive, got -1.0"):
         fpflow.PotentialMLP(2, beta=-1.0, key=jr.key(0))
+
+
+def test_a_network_in_the_frame_solves_the_equation_its_inner_one_solves():
+    """The residual of the framed potential is that of the inner one in the frame, at the pace of tau,
+    whatever the process: the change of variables is exact. Its jet is that of differentiation."""
+    inner = fpflow.PotentialMLP(2, width=8, prior=fpflow.IsotropicGaussian(1.0), key=jr.key(0))
+    standard = fpflow.OrnsteinUhlenbeck(rate=1.0, noise=2**0.5)
+    z, share = jnp.array([0.4, -1.1]), 0.3
+    for process in KINDS.values():
+        model = fpflow.in_frame(inner, process, centre=0.7, scale=1.3)
+        t = jnp.asarray(process.t0 + share * (process.t1 - process.t0))
+        tau, pace = jax.jvp(model.frame.tau, (t,), (jnp.ones_like(t),))
+        x = model.frame.place(t, z)
+        expected = pace * fpflow.log_fp_residual(inner, standard, tau, z)
+        np.testing.assert_allclose(
+            fpflow.log_fp_residual(model, process, t, x), expected, rtol=1e-9
+        )
+        for time in (process.t0, t):
+            found, other = model.jet(time, x), differentiated_jet(model, jnp.asarray(time), x)
+            for a, b in zip(found, other, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+            np.testing.assert_allclose(model.score(time, x), found.gradient, rtol=1e-12)
+    assert model.dim == 2
+
+
+def test_a_frame_takes_conditions_and_scores(tmp_path):
+    process = fpflow.EDM()
+    network = fpflow.PotentialMLP(2, width=4, condition_dim=1, key=jr.key(0))
+    model, c = fpflow.in_frame(network, process), jnp.array([0.3])
+    x = jnp.array([0.1, 0.2])
+    there, here = (
+        fpflow.given(model, c).jet(2.0, x),
+        fpflow.in_frame(fpflow.given(network, c), process).jet(2.0, x),
+    )
+    for a, b in zip(there, here, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    score = fpflow.in_frame(fpflow.ScoreMLP(2, width=4, key=jr.key(0)), process)
+    assert not hasattr(score, "potential")
+    fpflow.save(tmp_path / "framed.fpflow", model, process)
+    loaded, _ = fpflow.load(tmp_path / "framed.fpflow")
+    np.testing.assert_array_equal(loaded.score(2.0, x, c), model.score(2.0, x, c))
+
+
+def test_a_frame_needs_a_score_and_a_width():
+    network = fpflow.ScoreMLP(2, width=4, key=jr.key(0))
+    with pytest.raises(ValueError, match="`model` must have a method `score"):
+        fpflow.in_frame(3, OU)
+    with pytest.raises(ValueError, match="`scale` must be positive"):
+        fpflow.in_frame(network, OU, scale=0.0)

@@ -58,6 +58,7 @@ def test_coarse_steps_dominate_where_they_are_the_cause():
     assert abs(found.model.value) < 1e-4  # an exact score has no gap
 
 
+@pytest.mark.slow
 def test_few_samples_dominate_where_they_are_the_cause():
     found = report(EXACT, num_samples=150, repeats=8, theorem=True)
     assert_adds_up(found.split)
@@ -228,6 +229,7 @@ def test_saved_models_come_back_and_damaged_ones_do_not(tmp_path):
         fpflow.load(tmp_path / "nothing.npz")
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text("def noise(t, x):\n    return 1.4 * x * (1 + 0.0 * t)\n")

@@ -74,6 +74,7 @@ def test_a_run_leaves_tables_figures_and_numbers(finished):
     assert len((finished / "tables.csv").read_text().splitlines()) == 7
 
 
+@pytest.mark.slow
 def test_saved_masses_give_the_saved_distances(finished):
     run = finished / "runs" / "mixture-w0.1-seed0"
     arrays = np.load(run / "numbers.npz")
@@ -89,6 +90,7 @@ def test_saved_masses_give_the_saved_distances(finished):
         )
 
 
+@pytest.mark.slow
 def test_resuming_computes_nothing_twice_and_repairs_what_is_missing(finished, monkeypatch):
     arguments = [*TINY, "--fp-weight", "0.1", "--out", str(finished), "--resume"]
 
@@ -142,6 +144,7 @@ def test_the_papers_samplers_are_run_where_a_preset_asks_for_samples(small_windo
     assert reproduce_tables.sampled_table({"mixture": {0.0: made_up(0.0, 1.0, 1.0)}}) == []
 
 
+@pytest.mark.slow
 def test_other_settings_are_not_taken_for_these(finished):
     assert reproduce.saved(finished / "runs" / "mixture-w0-seed0", "network", {"seed": 1}) is None
     assert reproduce.saved(finished / "runs" / "nowhere", "network", {}) is None

@@ -69,6 +69,7 @@ def sde(solver):
     return lambda n: fpflow.SDE(solver=solver, step_grid=uniform(n))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "steps", "order"),
     [
@@ -115,6 +116,7 @@ def test_ancestral_sampling_is_ddim_with_all_its_noise():
 
 
 FEW = 4096
+LONG = pytest.mark.slow
 LAW = mixture(2)
 
 
@@ -133,7 +135,12 @@ CORRECTED = fpflow.PredictorCorrector(100, signal_to_noise=0.05)
     ("sampler", "kind"),
     [
         *((fpflow.ODE(num_steps=50), kind) for kind in KINDS),
-        *((fpflow.SDE(num_steps=100), kind) for kind in KINDS),
+        *(
+            pytest.param(
+                fpflow.SDE(num_steps=100), kind, marks=() if kind in ("vp", "edm") else LONG
+            )
+            for kind in KINDS
+        ),
         *((fpflow.EulerMaruyama(num_steps=200), kind) for kind in ("subvp", "linear")),
         *((fpflow.Ancestral(200), kind) for kind in ("ve-harmonic", "linear")),
         *((fpflow.DDIM(200), kind) for kind in ("subvp", "trigonometric")),

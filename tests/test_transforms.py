@@ -44,6 +44,7 @@ def test_jit_and_vmap_give_what_plain_calls_give(function):
     np.testing.assert_allclose(mapped, np.stack(plain), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_gradients_in_parameters_are_those_of_differences(function):
     params, static = eqx.partition(MODEL, eqx.is_inexact_array)

@@ -49,6 +49,7 @@ from ._model import from_noise_prediction as from_noise_prediction
 from ._model import from_v_prediction as from_v_prediction
 from ._model import from_velocity as from_velocity
 from ._model import given as given
+from ._model import in_frame as in_frame
 from ._model import load as load
 from ._model import save as save
 from ._noising import Noised as Noised

@@ -1,4 +1,4 @@
-"""Coordinates in which every linear process is the same Ornstein--Uhlenbeck process."""
+"""The frame of a grid, in which the window and the prior stand still together."""
 
 import equinox as eqx
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._process import AbstractProcess, at_time
+from .._process import AbstractProcess, Frame, at_time
 from .._types import Scalar, Time
 from .._window import Window
 
@@ -17,30 +17,15 @@ MARGIN = 1.5
 _REACH = 50**0.5
 
 
-class Frame(eqx.Module):
-    r"""The frame $z = (x - \alpha m) / \lambda$ with $\lambda^2 = \alpha^2 c + \sigma^2$.
-
-    For a window of centre $m$ and a reference variance $c$, in the time
-    $\tau = \tfrac12\log\bigl(1 + \sigma^2 / (\alpha^2 c)\bigr)$ with $d\tau = g^2 / (2\lambda^2)\,dt$,
-
-    $$dx = f\,dt + g\,dW \quad\Longleftrightarrow\quad dz = -z\,d\tau + \sqrt2\,dW_\tau,$$
-
-    whatever $\alpha$ and $\sigma$ are, and the score in $z$ is $\lambda s$. The window stands still at
-    $z = (x - m) / \sqrt c$ and the prior comes to about $N(0, I)$, so that one grid holds both. The
-    process of the paper has $\tau = t$ and constant $\lambda$ for $c = \tfrac12$.
+class GridFrame(Frame):
+    r"""The frame of a grid: the window stands still at $z = (x - m) / \sqrt c$, and so does the prior.
 
     **Attributes:**
 
-    - `process`: gives $\alpha$ and $\sigma$.
-    - `centre`: $m$, in every direction.
-    - `scale`: $\sqrt c$, in units of $x$.
     - `end`: $\tau$ at $t_1$.
     """
 
-    process: AbstractProcess
-    centre: float
-    scale: float
-    end: float
+    end: float = 0.0
 
     def time(self, tau: Time) -> Scalar:
         r"""$t(\tau)$, within $[t_0, t_1]$."""
@@ -51,31 +36,19 @@ class Frame(eqx.Module):
         t = jnp.where(tau >= self.end, self.process.t1, t)
         return jnp.clip(t, self.process.t0, self.process.t1)
 
-    def spread(self, t: Time) -> Scalar:
-        r"""$\lambda(t)$, in units of $x$."""
-        return jnp.hypot(self.process.alpha(t) * self.scale, self.process.sigma(t))
-
-    def shift(self, t: Time) -> Scalar:
-        r"""$\alpha m$, in units of $x$."""
-        return self.process.alpha(t) * self.centre
-
     def velocity(
         self, score: Float[Array, "*batch dim"], t: Time, z: Float[Array, "*batch dim"]
     ) -> Float[Array, "*batch dim"]:
         r"""The velocity $dz/d\tau = -z - \lambda s$ of the probability-flow ODE."""
         return -z - self.spread(t) * score
 
-    def place(self, t: Time, z: Float[Array, "..."]) -> Float[Array, "..."]:
-        r"""$x = \alpha m + \lambda z$."""
-        return self.shift(t) + self.spread(t) * z
 
-
-def frame_of(process: AbstractProcess, window: Window, margin: float = MARGIN) -> Frame:
+def frame_of(process: AbstractProcess, window: Window, margin: float = MARGIN) -> GridFrame:
     r"""The frame in which the window and its margin reach as far as the prior does."""
     centre = (window.low + window.high) / 2
     scale = ((window.high - window.low) / 2 + margin) / _REACH
     ratio = at_time(process.log_noise_ratio, process.t1)
-    return Frame(process, centre, scale, float(np.logaddexp(0, ratio - 2 * np.log(scale)) / 2))
+    return GridFrame(process, centre, scale, float(np.logaddexp(0, ratio - 2 * np.log(scale)) / 2))
 
 
 @eqx.filter_jit
@@ -84,7 +57,7 @@ def _along(frame, taus):
     return times, jax.vmap(frame.shift)(times), jax.vmap(frame.spread)(times)
 
 
-def along(frame: Frame, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def along(frame: GridFrame, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     r"""Times, $\alpha m$ and $\lambda$ at each of `taus`, in double precision, also while JAX traces."""
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         times, shift, spread = _along(frame, jnp.asarray(taus))

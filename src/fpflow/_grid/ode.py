@@ -94,7 +94,7 @@ def grid_density_ode(
     r"""The law of the exact probability-flow ODE at $t_0$ as probabilities of cells.
 
     Integrates $dx/dt = f - \tfrac12 g^2 s$ from the corners of every cell at $t_0$ to $t_1$ by
-    Tsit5, in the coordinates of `Frame`, and the prior over the images of the cells.
+    Tsit5, in the coordinates of `GridFrame`, and the prior over the images of the cells.
 
     It can be traced: `jax.jit`, `jax.vmap` and `jax.grad` (reverse mode only) go through it in the
     arrays of the model, in the default precision and without the checks of values.

@@ -1,6 +1,6 @@
 r"""The law of the reverse SDE on a grid: its Fokker--Planck equation by finite volumes.
 
-In the coordinates $z$ and the time $\tau$ of `Frame` the density $q$ obeys, run backwards,
+In the coordinates $z$ and the time $\tau$ of `GridFrame` the density $q$ obeys, run backwards,
 $\partial_\tau q = -\nabla\cdot(v q) + D\Delta q$ with $v = z + 2\lambda s$ and $D = 1$ for every
 process. Between neighbouring centres at distance $d$ the flux is that of Scharfetter and Gummel,
 
@@ -26,7 +26,7 @@ from .._process import AbstractProcess
 from .._types import PotentialModel, ScoreModel
 from .._window import GridDensity, Window
 from .evaluate import check_grid, in_two_resolutions, is_traced, on_points
-from .frame import MARGIN, Frame, along, frame_of
+from .frame import MARGIN, GridFrame, along, frame_of
 from .prior import prior_in_cells
 
 _GAMMA = 2 - 2**0.5
@@ -142,7 +142,7 @@ def _solve(model, eta, dtype, z, q, steps, keep):
 class _Grid:
     """The window and its margin in the frame, and the steps from the prior to the data."""
 
-    frame: Frame
+    frame: GridFrame
     dim: int
     edges: np.ndarray  # z along an axis
     inner: slice  # the cells of the window

@@ -6,6 +6,7 @@ from .base import graded_times as graded_times
 from .base import variance as variance
 from .check import check_process as check_process
 from .edm import EDM as EDM
+from .frame import Frame as Frame
 from .linear_path import LinearPath as LinearPath
 from .numbers import as_number as as_number
 from .numbers import check_numbers as check_numbers

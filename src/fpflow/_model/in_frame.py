@@ -1,0 +1,104 @@
+"""A network that sees every process as the same one."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .._calculus import PotentialJet, potential_jet
+from .._process import AbstractProcess, Frame
+from .._types import Point, PotentialModel, Scalar, Time
+from .given import given
+
+
+class FramedScore(eqx.Module):
+    """What `in_frame` makes of a model with a score."""
+
+    model: Any
+    frame: Frame
+
+    @property
+    def dim(self) -> int | None:
+        """The dimension of a point, where the model knows it."""
+        return getattr(self.model, "dim", None)
+
+    def score(self, t: Time, x: Point, *condition: Array) -> Point:
+        r"""$s(\tau, z) / \lambda$."""
+        t = jnp.asarray(t, x.dtype)
+        z, spread = self.frame.inside(t, x), self.frame.spread(t)
+        return self.model.score(self.frame.tau(t), z, *condition) / spread
+
+
+class FramedPotential(FramedScore):
+    """What `in_frame` makes of a model with a potential."""
+
+    def potential(self, t: Time, x: Point, *condition: Array) -> Scalar:
+        r"""$u(\tau, z) - d\log\lambda$."""
+        t = jnp.asarray(t, x.dtype)
+        inner = self.model.potential(self.frame.tau(t), self.frame.inside(t, x), *condition)
+        return inner - x.size * jnp.log(self.frame.spread(t))
+
+    def jet(self, t: Time, x: Point, *condition: Array) -> PotentialJet:
+        r"""$u$, $\partial_t u$, $\nabla u$ and $\Delta u$ from those of the inner model."""
+        frame, t = self.frame, jnp.asarray(t, x.dtype)
+        (tau, z, log_spread), (pace, motion, growth) = jax.jvp(
+            lambda t: (frame.tau(t), frame.inside(t, x), jnp.log(frame.spread(t))),
+            (t,),
+            (jnp.ones_like(t),),
+        )
+        inner = given(self.model, *condition) if condition else self.model
+        value, change, gradient, laplacian = potential_jet(inner, tau, z)
+        spread = jnp.exp(log_spread)
+        return PotentialJet(
+            value - x.size * log_spread,
+            pace * change + gradient @ motion - x.size * growth,
+            gradient / spread,
+            laplacian / spread**2,
+        )
+
+
+def in_frame(
+    model: Any, process: AbstractProcess, *, centre: float = 0.0, scale: float = 1.0
+) -> FramedScore | FramedPotential:
+    r"""A network of $(\tau, z)$ as a model of $(t, x)$, so that one recipe trains it for any process.
+
+    $$s(t, x) = \frac{1}{\lambda}\,s_\theta\Bigl(\tau, \frac{x - \alpha m}{\lambda}\Bigr), \qquad
+    \lambda^2 = \alpha^2 c + \sigma^2, \qquad
+    \tau = \tfrac12\log\Bigl(1 + \frac{\sigma^2}{\alpha^2 c}\Bigr)$$
+
+    In $z$ and $\tau$ every linear process is $dz = -z\,d\tau + \sqrt2\,dW$ between data of about unit
+    width and the prior $N(0, I)$. A network that is given $x$ and $t$ as they come has to learn instead
+    that a prior of width 50 and times up to 80 mean the same.
+
+    **Arguments:**
+
+    - `model`: has `score(t, x)`, and `potential(t, x)` where it has a potential; with a condition as
+      last argument where it takes one. `PotentialMLP` and `ScoreMLP` with
+      `prior=IsotropicGaussian(1.0)` correct the prior of the frame.
+    - `process`: the noising process it is trained with.
+    - `centre`: the middle of the data $m$, in every direction, in units of $x$.
+    - `scale`: the width of the data $\sqrt c$, in units of $x$.
+
+    **Returns:** a model with `score(t, x)`, and `potential(t, x)` where `model` has one.
+
+    **Raises:** `ValueError` for what has no score, or a `centre` or `scale` that is none.
+
+    **Example:**
+
+    ```python
+    process = fpflow.VarianceExploding()
+    prior = fpflow.IsotropicGaussian(1.0)
+    network = fpflow.PotentialMLP(dim=2, prior=prior, key=jax.random.key(0))
+    model = fpflow.in_frame(network, process)
+    ```
+
+    ??? cite "Reference"
+        Karras et al., NeurIPS 2022, arXiv 2206.00364, section 5, scale inputs and outputs of networks to
+        unit variance; here both follow from the change of variables.
+    """
+    if not callable(getattr(model, "score", None)):
+        raise ValueError(f"`model` must have a method `score(t, x)`, got {type(model).__name__}.")
+    frame = Frame(process, centre, scale)
+    return (FramedPotential if isinstance(model, PotentialModel) else FramedScore)(model, frame)
