@@ -74,7 +74,7 @@ def test_data_comes_in_many_forms(here, data):
     name = re.sub(r"\W", "-", data)
     few = ["--steps", "2", "--chunk", "2", "--width", "8", "--depth", "1", "--batch-size", "64"]
     assert main(["train", data, "--run-dir", name, "--network", "score", *few]) == 0
-    assert isinstance(fpflow.load(here / name / "model.fpflow").model, fpflow.ScoreMLP)
+    assert isinstance(fpflow.load(here / name / "model.fpflow").model.model, fpflow.ScoreMLP)
 
 
 def test_samples_are_those_of_the_library(here):
@@ -420,7 +420,10 @@ def test_numbers_that_fail_have_their_own_code(here, capsys, monkeypatch):
 def test_data_of_another_scale_gets_a_word(here, capsys):
     np.save(here / "large.npy", POINTS * [1, 500])
     main(["train", "large.npy", "--run-dir", "large", *SHORT])
-    assert "column 1 of the data is large beside the prior's width 0.71" in capsys.readouterr().out
+    assert "column 0 of the data is small: its root mean square is" in capsys.readouterr().out
+    main(["train", "large.npy", "--run-dir", "bare", "--bare", *SHORT])
+    said = capsys.readouterr().out
+    assert "column 1 of the data is large" in said and "networks are made for 0.71 here" in said
 
 
 @pytest.mark.slow
@@ -496,12 +499,14 @@ def test_samples_that_stray_get_a_word(here, capsys):
     assert "of the samples lie more than half the data's width away from it" in said
 
 
-def test_networks_correct_the_prior_of_the_process(here):
-    """Twice the noise is four times the variance, of one half; a bare network corrects nothing."""
+def test_networks_stand_in_the_frame_of_the_process_and_the_data(here):
+    """Of the process that was asked for; a bare network corrects nothing."""
     few = ["train", "points.npy", "--steps", "2", "--chunk", "2", "--width", "4", "--depth", "1"]
     assert main([*few, "--run-dir", "wide", "--noise", "2"]) == 0
     assert main([*few, "--run-dir", "bare", "--bare"]) == 0
-    assert fpflow.load(here / "wide" / "model.fpflow").model.precision == pytest.approx(0.5)
+    model = fpflow.load(here / "wide" / "model.fpflow").model
+    assert (model.model.precision, model.frame.process.noise) == (1, 2)
+    assert model.frame.scale == pytest.approx(POINTS.std(), rel=0.1)  # of 4096 draws
     assert fpflow.load(here / "bare" / "model.fpflow").model.precision == 0
 
 

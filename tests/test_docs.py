@@ -43,6 +43,7 @@ def site(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_pages_build_and_formulas_are_mathematics(site):
     theory = (site / "theory.html").read_text()
     assert theory.count("<math") > 60 and "arithmatex" not in theory
@@ -60,6 +61,7 @@ def test_pages_build_and_formulas_are_mathematics(site):
     assert "--fp-weight" in (site / "reference" / "command-line.html").read_text()
 
 
+@pytest.mark.slow
 def test_pages_in_a_browser(site):
     """From localhost, in Chromium: formulas and figures have a size, and nothing is complained of."""
     if not CHROMIUM or importlib.util.find_spec("playwright") is None:

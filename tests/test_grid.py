@@ -11,7 +11,7 @@ import scipy.special
 import fpflow
 from fpflow._grid.gaussian import gaussian_over_quadrilaterals, owens_t
 from fpflow._grid.sde import _bernoulli, thomas
-from known import KINDS, OU, LinearScore, WithoutPotential, bures, linear_laws
+from known import FEW_KINDS, KINDS, OU, LinearScore, WithoutPotential, bures, linear_laws
 
 MIXTURE = fpflow.datasets.gaussian_mixture()
 EXACT = MIXTURE.marginal(OU)
@@ -57,6 +57,7 @@ def test_halving_cells_and_steps_hardly_moves_the_distances():
         assert abs(moved) < 2e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", SOLVERS)
 def test_error_falls_with_the_square_of_the_resolution(law):
     """Refining cells and steps by two divides the error by four, on a small window."""
@@ -247,18 +248,10 @@ def test_a_prior_wider_than_the_window_is_not_cut(process):
     assert max(sde.outside, ode.outside) < 1e-9
 
 
-# All solvers see one equation, of one frame: these stand for the others in a short run.
-FEW = ("vp", "ve", "linear")
-ALL_KINDS = [
-    pytest.param(process, id=name, marks=() if name in FEW else pytest.mark.slow)
-    for name, process in [*KINDS.items(), ("wide", WIDE["ou"])]
-]
-
-
-@pytest.mark.parametrize("process", ALL_KINDS)
-def test_exact_scores_give_the_exact_cells_whatever_the_process(process):
+@pytest.mark.parametrize("kind", [*FEW_KINDS, pytest.param("wide", marks=pytest.mark.slow)])
+def test_exact_scores_give_the_exact_cells_whatever_the_process(kind):
     """By less than 2e-4 on cells twice as wide as the paper's."""
-    window = fpflow.Window(nodes=32)
+    process, window = {**KINDS, "wide": WIDE["ou"]}[kind], fpflow.Window(nodes=32)
     laws = [solve(MIXTURE.marginal(process), process, window) for solve in SOLVERS.values()]
     exact = MIXTURE.cell_probabilities(window)
     for a, b in (laws, (laws[0], exact), (laws[1], exact)):

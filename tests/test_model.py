@@ -165,7 +165,7 @@ def test_bad_sizes_are_refused():
 def test_a_network_in_the_frame_solves_the_equation_its_inner_one_solves():
     """The residual of the framed potential is that of the inner one in the frame, at the pace of tau,
     whatever the process: the change of variables is exact. Its jet is that of differentiation."""
-    inner = fpflow.PotentialMLP(2, width=8, prior=fpflow.IsotropicGaussian(1.0), key=jr.key(0))
+    inner = fpflow.PotentialMLP(2, width=8, prior=fpflow.IsotropicGaussian(), key=jr.key(0))
     standard = fpflow.OrnsteinUhlenbeck(rate=1.0, noise=2**0.5)
     z, share = jnp.array([0.4, -1.1]), 0.3
     for process in KINDS.values():
@@ -187,7 +187,8 @@ def test_a_network_in_the_frame_solves_the_equation_its_inner_one_solves():
 
 def test_a_frame_takes_conditions_and_scores(tmp_path):
     process = fpflow.EDM()
-    network = fpflow.PotentialMLP(2, width=4, condition_dim=1, key=jr.key(0))
+    prior = fpflow.IsotropicGaussian()
+    network = fpflow.PotentialMLP(2, width=4, condition_dim=1, prior=prior, key=jr.key(0))
     model, c = fpflow.in_frame(network, process), jnp.array([0.3])
     x = jnp.array([0.1, 0.2])
     there, here = (
@@ -196,7 +197,7 @@ def test_a_frame_takes_conditions_and_scores(tmp_path):
     )
     for a, b in zip(there, here, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
-    score = fpflow.in_frame(fpflow.ScoreMLP(2, width=4, key=jr.key(0)), process)
+    score = fpflow.in_frame(fpflow.ScoreMLP(2, width=4, prior=None, key=jr.key(0)), process)
     assert not hasattr(score, "potential")
     fpflow.save(tmp_path / "framed.fpflow", model, process)
     loaded, _ = fpflow.load(tmp_path / "framed.fpflow")
@@ -204,8 +205,12 @@ def test_a_frame_takes_conditions_and_scores(tmp_path):
 
 
 def test_a_frame_needs_a_score_and_a_width():
-    network = fpflow.ScoreMLP(2, width=4, key=jr.key(0))
+    network = fpflow.ScoreMLP(2, width=4, prior=None, key=jr.key(0))
     with pytest.raises(ValueError, match="`model` must have a method `score"):
         fpflow.in_frame(3, OU)
     with pytest.raises(ValueError, match="`scale` must be positive"):
         fpflow.in_frame(network, OU, scale=0.0)
+    with pytest.raises(
+        ValueError, match="corrects a prior of width 0.7071, that of the frame has 1"
+    ):
+        fpflow.in_frame(fpflow.ScoreMLP(2, width=4, key=jr.key(0)), OU)

@@ -13,7 +13,7 @@ import pytest
 import fpflow
 from fpflow._sample.steps import step_times
 from fpflow.datasets import count_in_cells
-from known import KINDS, OU, LinearScore, WithoutPotential, linear_laws, mixture
+from known import FEW_KINDS, KINDS, OU, LinearScore, WithoutPotential, linear_laws, mixture
 
 MIXTURE = fpflow.datasets.gaussian_mixture()
 EXACT = MIXTURE.marginal(OU)
@@ -116,7 +116,6 @@ def test_ancestral_sampling_is_ddim_with_all_its_noise():
 
 
 FEW = 4096
-LONG = pytest.mark.slow
 LAW = mixture(2)
 
 
@@ -136,10 +135,8 @@ CORRECTED = fpflow.PredictorCorrector(100, signal_to_noise=0.05)
     [
         *((fpflow.ODE(num_steps=50), kind) for kind in KINDS),
         *(
-            pytest.param(
-                fpflow.SDE(num_steps=100), kind, marks=() if kind in ("vp", "edm") else LONG
-            )
-            for kind in KINDS
+            pytest.param(fpflow.SDE(num_steps=100), *kind.values, marks=kind.marks)
+            for kind in FEW_KINDS
         ),
         *((fpflow.EulerMaruyama(num_steps=200), kind) for kind in ("subvp", "linear")),
         *((fpflow.Ancestral(200), kind) for kind in ("ve-harmonic", "linear")),

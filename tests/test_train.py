@@ -258,6 +258,19 @@ def test_a_network_on_another_prior_gets_a_word():
             fpflow.train(model, wide, GAUSSIAN, **settings)
 
 
+def test_a_network_of_bare_coordinates_under_a_wide_prior_gets_a_word():
+    """Trained in silence, its samples lay fifty widths from the data."""
+    wide, settings = fpflow.VarianceExploding(), {**SETTINGS, "num_steps": 1}
+    with pytest.warns(UserWarning, match="prior has width 50: it will learn badly"):
+        bare = fpflow.ScoreMLP(2, width=8, depth=1, prior=wide.prior, key=jr.key(0))
+        fpflow.train(bare, wide, GAUSSIAN, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prior = fpflow.IsotropicGaussian()
+        network = fpflow.ScoreMLP(2, width=8, depth=1, prior=prior, key=jr.key(0))
+        fpflow.train(fpflow.in_frame(network, wide), wide, GAUSSIAN, **settings)
+
+
 def test_another_weight_key_rate_or_number_of_steps_compiles_nothing(compilations):
     model = fpflow.PotentialMLP(2, width=8, depth=2, key=jr.key(0))
     settings = {"batch_size": 64, "chunk": 10}

@@ -11,7 +11,8 @@ import jax.random as jr
 import numpy as np
 
 from .. import _train
-from .._model import PotentialMLP, ScoreMLP
+from .._model import PotentialMLP, ScoreMLP, in_frame
+from .._process import IsotropicGaussian
 from .._run import asked_by, has_results
 from ..datasets import as_data, draw
 from .inputs import DATA, law_of
@@ -57,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bare",
         action="store_true",
-        help="layers that stand alone, as in the paper, not on the potential of the prior",
+        help="layers of t and x that stand alone, as in the paper: neither scaled by the data and the "
+        "process nor on the potential of the prior",
     )
     add_options(parser, _train.train, _TRAIN, also={"num_steps": "steps"}, words=_WORDS)
     add_options(parser, _train.Cosine, ("peak",), defaults={"peak": 1e-2}, words=_WORDS)
@@ -90,11 +92,16 @@ def _train_on(arguments: argparse.Namespace) -> None:
     model = _NETWORKS[arguments.network](
         some.shape[1],
         condition_dim=0 if condition is None else condition.shape[1],
-        prior=None if arguments.bare else process.prior,
+        prior=None if arguments.bare else IsotropicGaussian(),
         key=key_network,
         **chosen(arguments, _NETWORK),
     )
-    _look_at(some, process)
+    if arguments.bare:
+        _look_at(some, process.prior.std)
+    else:
+        centre, scale = float(some.mean()), float(some.std())
+        _look_at(some - centre, scale)
+        model = in_frame(model, process, centre=centre, scale=scale)
     settings = {
         "optimiser": _train.Soap(_train.Cosine(peak=arguments.peak)),
         **chosen(arguments, _TRAIN),
@@ -120,16 +127,15 @@ def _train_on(arguments: argparse.Namespace) -> None:
     )
 
 
-def _look_at(points: np.ndarray, process) -> None:
-    """A word where the data's scale does not suit the process, which is made for about one."""
-    unit = float(process.prior.std)
+def _look_at(points: np.ndarray, unit: float) -> None:
+    """A word where a column's width is not the one that networks are made for."""
     size = np.sqrt((points**2).mean(0)) / unit
     varied = np.where(np.ptp(points, axis=0) > 0, size, np.inf)  # a black pixel is not small
     for word, column in (("large", int(size.argmax())), ("small", int(varied.argmin()))):
         if not 0.1 < size[column] < 10:
             print(
-                f"note: column {column} of the data is {word} beside the prior's width {unit:.2g}: its "
-                f"root mean square is {size[column] * unit:.3g}. Networks learn badly so; shift and "
-                "scale each column to about one first."
+                f"note: column {column} of the data is {word}: its root mean square is "
+                f"{size[column] * unit:.3g}, and networks are made for {unit:.2g} here. They learn "
+                "badly so; shift and scale each column to about one first."
             )
             return

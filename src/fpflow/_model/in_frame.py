@@ -1,5 +1,6 @@
 """A network that sees every process as the same one."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -76,20 +77,21 @@ def in_frame(
 
     - `model`: has `score(t, x)`, and `potential(t, x)` where it has a potential; with a condition as
       last argument where it takes one. `PotentialMLP` and `ScoreMLP` with
-      `prior=IsotropicGaussian(1.0)` correct the prior of the frame.
+      `prior=IsotropicGaussian()` correct the prior of the frame.
     - `process`: the noising process it is trained with.
     - `centre`: the middle of the data $m$, in every direction, in units of $x$.
     - `scale`: the width of the data $\sqrt c$, in units of $x$.
 
     **Returns:** a model with `score(t, x)`, and `potential(t, x)` where `model` has one.
 
-    **Raises:** `ValueError` for what has no score, or a `centre` or `scale` that is none.
+    **Raises:** `ValueError` for what has no score, a network on another prior, a `centre` that is not
+    finite, or a `scale` that is not positive.
 
     **Example:**
 
     ```python
     process = fpflow.VarianceExploding()
-    prior = fpflow.IsotropicGaussian(1.0)
+    prior = fpflow.IsotropicGaussian()
     network = fpflow.PotentialMLP(dim=2, prior=prior, key=jax.random.key(0))
     model = fpflow.in_frame(network, process)
     ```
@@ -100,5 +102,11 @@ def in_frame(
     """
     if not callable(getattr(model, "score", None)):
         raise ValueError(f"`model` must have a method `score(t, x)`, got {type(model).__name__}.")
+    precision = getattr(model, "precision", 0.0)
+    if precision and not math.isclose(precision, 1, rel_tol=1e-3):
+        raise ValueError(
+            f"`model` corrects a prior of width {precision**-0.5:.4g}, that of the frame has 1; make "
+            "the network with `prior=fpflow.IsotropicGaussian()`."
+        )
     frame = Frame(process, centre, scale)
     return (FramedPotential if isinstance(model, PotentialModel) else FramedScore)(model, frame)

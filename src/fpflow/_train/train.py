@@ -36,6 +36,9 @@ from .optimiser import AbstractOptimiser, Soap, check_optimiser
 from .schedule import AbstractSchedule
 from .step import Settings, init_state, run_chunk
 
+# Layers of x itself learn a prior of up to some such width.
+_WIDE = 5.0
+
 
 @dataclasses.dataclass(frozen=True)
 class History:
@@ -391,7 +394,14 @@ def _check_model(model, process, data, objective) -> None:
 def _compare_priors(model: Any, process: AbstractProcess) -> None:
     """A word where a network corrects another prior than that of the process."""
     precision, std = getattr(model, "precision", 0.0), getattr(process.prior, "std", None)
-    if precision and std and not math.isclose(precision * std**2, 1, rel_tol=1e-3):
+    if hasattr(model, "precision") and std and std > _WIDE:
+        warnings.warn(
+            f"the network sees points and times as they come, and the prior has width {std:.4g}: it "
+            "will learn badly; make it with `prior=fpflow.IsotropicGaussian()` and put it where all "
+            "processes are the same, by `fpflow.in_frame(network, process)`.",
+            stacklevel=4,
+        )
+    elif precision and std and not math.isclose(precision * std**2, 1, rel_tol=1e-3):
         warnings.warn(
             f"the network corrects a prior of width {precision**-0.5:.4g}, that of the process has "
             f"{std:.4g}; make the network with `prior=process.prior`.",
