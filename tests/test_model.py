@@ -158,7 +158,7 @@ def test_bad_sizes_are_refused():
         fpflow.PotentialMLP(2, width=0, key=jr.key(0))
     with pytest.raises(ValueError, match="`depth` must be at least 1, got 0"):
         fpflow.ScoreMLP(2, depth=0, key=jr.key(0))
-    with pytest.raises(ValueError, match="`beta` must be positive, got -1.0"):
+    with pytest.raises(ValueError, match="`beta` must be positive and finite, got -1.0"):
         fpflow.PotentialMLP(2, beta=-1.0, key=jr.key(0))
 
 

@@ -62,8 +62,8 @@ class MLP(eqx.Module):
     condition_dim: int = eqx.field(default=0, static=True)
 
     def __check_init__(self):
-        if not self.beta > 0:
-            raise ValueError(f"`beta` must be positive, got {self.beta}.")
+        if not 0 < self.beta < float("inf"):
+            raise ValueError(f"`beta` must be positive and finite, got {self.beta}.")
 
     @property
     def dim(self) -> int:
