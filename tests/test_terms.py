@@ -21,13 +21,13 @@ def noised(process, n=64, data=LAW, **settings):
     return fpflow.Noising(**settings)(process, data, n, key=jr.key(1))
 
 
-def predicted(rule):
+def predicted(rule, process=VP):
     """A model of a network's prediction, and the network on a batch."""
 
     def network(t, x):
         return jnp.sin(3 * x) + t
 
-    model = rule(network, VP, dim=2)
+    model = rule(network, process, dim=2)
     return model, lambda batch: jax.vmap(network)(batch.t, batch.x)
 
 
@@ -40,15 +40,18 @@ def predicted(rule):
     ],
     ids=["noise", "data", "v"],
 )
-def test_weightings_are_squared_errors_of_predictions(rule, weighting, target):
+@pytest.mark.parametrize("process", [VP, fpflow.LinearPath()], ids=["vp", "linear"])
+def test_weightings_are_squared_errors_of_predictions(rule, weighting, target, process):
     """The weighted error of the score is the plain error of what the network predicts."""
-    model, network = predicted(rule)
-    batch = noised(VP, times=fpflow.UniformTime(offset=1e-2))
-    alpha, sigma = (jax.vmap(f)(batch.t)[:, None] for f in (VP.alpha, VP.sigma))
-    loss = fpflow.DenoisingScoreMatching(weighting=weighting, factor=1.0)(model, VP, batch, key=KEY)
+    model, network = predicted(rule, process)
+    batch = noised(process, times=fpflow.UniformTime(offset=1e-2))
+    alpha, sigma = (jax.vmap(f)(batch.t)[:, None] for f in (process.alpha, process.sigma))
+    loss = fpflow.DenoisingScoreMatching(weighting=weighting, factor=1.0)(
+        model, process, batch, key=KEY
+    )
     square = jnp.sum((network(batch) - target(batch, alpha, sigma)) ** 2, axis=1)
     if weighting is fpflow.noise_weighting:
-        square = square / VP.sigma(VP.t1) ** 2
+        square = square / process.sigma(process.t1) ** 2
     np.testing.assert_allclose(loss, jnp.mean(square), rtol=1e-8)
 
 
