@@ -49,7 +49,7 @@ class FramedPotential(FramedScore):
             (t,),
             (jnp.ones_like(t),),
         )
-        inner = given(self.model, *condition) if condition else self.model
+        inner: Any = given(self.model, *condition) if condition else self.model
         value, change, gradient, laplacian = potential_jet(inner, tau, z)
         spread = jnp.exp(log_spread)
         return PotentialJet(
