@@ -259,7 +259,7 @@ def test_a_network_on_another_prior_gets_a_word():
 
 
 def test_a_network_of_bare_coordinates_under_a_wide_prior_gets_a_word():
-    """Trained in silence, its samples lay fifty widths from the data."""
+    """Trained in silence, its samples lay at a sliced W2^2 of 67 from the data."""
     wide, settings = fpflow.VarianceExploding(), {**SETTINGS, "num_steps": 1}
     with pytest.warns(UserWarning, match="prior has width 50: it will learn badly"):
         bare = fpflow.ScoreMLP(2, width=8, depth=1, prior=wide.prior, key=jr.key(0))

@@ -36,7 +36,7 @@ from .optimiser import AbstractOptimiser, Soap, check_optimiser
 from .schedule import AbstractSchedule
 from .step import Settings, init_state, run_chunk
 
-# Layers of x itself learn a prior of up to some such width.
+# Layers of x itself learn priors of width 1, and were seen not to learn one of 50.
 _WIDE = 5.0
 
 
@@ -198,7 +198,7 @@ def train(
         key=key,
     )
     others = dict(
-        chunk=chunk, checkpoint_every=checkpoint_every, resume=resume, folder=bool(run_dir)
+        chunk=chunk, checkpoint_every=checkpoint_every, resume=resume, run_dir=run_dir is not None
     )
     if together(mesh):
         every = {name: fingerprint(describe(v)) for name, v in {**described, **others}.items()}
