@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -167,7 +168,14 @@ MISTAKES = {
     "sample half --out a.npy": "the run in half has no model yet; let it finish",
     "sample torn --out a.npy": "is no JSON",
     "sample points.csv --out a.npy": "it does not begin as a file of fpflow does",
-    "density run/model.fpflow --out p.csv": "--points is missing",
+    "density run/model.fpflow --out p.csv": "--points is missing: the model has no run that names its",
+    "density run --given 1 --out p.csv": "the run's data belong to other conditions than that "
+    "of --given",
+    "report run --given 1": "pass a file of points that belong to it",
+    "sample run --prediction noise --out a.npy": "--prediction is of a module:function; the",
+    "sample run/figures --out a.npy": "figures is no run: it has no config.json",
+    "train points.csv --run-dir new --start points.csv": "it does not begin as a file of fpflow does",
+    "plot run run": "--out is missing: a figure of several runs belongs to none of them",
     "density run --out p.csv -n 0": "--num-points must be at least 1, got 0",
     "report run/model.fpflow": "DATA is missing: the model has no run that names it",
     "sample run --out points.csv": "--out is an input of this command, points.csv; choose another file",
@@ -194,7 +202,7 @@ MISTAKES = {
     "train points.csv --run-dir points.csv": "--run-dir must be a folder, and points.csv is a file",
     "plot spoilt": "spoilt/metrics.jsonl is damaged: line 1 holds 'nonsense'",
     "plot other-rows": "other-rows/metrics.jsonl is damaged: line 1 holds '[1, 2]'",
-    "plot run/model.fpflow --kind curl": "--out is missing: the model has no run",
+    "plot run/model.fpflow --kind curl": "--out is missing: the model has no run for its figures",
     "plot empty": "empty is no run: it has no metrics.jsonl",
     "plot begun": "the run in begun has no metrics yet: its first chunk is not done",
     "plot run run --kind curl": "--kind curl draws one model, got 2",
@@ -318,7 +326,11 @@ def test_options_change_only_what_they_name(here):
     assert process("rated") == ou(rate=3.0, noise=2.0)
     assert process("rated", "--t1", "5") == ou(rate=3.0, noise=2.0, t1=5.0)
     assert process("own:score", "--rate", "2") == ou(rate=2.0)
-    assert process("rated", "--process", "own:process", "--noise", "2") == ou(noise=2.0, t1=5.0)
+    for other in (("--noise", "1"), ("--process", "own:process"), ("--process", "vp")):
+        with pytest.raises(
+            ValueError, match="rated was trained with Ornstein.*whose noise it does"
+        ):
+            process("rated", *other)
     arguments = _parser("train")[0].parse_args(["train", "--process", "own:process", "--rate", "3"])
     assert process_of(arguments) == ou(rate=3.0, t1=5.0)
 
@@ -563,6 +575,27 @@ def test_every_process_has_a_name_and_its_settings(here):
         ValueError, match="--process must be one of ou, vp, .* or module:name, got 'vq'"
     ):
         process("own:score", "--process", "vq")
+
+
+def test_what_a_function_predicts_is_an_option(here):
+    """Its noise, made a score by the adapter, and not taken for a score."""
+    (here / "noise.py").write_text("def noise(t, x):\n    return 0.5 * x\n")
+    command = ["sample", "noise:noise", "--prediction", "noise", "--dim", "2", "-n", "20"]
+    assert main([*command, "--steps", "5", "--law", "ode", "--out", "noise.npy"]) == 0
+    process = fpflow.OrnsteinUhlenbeck()
+    model = fpflow.from_noise_prediction(lambda t, x: 0.5 * x, process, dim=2)
+    expected = fpflow.sample_ode(model, process, 20, num_steps=5, key=jax.random.key(0))
+    np.testing.assert_allclose(np.load("noise.npy"), expected, rtol=1e-6)
+
+
+def test_a_network_is_trained_on(here):
+    few = ["--steps", "2", "--chunk", "2", "--batch-size", "64", "--peak", "1e-9"]
+    assert main(["train", "points.npy", "--start", "run", "--run-dir", "on", *few]) == 0
+    before, after = (fpflow.load(here / run / "model.fpflow") for run in ("run", "on"))
+    assert before.process == after.process
+    a, b = (jax.tree.leaves(eqx.filter(m.model, eqx.is_inexact_array)) for m in (before, after))
+    np.testing.assert_allclose(a[0], b[0], atol=1e-6)  # a step of Soap is no longer than its rate
+    assert (np.asarray(a[0]) != b[0]).any()
 
 
 def test_a_conditional_network_from_the_command_line(here, capsys):

@@ -1,6 +1,7 @@
 """Conditions and arrays of any shape: what `given` and `Raveled` make is an ordinary model."""
 
 import dataclasses
+import inspect
 import re
 import warnings
 
@@ -14,6 +15,7 @@ import pytest
 
 import fpflow
 from fpflow import _files
+from fpflow.datasets import as_data
 from known import OU
 
 POTENTIAL = fpflow.PotentialMLP(2, width=6, depth=1, condition_dim=3, key=jr.key(0))
@@ -110,12 +112,18 @@ class Odd:
         (Frozen(), "gives other points for the same key: it draws by numpy.random"),
         (Fixed(), "gives the same points for every key"),
         (Odd(), r"must return conditions of shape \(n, condition_dim\), got \(3,\) at n = 3"),
-        (Fixed, "data must be an object, got the class Fixed; call it"),
+        (Fixed, "data must be an object, got Fixed uncalled; call it"),
+        ("circles", "got the text 'circles'; laws stand in `fpflow.datasets`"),
     ],
 )
 def test_laws_that_do_not_follow_their_key_are_refused(law, words):
     with pytest.raises(ValueError, match=words):
         fpflow.train(SCORE, OU, law, num_steps=1, key=jr.key(0))
+
+
+def test_a_law_that_was_not_called_is_refused():
+    with pytest.raises(ValueError, match="data must be an object, got circles uncalled; call it"):
+        inspect.unwrap(as_data)(fpflow.datasets.circles)
 
 
 @pytest.mark.slow

@@ -214,3 +214,15 @@ def test_a_frame_needs_a_score_and_a_width():
         ValueError, match="corrects a prior of width 0.7071, that of the frame has 1"
     ):
         fpflow.in_frame(fpflow.ScoreMLP(2, width=4, key=jr.key(0)), OU)
+
+
+def test_a_model_in_a_frame_knows_its_process():
+    """Other times are the same noise; another rate, also within `given`, is not."""
+    inner = fpflow.ScoreMLP(2, width=4, condition_dim=1, prior=None, key=jr.key(0))
+    model = fpflow.given(fpflow.in_frame(inner, OU), jnp.zeros(1))
+    shorter = fpflow.OrnsteinUhlenbeck(t1=3.0)
+    fpflow.sample_ode(model, shorter, 2, num_steps=2, key=jr.key(0))
+    with pytest.raises(
+        ValueError, match="is in the frame of another process, Ornstein.*, got Ornst"
+    ):
+        fpflow.sample_ode(model, fpflow.OrnsteinUhlenbeck(rate=2.0), 2, key=jr.key(0))

@@ -1,5 +1,7 @@
 """Transitions obey their equations, and what is derived from them."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -218,11 +220,60 @@ def test_processes_are_those_of_the_literature(name):
             lambda: fpflow.check_process(Late()),
             "Late must start from the data: at `t0` = 1.0, alpha must be 1 and sigma 0, got 0.3679",
         ),
+        (
+            lambda: fpflow.check_process(Ends()),
+            r"alpha\(t\) must be positive and finite from `t0` to `t1`, got 0 from Ends at t = 1;",
+        ),
+        (
+            lambda: fpflow.check_process(Turns()),
+            r"sigma\(t\) must not be negative and finite from `t0` to `t1`, got -0.7\d+ from Turns",
+        ),
+        (
+            lambda: fpflow.check_process(ByMath()),
+            "`alpha` and `sigma` of ByMath must be written with `jax.numpy`",
+        ),
     ],
 )
 def test_settings_that_make_no_process_are_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+class Ends(fpflow.AbstractProcess):
+    """A path that reaches pure noise, where its score has nothing to say."""
+
+    t0: float = 0.0
+    t1: float = 1.0
+
+    def alpha(self, t):
+        return 1 - t
+
+    def sigma(self, t):
+        return jnp.asarray(t)
+
+
+class Turns(fpflow.AbstractProcess):
+    """A deviation with a sign."""
+
+    t0: float = 0.0
+    t1: float = 3.0
+
+    def alpha(self, t):
+        return jnp.ones_like(t)
+
+    def sigma(self, t):
+        return jnp.sin(2 * t)
+
+
+class ByMath(fpflow.AbstractProcess):
+    t0: float = 0.0
+    t1: float = 3.0
+
+    def alpha(self, t):
+        return math.exp(-t)
+
+    def sigma(self, t):
+        return math.sqrt(1 - math.exp(-2 * t))
 
 
 class Late(fpflow.AbstractProcess):

@@ -264,6 +264,10 @@ def test_folders_of_other_runs_are_refused(tmp_path):
         run(tmp_path / "run", num_steps=20, resume=True)
     with pytest.raises(ValueError, match=r"other settings: model\.network\.weights"):
         run(tmp_path / "run", num_steps=10, width=5, resume=True)
+    rates = [optax.chain(optax.clip(1.0), optax.scale(rate)) for rate in (0.1, 0.25)]
+    run(tmp_path / "chain", num_steps=10, optimiser=rates[0])
+    with pytest.raises(ValueError, match=r"other settings: optimiser.*0\.1.*, now .*0\.25"):
+        run(tmp_path / "chain", num_steps=10, optimiser=rates[1], resume=True)
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="`run_dir` must be a folder, and .* is a file"):
         run(tmp_path / "file", num_steps=10)

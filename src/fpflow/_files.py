@@ -98,6 +98,8 @@ def read_arrays(
 
     **Raises:** `DamagedFile` with the path and the reason, `OSError` where there is no file.
     """
+    if pathlib.Path(path).is_dir():
+        raise DamagedFile(f"{path} is a folder; the model of a run is the file model.fpflow in it.")
     content = pathlib.Path(path).read_bytes()
     try:
         header, payload = _parts(content)

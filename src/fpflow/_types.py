@@ -42,3 +42,10 @@ class DataLaw(Protocol):
     conditions, shape `(n, ...)`."""
 
     def sample(self, key: Any, n: Any) -> Any: ...
+
+
+def shown(value: Any) -> str:
+    """What was given where an object of another kind belongs, with the hint that a class wants."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}; make an object of it: {value.__name__}(...)"
+    return repr(value)

@@ -14,9 +14,9 @@ from .. import _likelihood
 from .._files import write_whole
 from .._model import as_model, check_dims
 from ..datasets import Points, as_data, draw
-from .inputs import DATA, check_output, given_model, keep_inputs, law_of
+from .inputs import DATA, check_output, keep_inputs, law_of
 from .options import add_options, chosen
-from .shared import MODEL, add_given, add_process, add_seed, asked_process, key_of
+from .shared import MODEL, add_model, add_seed, asked_model, key_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,18 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         also={"num_paths": "paths", "num_steps": "steps"},
     )
     add_seed(parser)
-    add_given(parser)
-    add_process(parser)
+    add_model(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Computes, writes and sums up."""
     check_output(arguments.out, (".csv",))
-    given = given_model(arguments.model, *asked_process(arguments), arguments.given)
+    given = asked_model(arguments.model, arguments)
     keep_inputs(arguments, given.data)
     name = arguments.points or given.data
     if name is None:
         raise ValueError("--points is missing: the model has no run that names its data.")
+    if arguments.given is not None and arguments.points is None:
+        raise ValueError(
+            "--points is missing: the run's data belong to other conditions than that of --given."
+        )
     if arguments.num_points < 1:
         raise ValueError(f"--num-points must be at least 1, got {arguments.num_points}.")
     found = law_of(name, None if arguments.points else given.condition)

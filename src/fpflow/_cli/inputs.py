@@ -15,7 +15,7 @@ import numpy as np
 from .. import paper
 from .._files import DamagedFile
 from .._model import as_model, given, load
-from .._process import BY_NAME, AbstractProcess, OrnsteinUhlenbeck, check_process
+from .._process import BY_NAME, AbstractProcess, OrnsteinUhlenbeck, check_process, same_noise
 from ..datasets import Points
 from .points import read_points
 
@@ -190,12 +190,15 @@ class Given(NamedTuple):
     data: str | None = None
     condition: str | None = None
     folder: pathlib.Path | None = None
+    saved: bool = True
 
 
 def given_model(
     name: str, process: Any | None, settings: dict[str, float], condition: str | None = None
 ) -> Given:
     """The model of a run's folder, of a file of `fpflow.save`, or the object `module:name`.
+
+    **Raises:** `ValueError` where a saved model is to be used with the noise of another process.
 
     **Arguments:**
 
@@ -207,11 +210,17 @@ def given_model(
     if path.is_dir():
         found = _of_run(path)
     elif ":" in name and not path.exists():
-        found = Given(imported(name), OrnsteinUhlenbeck())
+        found = Given(imported(name), OrnsteinUhlenbeck(), saved=False)
     else:
         found = Given(*load(path))
     model = condition_of(condition, found.model)
-    return found._replace(model=model, process=with_settings(process or found.process, settings))
+    used = with_settings(process or found.process, settings)
+    if found.saved and not same_noise(found.process, used):
+        raise ValueError(
+            f"{name} was trained with {found.process}, got {used}, whose noise it does not know; leave "
+            "out --process and its settings, but for --t0 and --t1."
+        )
+    return found._replace(model=model, process=used)
 
 
 def _of_run(folder: pathlib.Path) -> Given:

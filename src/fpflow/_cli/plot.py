@@ -28,9 +28,9 @@ from .._model import as_model, model_dim
 from .._train import History
 from .._window import Window
 from ..datasets import as_data, draw, unconditional
-from .inputs import Given, check_output, given_model, keep_inputs, law_of
+from .inputs import Given, check_output, keep_inputs, law_of
 from .options import add_options
-from .shared import MODEL, add_given, add_process, add_seed, asked_process, key_of
+from .shared import MODEL, add_model, add_seed, asked_model, key_of
 
 
 def _rows(file: pathlib.Path) -> tuple[tuple[str, ...], list[tuple[float, ...]]]:
@@ -164,8 +164,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, Window, ("nodes",), words={"nodes": "cells in each direction, in dimension 2"}
     )
     add_seed(parser)
-    add_given(parser)
-    add_process(parser)
+    add_model(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -176,6 +175,8 @@ def run(arguments: argparse.Namespace) -> None:
     if out is None:
         if not first.is_dir():
             raise ValueError("--out is missing: the model has no run for its figures.")
+        if kind == "losses" and len(arguments.model) > 1:
+            raise ValueError("--out is missing: a figure of several runs belongs to none of them.")
         (first / "figures").mkdir(exist_ok=True)
         out = first / "figures" / f"{kind}{endings[0]}"
     check_output(out, endings)
@@ -185,7 +186,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         if len(arguments.model) > 1:
             raise ValueError(f"--kind {kind} draws one model, got {len(arguments.model)}.")
-        given = given_model(arguments.model[0], *asked_process(arguments), arguments.given)
+        given = asked_model(arguments.model[0], arguments)
         keep_inputs(arguments, given.data)
         given = given._replace(model=as_model(given.model))
         dim = model_dim(given.model, None)

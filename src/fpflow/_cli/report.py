@@ -7,25 +7,13 @@ jax.numpy.
 import argparse
 import pathlib
 
-from .._model import (
-    as_model,
-    from_data_prediction,
-    from_noise_prediction,
-    from_v_prediction,
-    from_velocity,
-)
+from .._model import as_model
 from .._report import ReportSettings, gap_report
 from .._sample import ODE, SDE
-from .inputs import DATA, check_output, given_model, keep_inputs, law_of
+from .inputs import DATA, check_output, keep_inputs, law_of
 from .options import add_options, chosen
-from .shared import MODEL, add_given, add_process, add_seed, asked_process, key_of
+from .shared import MODEL, add_model, add_seed, asked_model, key_of
 
-_ADAPTERS = {
-    "noise": from_noise_prediction,
-    "data": from_data_prediction,
-    "v": from_v_prediction,
-    "velocity": from_velocity,
-}
 _SETTINGS = (
     "num_samples",
     "repeats",
@@ -40,14 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of `fpflow report`."""
     parser.add_argument("model", help=MODEL)
     parser.add_argument("data", nargs="?", help=f"{DATA}; a run's own by default")
-    parser.add_argument(
-        "--prediction",
-        choices=("score", *_ADAPTERS),
-        default="score",
-        help="what module:function predicts",
-    )
-    words = {"t_min": "smallest time a noise, data or v prediction is asked at, in units of time"}
-    add_options(parser, from_noise_prediction, ("t_min",), words=words)
     add_options(parser, ReportSettings, _SETTINGS)
     for law, sampler in (("ode", ODE()), ("sde", SDE())):
         parser.add_argument(
@@ -66,8 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .png, .pdf or .svg file for the page; a run has its figures/report.png",
     )
     add_seed(parser)
-    add_given(parser)
-    add_process(parser)
+    add_model(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -79,16 +58,18 @@ def run(arguments: argparse.Namespace) -> None:
         sde=SDE(num_steps=arguments.sde_steps),
         **chosen(arguments, _SETTINGS),
     )
-    given = given_model(arguments.model, *asked_process(arguments), arguments.given)
+    given = asked_model(arguments.model, arguments)
     keep_inputs(arguments, given.data)
     name = arguments.data or given.data
     if name is None:
         raise ValueError("DATA is missing: the model has no run that names it.")
-    model = given.model
-    if arguments.prediction != "score":
-        model = _ADAPTERS[arguments.prediction](model, given.process, t_min=arguments.t_min)
+    if arguments.given is not None and arguments.data is None:
+        raise ValueError(
+            "DATA is missing: the run's data belong to other conditions than that of --given; pass a "
+            "file of points that belong to it."
+        )
     found = gap_report(
-        as_model(model),
+        as_model(given.model),
         given.process,
         law_of(name, None if arguments.data else given.condition),
         settings=settings,

@@ -13,10 +13,10 @@ import numpy as np
 from .. import _sample
 from .._model import as_model, model_dim
 from ..datasets import as_data, widths_away
-from .inputs import check_output, given_model, keep_inputs, law_of
+from .inputs import check_output, keep_inputs, law_of
 from .options import add_options, chosen
 from .points import write_points
-from .shared import MODEL, add_given, add_process, add_seed, asked_process, key_of
+from .shared import MODEL, add_model, add_seed, asked_model, key_of
 
 _OUTPUTS = (".npy", ".csv")
 _SAMPLERS = {
@@ -58,14 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         defaults={"eta": None},
     )
     add_seed(parser)
-    add_given(parser)
-    add_process(parser)
+    add_model(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Draws and writes."""
     check_output(arguments.out, _OUTPUTS)
-    given = given_model(arguments.model, *asked_process(arguments), arguments.given)
+    given = asked_model(arguments.model, arguments)
     keep_inputs(arguments, given.data)
     model = as_model(given.model, arguments.dim)
     dim = model_dim(model, arguments.dim)
@@ -82,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     write_points(arguments.out, np.asarray(x))
     mean, std = np.asarray(x.mean(0)), np.asarray(x.std(0))
-    print(f"{len(x)} samples of the {arguments.law.upper()} in dimension {dim}: {arguments.out}")
+    print(f"{len(x)} samples of {type(sampler).__name__} in dimension {dim}: {arguments.out}")
     print(f"mean {_row(mean)}, standard deviation {_row(std)}")
     if given.data is not None and given.condition is None:
         _compare(np.asarray(x), given.data)
@@ -102,7 +101,8 @@ def _compare(x: np.ndarray, name: str) -> None:
     if stray:
         print(
             f"note: {stray} of the samples lie more than half the data's width away from it. "
-            "Train longer or with a larger --fp-weight; `fpflow report` measures what this does."
+            "Train on, by `fpflow train --start`, or with a larger --fp-weight; `fpflow report` "
+            "measures what this does."
         )
 
 

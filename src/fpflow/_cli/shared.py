@@ -6,12 +6,53 @@ from typing import Any
 import equinox as eqx
 import jax.random as jr
 
+from .._model import (
+    from_data_prediction,
+    from_noise_prediction,
+    from_v_prediction,
+    from_velocity,
+)
 from .._process import BY_NAME, AbstractProcess, OrnsteinUhlenbeck
 from .._types import PRNGKey
-from .inputs import process_named, settings_of, with_settings
-from .options import words_of
+from .inputs import Given, given_model, process_named, settings_of, with_settings
+from .options import add_options, words_of
 
 MODEL = "the folder of a run, a file of fpflow.save, or module:function, a score(t, x) of one point"
+_ADAPTERS = {
+    "noise": from_noise_prediction,
+    "data": from_data_prediction,
+    "v": from_v_prediction,
+    "velocity": from_velocity,
+}
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """What every command wants to know of its model: condition, prediction and process."""
+    parser.add_argument(
+        "--given", metavar="X,Y", help="the condition of a network trained with --condition"
+    )
+    parser.add_argument(
+        "--prediction",
+        choices=("score", *_ADAPTERS),
+        default="score",
+        help="what module:function predicts",
+    )
+    words = {"t_min": "smallest time a noise, data or v prediction is asked at, in units of time"}
+    add_options(parser, from_noise_prediction, ("t_min",), words=words, kinds={"t_min": float})
+    add_process(parser)
+
+
+def asked_model(name: str, arguments: argparse.Namespace) -> Given:
+    """The model of that name at the condition that was asked for, its prediction made a score."""
+    found = given_model(name, *asked_process(arguments), arguments.given)
+    if arguments.prediction == "score":
+        return found
+    if found.saved:
+        raise ValueError(
+            f"--prediction is of a module:function; the model of {name} knows its own."
+        )
+    adapter = _ADAPTERS[arguments.prediction]
+    return found._replace(model=adapter(found.model, found.process, t_min=arguments.t_min))
 
 
 def add_process(parser: argparse.ArgumentParser) -> None:
@@ -60,13 +101,6 @@ def process_of(arguments: argparse.Namespace) -> AbstractProcess:
     """The process that was asked for."""
     process, settings = asked_process(arguments)
     return with_settings(process or OrnsteinUhlenbeck(), settings)
-
-
-def add_given(parser: argparse.ArgumentParser) -> None:
-    """The condition of a conditional model."""
-    parser.add_argument(
-        "--given", metavar="X,Y", help="the condition of a network trained with --condition"
-    )
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:

@@ -6,18 +6,20 @@ network as model.fpflow. A run that was stopped, by whatever, goes on with --res
 
 import argparse
 import pathlib
+from typing import Any
 
 import jax.random as jr
 import numpy as np
 
 from .. import _train
 from .._model import PotentialMLP, ScoreMLP, in_frame
-from .._process import IsotropicGaussian
+from .._process import AbstractProcess, IsotropicGaussian
 from .._run import asked_by, has_results
+from .._types import PRNGKey
 from ..datasets import as_data, draw
-from .inputs import DATA, law_of
+from .inputs import DATA, given_model, law_of
 from .options import add_options, chosen, plain_options
-from .shared import add_process, add_seed, key_of, process_of
+from .shared import add_process, add_seed, asked_process, key_of, process_of
 
 _NETWORKS = {"potential": PotentialMLP, "score": ScoreMLP}
 _NETWORK = ("width", "depth", "beta")
@@ -48,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run-dir", type=pathlib.Path, help="the run's folder, made where missing")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    parser.add_argument(
+        "--start",
+        metavar="RUN",
+        help="a run or a file of fpflow.save whose network is trained on, with its process; --network, "
+        "--width, --depth, --beta and --bare are then its own",
+    )
     parser.add_argument(
         "--network",
         choices=_NETWORKS,
@@ -84,24 +92,16 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _train_on(arguments: argparse.Namespace) -> None:
     folder = arguments.run_dir
-    process = process_of(arguments)
     law = as_data(law_of(arguments.data, arguments.condition))
     key_network, key_train = jr.split(key_of(arguments))
-    some, condition = draw(law, jr.key(0), 4096)
-    some = np.asarray(some)
-    model = _NETWORKS[arguments.network](
-        some.shape[1],
-        condition_dim=0 if condition is None else condition.shape[1],
-        prior=None if arguments.bare else IsotropicGaussian(),
-        key=key_network,
-        **chosen(arguments, _NETWORK),
-    )
-    if arguments.bare:
-        _look_at(some, process.prior.std)
+    points, condition = draw(law, jr.key(0), 4096)
+    condition_dim = 0 if condition is None else condition.shape[1]
+    if arguments.start:
+        start = given_model(arguments.start, *asked_process(arguments))
+        model, process = start.model, start.process
     else:
-        centre, scale = float(some.mean()), float(some.std())
-        _look_at(some - centre, scale)
-        model = in_frame(model, process, centre=centre, scale=scale)
+        process = process_of(arguments)
+        model = _network(arguments, process, np.asarray(points), condition_dim, key_network)
     settings = {
         "optimiser": _train.Soap(_train.Cosine(peak=arguments.peak)),
         **chosen(arguments, _TRAIN),
@@ -116,15 +116,38 @@ def _train_on(arguments: argparse.Namespace) -> None:
     last = result.history
     print(
         f"trained {arguments.num_steps} steps in {last.seconds[-1]:.0f} s on points of dimension "
-        f"{some.shape[1]}: score matching loss {last['dsm'][-1]:.4g}"
+        f"{points.shape[1]}: score matching loss {last['dsm'][-1]:.4g}"
         + (f", residual {last['fp'][-1]:.3g}" if arguments.fp_weight > 0 else "")
     )
     print(f"network in {folder / 'model.fpflow'}")
-    given = "" if condition is None else f" --given {','.join(['0'] * condition.shape[1])}"
+    given = f" --given {','.join(['0'] * condition_dim)}" if condition_dim else ""
     print(
         f"next: fpflow sample {folder}{given} --law sde -n 2000 --out sde.npy"
         + ("" if given else f"; fpflow report {folder}")
     )
+
+
+def _network(
+    arguments: argparse.Namespace,
+    process: AbstractProcess,
+    points: np.ndarray,
+    condition_dim: int,
+    key: PRNGKey,
+) -> Any:
+    """A new network for points like these."""
+    model = _NETWORKS[arguments.network](
+        points.shape[1],
+        condition_dim=condition_dim,
+        prior=None if arguments.bare else IsotropicGaussian(),
+        key=key,
+        **chosen(arguments, _NETWORK),
+    )
+    if arguments.bare:
+        _look_at(points, process.prior.std)
+        return model
+    centre, scale = float(points.mean()), float(points.std())
+    _look_at(points - centre, scale)
+    return in_frame(model, process, centre=centre, scale=scale)
 
 
 def _look_at(points: np.ndarray, unit: float) -> None:

@@ -76,13 +76,13 @@ def both_masses(
     window = window or next(iter(own), Window())
     if any(other != window for other in own):
         raise ValueError(f"`a`, `b` and `window` must be on one window, got {[*own, window]}.")
-    outside = max((law.outside for law in (a, b) if isinstance(law, GridDensity)), default=0.0)
-    if outside > 0.01:
-        warnings.warn(
-            f"{outside:.1%} of a law lies outside {window}, and distances see only what is inside; "
-            "use a larger window.",
-            stacklevel=3,
-        )
+    for name, law in (("a", a), ("b", b)):
+        if isinstance(law, GridDensity) and law.outside > 0.01:
+            warnings.warn(
+                f"{law.outside:.1%} of `{name}` lies outside {window}, and distances see only what is "
+                "inside; use a wider `fpflow.Window(low, high)`.",
+                stacklevel=3,
+            )
     return check_mass("a", a, window), check_mass("b", b, window), window
 
 

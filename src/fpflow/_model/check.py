@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .._process import AbstractProcess, check_process
+from .._process import AbstractProcess, Frame, check_process, same_noise
 
 
 def model_dtype(model: Any) -> np.dtype:
@@ -67,6 +67,12 @@ def check_score(model: Any, process: AbstractProcess, dim: int) -> None:
     """
     check_process(process)
     check_has_score(model)
+    own = _own_process(model)
+    if own is not None and not same_noise(own, process):
+        raise ValueError(
+            f"`model` is in the frame of another process, {own}, got {process}: its score is that of "
+            "points noised by the former; pass that one."
+        )
     dtype = model_dtype(model)
     try:
         shape = _score_shape(model, dim, dtype)
@@ -84,6 +90,17 @@ def check_score(model: Any, process: AbstractProcess, dim: int) -> None:
         return  # under a transformation there are no values to look at
     if not np.isfinite(np.asarray(score)).all():
         raise ValueError(f"`model.score` must be finite, got {score} at t = {process.t1}, x = 0.5.")
+
+
+def _own_process(model: Any) -> AbstractProcess | None:
+    """That of a model in a frame, also within `given` and `Raveled`; a traced one is unknown."""
+    while model is not None:
+        frame = getattr(model, "frame", None)
+        if isinstance(frame, Frame):
+            traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(frame))
+            return None if traced else frame.process
+        model = getattr(model, "model", None)
+    return None
 
 
 def check_counts(**counts: Any) -> tuple[int, ...]:

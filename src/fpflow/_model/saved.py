@@ -176,5 +176,8 @@ def _found(name: str) -> Any:
         for part in path.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
-        raise DamagedFile(f"it needs {name}, which is not here ({error})") from error
+        raise DamagedFile(
+            f"it needs {name}, which is not here ({error}); a module of "
+            "your own must lie in the folder you start from or on PYTHONPATH"
+        ) from error
     return found

@@ -5,6 +5,7 @@ from .base import at_time as at_time
 from .base import graded_times as graded_times
 from .base import variance as variance
 from .check import check_process as check_process
+from .check import same_noise as same_noise
 from .edm import EDM as EDM
 from .frame import Frame as Frame
 from .linear_path import LinearPath as LinearPath

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._types import shown
 from .base import AbstractProcess
 
 # Where a process is looked at, in parts of its time; central differences over _STEP of it are good
@@ -41,17 +42,36 @@ def check_process(process: Any) -> None:
     ```
     """
     if not isinstance(process, AbstractProcess):
-        found = type(process).__name__
-        if isinstance(process, type):
-            found = f"the class {process.__name__}; make an object of it: {process.__name__}()"
+        found = shown(process) if isinstance(process, type) else type(process).__name__
         raise ValueError(
             f"`process` must be an `fpflow.AbstractProcess`, got {found}. A process of your own is a "
             "subclass with `t0`, `t1`, `alpha(t)` and `sigma(t)`."
         )
     try:
         _look(process)
-    except TypeError:  # a process that holds an array has no hash, and is looked at every time
-        _look.__wrapped__(process)
+    except TypeError as error:
+        if isinstance(
+            error, jax.errors.ConcretizationTypeError | jax.errors.TracerArrayConversionError
+        ):
+            raise ValueError(
+                f"`alpha` and `sigma` of {type(process).__name__} must be written with `jax.numpy`, "
+                "which JAX can trace, instead of `math` or `numpy`."
+            ) from error
+        _look.__wrapped__(
+            process
+        )  # one that holds an array has no hash, and is looked at every time
+
+
+def same_noise(a: AbstractProcess, b: AbstractProcess) -> bool:
+    r"""Whether two processes have one $\alpha$ and one $\sigma$ where both have times: a score of one is
+    a score of the other."""
+    t0, t1 = max(a.t0, b.t0), min(a.t1, b.t1)
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        t = jnp.asarray(t0 + (t1 - t0) * _SHARES)
+        return all(
+            np.allclose(jax.vmap(of_a)(t), jax.vmap(of_b)(t), rtol=_CLOSE, atol=0)
+            for of_a, of_b in ((a.alpha, b.alpha), (a.sigma, b.sigma))
+        )
 
 
 @functools.lru_cache(maxsize=64)
@@ -71,7 +91,18 @@ def _look(process: AbstractProcess) -> None:
     a, a_up, a_down, a_end = np.split(columns[0], [5, 10, 15])
     s, s_up, s_down, s_end = np.split(columns[1], [5, 10, 15])
     drift, g2 = columns[2][:5], columns[3][:5]
-    width = float(getattr(process.prior, "std", np.nan))
+    for letter, values, fine in (
+        ("alpha(t) must be positive", columns[0], columns[0] > 0),
+        ("sigma(t) must not be negative", columns[1], columns[1] >= 0),
+    ):
+        wrong = ~(fine & np.isfinite(values))
+        if wrong.any():
+            k = int(wrong.argmax())
+            raise ValueError(
+                f"{letter} and finite from `t0` to `t1`, got {values[k]:.4g} from {name} at t = "
+                f"{times[k]:.4g}; a path that ends in pure noise stops just before, as "
+                "`fpflow.LinearPath` does at t1 = 0.999."
+            )
 
     def demand(what: str, found: np.ndarray, expected: np.ndarray, scale: np.ndarray) -> None:
         wrong = ~(np.abs(found - expected) <= _CLOSE * scale)
@@ -95,6 +126,7 @@ def _look(process: AbstractProcess) -> None:
             f"{name} must start from the data: at `t0` = {process.t0}, alpha must be 1 and sigma 0, got "
             f"{a_end[0]:.4g} and {s_end[0]:.4g}."
         )
+    width = float(getattr(process.prior, "std", np.nan))
     if np.isfinite(width) and not abs(width / s_end[1] - 1) < 0.05 + (a_end[1] / s_end[1]) ** 2:
         raise ValueError(
             f"the prior of {name} must have the width of the transition at `t1` = {process.t1}, sigma = "

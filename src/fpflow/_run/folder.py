@@ -275,11 +275,20 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
             for key in old
             for line in _differences(old[key], new[key], f"{name}.{key}" if name else key)
         ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = enumerate(zip(old, new, strict=True))
+        return [line for k, (a, b) in pairs for line in _differences(a, b, f"{name}[{k}]")]
     if old == new:
         return []
-    return [f"{name} {_short(old)}, now {_short(new)}"]
+    was, now = (json.dumps(value) for value in (old, new))
+    start = 0
+    if len(was) + len(now) > 120:
+        start = next((k for k, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), 0)
+    return [f"{name} {_short(was, start)}, now {_short(now, start)}"]
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _short(text: str, start: int) -> str:
+    """Some 60 letters from just before `start`."""
+    first = max(start - 10, 0)
+    part = text[first : first + 60]
+    return f"{'...' if first else ''}{part}{'...' if len(text) > first + 60 else ''}"

@@ -19,7 +19,7 @@ from .._devices import check_mesh, num_devices, over_devices
 from .._hosts import gathered, no_bar, watched
 from .._model import check_counts, check_key, check_score, model_dim, model_dtype
 from .._process import AbstractProcess
-from .._types import ArrayLike, PRNGKey, ScoreModel
+from .._types import ArrayLike, PRNGKey, ScoreModel, shown
 from .._window import GridDensity, Window
 from ..datasets import count_in_cells, histogram_density
 from .base import AbstractSampler
@@ -52,7 +52,8 @@ def _batches(
     """Yields the samples in batches, after checking every argument."""
     if not isinstance(sampler, AbstractSampler):
         raise ValueError(
-            f"`sampler` must be an `fpflow.AbstractSampler` such as `fpflow.SDE()`, got {sampler!r}."
+            "`sampler` must be an `fpflow.AbstractSampler` such as `fpflow.SDE()`, got "
+            f"{shown(sampler)}."
         )
     if batch_size is None:
         batch_size = _BLOCK if in_cache() else 64 * _BLOCK

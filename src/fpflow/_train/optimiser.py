@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from .._types import Scalar
+from .._types import Scalar, shown
 from .schedule import AbstractSchedule, Cosine
 
 # A number, a schedule that knows the number of steps, or one of optax: a function of the step.
@@ -96,7 +96,7 @@ def check_optimiser(optimiser: Any) -> Any:
     ):
         raise ValueError(
             "`optimiser` must be an `optax.GradientTransformation` such as `optax.adam(1e-3)` or "
-            f"`fpflow.Soap()`, got {optimiser!r}."
+            f"`fpflow.Soap()`, got {shown(optimiser)}."
         )
     if isinstance(optimiser, AbstractOptimiser):
         return optimiser

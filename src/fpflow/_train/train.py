@@ -30,7 +30,7 @@ from .._run import (
     open_shared,
 )
 from .._terms import Objective, default_objective
-from .._types import ArrayLike, DataLaw, PRNGKey, ScoreModel
+from .._types import ArrayLike, DataLaw, PRNGKey, ScoreModel, shown
 from ..datasets import as_data, draw
 from .optimiser import AbstractOptimiser, Soap, check_optimiser
 from .schedule import AbstractSchedule
@@ -381,8 +381,14 @@ def _arrays_for_rates(optimiser: Any) -> Any:
 def _check_model(model, process, data, objective) -> None:
     """Refuses what cannot be trained, before anything compiles."""
     if not jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)):
-        raise ValueError(f"`model` has no arrays to train, got {type(model).__name__}.")
+        found = shown(model) if isinstance(model, type) else type(model).__name__
+        raise ValueError(f"`model` has no arrays to train, got {found}.")
     x, condition = eqx.filter_eval_shape(draw, data, jr.key(0), 1)
+    if condition is None and getattr(model, "condition_dim", 0):
+        raise ValueError(
+            "`data` must give pairs of points and conditions, which `model` takes: "
+            "`fpflow.Points(x, condition)`, or a law whose `sample(key, n)` returns a pair."
+        )
     check_dims("data", x.shape[1], model)
     at_one = model
     if condition is not None:

@@ -77,7 +77,7 @@ def _checked(points: ArrayLike) -> np.ndarray:
         kind = "NaN" if np.isnan(x).any() else "Inf"
         raise ValueError(
             f"data holds {kind} in {bad.any(1).sum()} of {len(x)} rows, first in row "
-            f"{int(bad.any(1).argmax())}; drop those rows."
+            f"{int(bad.any(1).argmax())}, counted from 0; drop those rows."
         )
     x = x.astype(np.float64)  # small integers wrap round in differences
     constant = np.ptp(x, axis=0) == 0
@@ -144,10 +144,17 @@ def as_data(data: DataLaw | ArrayLike) -> DataLaw:
     **Raises:** `ValueError` when an array is no set of points, or `sample` returns other shapes,
     does not follow its key, or draws by other means than its key.
     """
+    if isinstance(data, str):
+        raise ValueError(
+            f"data must be points or an object with `sample(key, n)`, got the text {data!r}; laws stand "
+            "in `fpflow.datasets`, as `fpflow.datasets.circles()`."
+        )
+    if isinstance(data, type) or (callable(data) and not hasattr(data, "sample")):
+        raise ValueError(
+            f"data must be an object, got {getattr(data, '__name__', data)} uncalled; call it."
+        )
     if not hasattr(data, "sample"):
         return Points(data)  # pyright: ignore[reportArgumentType]
-    if isinstance(data, type):
-        raise ValueError(f"data must be an object, got the class {data.__name__}; call it.")
     shapes = eqx.filter_eval_shape(draw, data, jr.key(0), 3)
     shape, condition = shapes[0].shape, shapes[1]
     if len(shape) != 2 or shape[0] != 3:
@@ -191,7 +198,7 @@ def unconditional(data: DataLaw) -> DataLaw:
     if eqx.filter_eval_shape(draw, data, jr.key(0), 1)[1] is not None:
         raise ValueError(
             "`data` gives conditions: take the points that belong to one of them, and the model by "
-            "`fpflow.given(model, condition)`."
+            "`fpflow.given(model, condition)`, on the command line by `--given` and a file of points."
         )
     return data
 
