@@ -169,15 +169,15 @@ MISTAKES = {
     "sample torn --out a.npy": "is no JSON",
     "sample points.csv --out a.npy": "it does not begin as a file of fpflow does",
     "density run/model.fpflow --out p.csv": "--points is missing: the model has no run that names its",
-    "density run --given 1 --out p.csv": "the run's data belong to other conditions than that "
-    "of --given",
+    "density run --given 1 --out p.csv": "--points is missing: the run's data belong to other "
+    "conditions than that of --given",
     "report run --given 1": "pass a file of points that belong to it",
     "sample run --prediction noise --out a.npy": "--prediction is of a module:function; the",
     "sample run/figures --out a.npy": "figures is no run: it has no config.json",
     "train points.csv --run-dir new --start points.csv": "it does not begin as a file of fpflow does",
     "plot run run": "--out is missing: a figure of several runs belongs to none of them",
     "density run --out p.csv -n 0": "--num-points must be at least 1, got 0",
-    "report run/model.fpflow": "DATA is missing: the model has no run that names it",
+    "report run/model.fpflow": "DATA is missing: the model has no run that names it.",
     "sample run --out points.csv": "--out is an input of this command, points.csv; choose another file",
     "sample line.npy --out line.npy --dim 1": "--out is an input of this command, line.npy",
     "density run --out points.csv": "--out is an input of this command, points.csv",

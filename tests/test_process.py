@@ -226,7 +226,7 @@ def test_processes_are_those_of_the_literature(name):
         ),
         (
             lambda: fpflow.check_process(Turns()),
-            r"sigma\(t\) must not be negative and finite from `t0` to `t1`, got -0.7\d+ from Turns",
+            r"sigma\(t\) must not be negative and finite from `t0` to `t1`, got -0.8\d+ from Turns",
         ),
         (
             lambda: fpflow.check_process(ByMath()),

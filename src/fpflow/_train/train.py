@@ -384,11 +384,6 @@ def _check_model(model, process, data, objective) -> None:
         found = shown(model) if isinstance(model, type) else type(model).__name__
         raise ValueError(f"`model` has no arrays to train, got {found}.")
     x, condition = eqx.filter_eval_shape(draw, data, jr.key(0), 1)
-    if condition is None and getattr(model, "condition_dim", 0):
-        raise ValueError(
-            "`data` must give pairs of points and conditions, which `model` takes: "
-            "`fpflow.Points(x, condition)`, or a law whose `sample(key, n)` returns a pair."
-        )
     check_dims("data", x.shape[1], model)
     at_one = model
     if condition is not None:

@@ -150,9 +150,8 @@ def as_data(data: DataLaw | ArrayLike) -> DataLaw:
             "in `fpflow.datasets`, as `fpflow.datasets.circles()`."
         )
     if isinstance(data, type) or (callable(data) and not hasattr(data, "sample")):
-        raise ValueError(
-            f"data must be an object, got {getattr(data, '__name__', data)} uncalled; call it."
-        )
+        name = getattr(data, "__name__", data)
+        raise ValueError(f"data must be an object, got {name} uncalled; call it.")
     if not hasattr(data, "sample"):
         return Points(data)  # pyright: ignore[reportArgumentType]
     shapes = eqx.filter_eval_shape(draw, data, jr.key(0), 3)
