@@ -177,7 +177,7 @@ MISTAKES = {
     "train points.csv --run-dir new --start points.csv": "it does not begin as a file of fpflow does",
     "plot run run": "--out is missing: a figure of several runs belongs to none of them",
     "density run --out p.csv -n 0": "--num-points must be at least 1, got 0",
-    "report run/model.fpflow": "DATA is missing: the model has no run that names it.",
+    "report run/model.fpflow": "DATA is missing: this model comes without a run that has some",
     "sample run --out points.csv": "--out is an input of this command, points.csv; choose another file",
     "sample line.npy --out line.npy --dim 1": "--out is an input of this command, line.npy",
     "density run --out points.csv": "--out is an input of this command, points.csv",

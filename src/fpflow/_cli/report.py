@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     keep_inputs(arguments, given.data)
     name = arguments.data or given.data
     if name is None:
-        raise ValueError("DATA is missing: the model has no run that names it.")
+        raise ValueError("DATA is missing: this model comes without a run that has some.")
     if arguments.given is not None and arguments.data is None:
         raise ValueError(
             "DATA is missing: the run's data belong to other conditions than that of --given; pass a "
