@@ -169,8 +169,7 @@ MISTAKES = {
     "sample torn --out a.npy": "is no JSON",
     "sample points.csv --out a.npy": "it does not begin as a file of fpflow does",
     "density run/model.fpflow --out p.csv": "--points is missing: the model has no run that names its",
-    "density run --given 1 --out p.csv": "--points is missing: the run's data belong to other "
-    "conditions than that of --given",
+    "density run --given 1 --out p.csv": "--points is missing: give a file of points that belong",
     "report run --given 1": "pass a file of points that belong to it",
     "sample run --prediction noise --out a.npy": "--prediction is of a module:function; the",
     "sample run/figures --out a.npy": "figures is no run: it has no config.json",

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--points is missing: the model has no run that names its data.")
     if arguments.given is not None and arguments.points is None:
         raise ValueError(
-            "--points is missing: the run's data belong to other conditions than that of --given."
+            "--points is missing: give a file of points that belong to the condition of --given."
         )
     if arguments.num_points < 1:
         raise ValueError(f"--num-points must be at least 1, got {arguments.num_points}.")
