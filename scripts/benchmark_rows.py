@@ -227,7 +227,14 @@ def likelihoods(repeats: int) -> list[Row]:
                 model, PROCESS, x, mesh=mesh, progress=False
             ).value.block_until_ready(),
             "log_prob_sde": lambda: fpflow.log_prob_sde(
-                model, PROCESS, x[:1000], mesh=mesh, progress=False, key=jr.key(2)
+                model,
+                PROCESS,
+                x[:1000],
+                num_paths=128,
+                num_steps=200,
+                mesh=mesh,
+                progress=False,
+                key=jr.key(2),
             ).value.block_until_ready(),
         },
         min(repeats, 3),

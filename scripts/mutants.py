@@ -26,6 +26,9 @@ WIDE = f"{GRID}::test_a_prior_wider_than_the_window_is_not_cut"
 POINTWISE = "src/fpflow/_residual/pointwise.py"
 SDE = "src/fpflow/_likelihood/sde.py"
 PATHS = "src/fpflow/_likelihood/paths.py"
+UNITS = "src/fpflow/_likelihood/units.py"
+FILTER = "src/fpflow/_likelihood/filter.py"
+CHAIN = "tests/test_chain.py"
 ODE = "src/fpflow/_likelihood/ode.py"
 FOLDER = "src/fpflow/_run/folder.py"
 SOFTPLUS = "tests/test_model.py::test_the_softplus_is_that_of_the_library"
@@ -65,8 +68,22 @@ MUTANTS = [
     (PATHS, "return gain - ends + bend", "return gain + ends + bend", EXACT_SDE),
     (PATHS, "dt / 6 * (now[3] - before[3])", "dt / 12 * (now[3] - before[3])", f"{DENSITY}::test_steps_of_a_bare_score_converge_to_second_order"),
     (PATHS, "edge + model.potential(t0, x)", "edge - model.potential(t0, x)", EXACT_SDE),
-    (SDE, "+ relative / 2", "- relative / 2", FEW),
-    (SDE, "jnp.sum(weight.mean(1) ** 2)", "4 * jnp.sum(weight.mean(1) ** 2)", FEW),
+    (SDE, "logsumexp(exponents, axis=0) - np.log(2)", "logsumexp(exponents, axis=0)", EXACT_SDE),
+    (UNITS, "bias = spread / (2 * count)", "bias = -spread / (2 * count)", FEW),
+    (UNITS, "self.square * old**2 + jnp.sum(weight**2)", "self.square * old**2 + 9 * jnp.sum(weight**2)", FEW),
+    (UNITS, "jnp.sqrt(found.spread / count) * student", "jnp.sqrt(found.spread / count) / 2", FEW),
+    (UNITS, "1.25 / freedom + 1.53 / freedom**2", "5 / freedom", FEW),
+    (UNITS, "(second.log_skewness < _LONG_TAIL)", "(second.log_skewness > -9)", f"{CHAIN}::test_weights_without_a_variance_are_flagged"),
+    # chains and their filter
+    (FILTER, "log_w = log_w - log_normal(new, steps.scale * y", "log_w = log_w + log_normal(new, steps.scale * y", CHAIN),
+    (FILTER, "+ u_new - u\n", "- u_new + u\n", CHAIN),
+    (FILTER, "log_z + total - jnp.log(num_paths)", "log_z + total", CHAIN),
+    (FILTER, "        log_w = jnp.where(uneven, 0, log_w)\n", "", CHAIN),
+    (FILTER, "new = new.at[0].set(kept)", "new = new.at[0].set(new[0])", f"{CHAIN}::test_the_own_path_makes_one_over_the_density_unbiased"),
+    (FILTER, ".clip(0, num - 1).at[0].set(0)", ".clip(0, num - 1)", f"{CHAIN}::test_the_own_path_makes_one_over_the_density_unbiased"),
+    ("src/fpflow/_sample/gaussian_chain.py", "wide[1:] / wide[:-1]", "wide[:-1] / wide[1:]", f"{CHAIN}::test_kernels_that_are_exact_for_gaussian_data_have_no_variance"),
+    ("src/fpflow/_sample/gaussian_chain.py", "(times, ratio, ratio * gained)", "(times, ratio, gained)", f"{CHAIN}::test_kernels_that_are_exact_for_gaussian_data_have_no_variance"),
+    ("src/fpflow/_likelihood/tune.py", "jnp.argmin(scatter, 0)", "jnp.argmax(scatter, 0)", CHAIN),
     # accounts, adapters, distances
     ("src/fpflow/_accounting/kl.py", "error @ (score - flow)", "error @ (flow - score)", ACCOUNT),
     ("src/fpflow/_accounting/theorem.py", "prior_term - kl(q[0], p[0]) + pulled", "prior_term - kl(q[0], p[0]) - pulled", ACCOUNT),
@@ -100,8 +117,8 @@ MUTANTS = [
     ("src/fpflow/_sample/ode.py", "return half_g2 / w *", "return 2 * half_g2 / w *", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[ODE-ve]"),
     ("src/fpflow/_sample/solve.py", "g = eta * process", "g = 1.1 * eta * process", "tests/test_sample.py::test_euler_maruyama_adds_the_noise_it_should"),
     ("src/fpflow/_sample/sde.py", "self.num_steps or 1, self.step_grid, x1.dtype", "1, self.step_grid, x1.dtype", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[SDE-vp]"),
-    ("src/fpflow/_sample/euler_maruyama.py", "if self.quiet_end:", "if not self.quiet_end:", "tests/test_sample.py::test_euler_maruyama_adds_the_noise_it_should"),
-    ("src/fpflow/_sample/ancestral.py", "posterior_chain(model, process, 1.0,", "posterior_chain(model, process, 0.5,", "tests/test_sample.py::test_samplers_of_the_sde_show_their_weak_order[Ancestral]"),
+    ("src/fpflow/_sample/euler_maruyama.py", "loud[-1] = not self.quiet_end", "loud[-1] = self.quiet_end", "tests/test_sample.py::test_euler_maruyama_adds_the_noise_it_should"),
+    ("src/fpflow/_sample/ancestral.py", "            process, 1.0, self.num_steps", "            process, 0.5, self.num_steps", "tests/test_sample.py::test_samplers_of_the_sde_show_their_weak_order[Ancestral]"),
     ("src/fpflow/_sample/chain.py", "- kept * sigma[:-1]", "- noise * sigma[:-1]", "tests/test_sample.py::test_samplers_of_the_ode_show_their_order[DDIM]"),
     ("src/fpflow/_sample/predictor_corrector.py", "(2 - a) * x", "a * x", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[PredictorCorrector-linear]"),
     ("src/fpflow/_sample/edm_heun.py", "slope(following, guess)) / 2", "slope(following, y)) / 2", "tests/test_sample.py::test_samplers_of_the_ode_show_their_order[EDMHeun]"),

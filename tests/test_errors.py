@@ -232,7 +232,9 @@ def test_doubtful_densities_get_a_warning():
             Plain(whirl), fpflow.OrnsteinUhlenbeck(t1=2.0), fpflow.Window(nodes=4)
         )
     model = LinearScore(jnp.array([[2.4]]))
-    words = "the standard error stays above `target_error` = 1e-09 at 1 of 1 points; raise `num"
+    words = (
+        "the standard error stays above 1.5 times `target_error` = 1e-09 at 1 of 1 points with 4"
+    )
     with pytest.warns(UserWarning, match=words):
         fpflow.log_prob_sde(
             model, OU, jnp.ones((1, 1)), num_paths=4, num_steps=4, target_error=1e-9, key=KEY

@@ -258,32 +258,31 @@ def test_few_paths_are_unbiased_and_know_their_error():
     cov = linear_laws(model.matrix, process)[0]
     exact = float(multivariate_normal.logpdf(x[0], jnp.zeros(1), jnp.asarray(cov)))
     spread = float(result.value.std())
-    bias = float(
-        (result.standard_error**2).mean() / 2
-    )  # of the logarithm, had it not been corrected
-    assert bias > 4 * spread / 4000**0.5
-    # What is left is of the next order in the variance of the mean.
-    assert abs(float(result.value.mean()) - exact) < 3 * spread / 4000**0.5 + bias / 10
-    np.testing.assert_allclose(np.sqrt((result.standard_error**2).mean()), spread, rtol=0.25)
+    # Student's factor of four pairs is 1.6 at two errors, and the weights are skewed by a fifth.
+    stated = np.sqrt((result.standard_error**2).mean())
+    assert 1.1 < stated / spread < 2.5
+    # Left of the bias is what is of the next order in the variance of the mean.
+    assert abs(float(result.value.mean()) - exact) < 3 * spread / 4000**0.5 + spread**2 / 10
+    miss = abs(result.value - exact)[result.reliable] / result.standard_error[result.reliable]
+    assert 0.93 < float((miss < 2).mean()) < 0.99
 
 
 def test_more_paths_are_spent_where_the_error_is_too_large():
+    """The target holds for what is stated, and what is stated for the truth."""
     model = LinearPotential(jnp.diag(jnp.array([2.2, 1.7])))
     process = fpflow.OrnsteinUhlenbeck(t1=1.0)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(30, 2)))
-    settings = {"num_paths": 32, "num_steps": 30, "key": jr.key(0)}
-    before = fpflow.log_prob_sde(model, process, x, **settings)
-    target = float(jnp.median(before.standard_error)) / 2
-    after = fpflow.log_prob_sde(model, process, x, target_error=target, **settings)
-    assert (before.standard_error > target).sum() > 15
-    # Sixteen pairs know their own error badly: the target is met in the middle, not everywhere.
-    assert jnp.median(after.standard_error) < target and (after.standard_error < 3 * target).all()
-    exact = multivariate_normal.logpdf(
-        x, jnp.zeros(2), jnp.asarray(linear_laws(model.matrix, process)[0])
-    )
-    assert (abs(after.value - exact) < 5 * after.standard_error + after.step_error).all()
-    kept = before.standard_error <= target
-    np.testing.assert_array_equal(after.value[kept], before.value[kept])
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(200, 2)))
+    settings = {"num_steps": 30, "key": jr.key(0)}
+    few = fpflow.log_prob_sde(model, process, x, num_paths=32, **settings)
+    found = fpflow.log_prob_sde(model, process, x, target_error=0.02, num_paths=8192, **settings)
+    assert (few.standard_error > 0.02).sum() > 100
+    # Sixteen pairs know the variance of one to a third: some points get too few.
+    assert (found.standard_error < 0.02).mean() > 0.8 and (found.standard_error < 0.04).all()
+    assert (found.effective_sample_size.min(), 400) < (found.effective_sample_size.max(), 0)
+    cov = jnp.asarray(linear_laws(model.matrix, process)[0])
+    exact = multivariate_normal.logpdf(x, jnp.zeros(2), cov)
+    miss = abs(found.value - exact) / (found.standard_error + found.step_error)
+    assert (miss < 2).mean() > 0.93
 
 
 @pytest.mark.slow
@@ -338,5 +337,8 @@ def test_bad_input_is_refused():
             call()
     with pytest.raises(FloatingPointError, match="log p_ODE is not finite at 3 of 3 points"):
         fpflow.log_prob_ode(NotANumber(), OU, x)
-    with pytest.raises(FloatingPointError, match="log p_SDE is not finite at 3 of 3 points"):
+    with pytest.raises(
+        FloatingPointError,
+        match="log p_SDE is not finite at 3 of 3 points: the score has no finite value somewhere on the",
+    ):
         fpflow.log_prob_sde(NotANumber(), OU, x, num_steps=10, key=key)

@@ -18,6 +18,13 @@ from .inputs import DATA, check_output, keep_inputs, law_of
 from .options import add_options, chosen
 from .shared import MODEL, add_model, add_seed, asked_model, key_of
 
+_PATHS = ("target_error", "num_paths", "num_steps")
+_WORDS = {
+    "target_error": "standard error of log p_SDE to reach, 0.05 nats by default",
+    "num_paths": "paths of each point at most, 2048 by default; without --target-error so many",
+    "num_steps": "times of a path",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of `fpflow density`."""
@@ -30,8 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(
         parser,
         _likelihood.log_prob_sde,
-        ("num_paths", "num_steps"),
+        _PATHS,
+        words=_WORDS,
         also={"num_paths": "paths", "num_steps": "steps"},
+        kinds={"target_error": float, "num_paths": int, "num_steps": int},
     )
     add_seed(parser)
     add_model(parser)
@@ -62,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_dims("points", x.shape[1], model)
     ode = _likelihood.log_prob_ode(model, given.process, x)
     sde = _likelihood.log_prob_sde(
-        model, given.process, x, key=key_paths, **chosen(arguments, ("num_paths", "num_steps"))
+        model, given.process, x, key=key_paths, **chosen(arguments, _PATHS)
     )
     columns = {
         "log_p_ode": ode.value,

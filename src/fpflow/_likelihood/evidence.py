@@ -11,8 +11,9 @@ from .._devices import check_mesh, over_devices
 from .._model import check_counts
 from .._process import AbstractProcess
 from .._types import ArrayLike, PRNGKey, ScoreModel
-from .paths import CHUNK, LANES, noising_grid, path_exponents
+from .paths import noising_grid, path_exponents
 from .points import checked_points, in_blocks
+from .units import CHUNK, LANES
 
 
 class EvidenceBound(eqx.Module):

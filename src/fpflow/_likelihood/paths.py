@@ -12,11 +12,6 @@ from .._process import AbstractProcess, graded_times
 from .._residual import log_fp_residual
 from .._types import PotentialModel
 
-# Evaluations of the model side by side: wide enough for the matrix products.
-LANES = 4096
-# Paths of one point that are followed side by side; the others come one such chunk after another.
-CHUNK = 64
-
 
 class NoisingGrid(eqx.Module):
     """Times from $t_0$ to $t_1$ and the exact transition of each step, $y' = a y + c z$."""

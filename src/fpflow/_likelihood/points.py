@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
@@ -35,7 +36,7 @@ def checked_points(model: Any, process: AbstractProcess, x: ArrayLike) -> Float[
 
 
 def in_blocks(
-    function: Callable[[Array, Array], Any],
+    function: Callable[[Any, Array], Any],
     x: Array,
     block: int,
     name: str,
@@ -47,8 +48,8 @@ def in_blocks(
     spans the whole result."""
     n = len(x)
     block = min(block, -(-n // num_devices(mesh))) * num_devices(mesh)
-    index = jnp.arange(-(-n // block) * block)
-    padded = x[jnp.minimum(index, n - 1)]
+    index = np.arange(-(-n // block) * block)
+    padded = x[np.minimum(index, n - 1)]
 
     def parts() -> Iterator[Any]:
         disable = is_traced(x) or no_bar(progress)

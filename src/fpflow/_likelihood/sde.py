@@ -1,25 +1,26 @@
 r"""The density of the reverse SDE at points: a mean over forward noising paths."""
 
+import dataclasses
 import warnings
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
-from .._devices import check_mesh, over_devices
+from .._devices import check_mesh
 from .._model import check_counts
 from .._process import AbstractProcess
-from .._types import ArrayLike, PRNGKey, ScoreModel
-from .paths import CHUNK, LANES, noising_grid, path_exponents
-from .points import checked_points, in_blocks, is_traced
-
-# Below this share of effective paths the spread of the weights is itself badly known.
-_RELIABLE_SHARE = 0.1
-_RELIABLE_PATHS = 16
+from .._sample import GaussianChain
+from .._types import ArrayLike, PotentialModel, PRNGKey, ScoreModel
+from .filter import TwistedFilter
+from .paths import NoisingGrid, noising_grid, path_exponents
+from .points import checked_points, is_traced
+from .tune import tuned_chain
+from .units import AbstractUnit, Budget, Found, estimate
 
 
 class LogProbSDE(eqx.Module):
@@ -28,13 +29,14 @@ class LogProbSDE(eqx.Module):
     **Attributes:**
 
     - `value`: corrected for the bias of the logarithm of a mean, shape `(n,)`.
-    - `standard_error`: of the paths, shape `(n,)`.
-    - `step_error`: how far the extrapolation to infinitely many times moves `value`, shape `(n,)`: an
-      upper estimate of the error of the time grid.
-    - `effective_sample_size`: $(\sum w)^2 / \sum w^2$ of the path weights, at most `num_paths`,
-      shape `(n,)`.
-    - `reliable`: where the weights are even enough for `standard_error` to be believed: a tenth of the
-      paths are effective, and sixteen of them (half of them, where there are fewer), shape `(n,)`.
+    - `standard_error`: of the paths, shape `(n,)`: two of it hold the truth in at least 93 % of the
+      runs at reliable points.
+    - `step_error`: how far `value` moves between two grids of times, shape `(n,)`: an upper estimate of
+      their error. Of a particle filter it holds the noise of both as well.
+    - `effective_sample_size`: of how many even weights the mean would be as good, shape `(n,)`.
+    - `reliable`: where the weights are even enough for `standard_error` to be believed, judged by paths
+      that are no part of `value`, shape `(n,)`.
+    - `method`: what drew the paths.
     """
 
     value: Float[Array, "*n"]
@@ -42,81 +44,11 @@ class LogProbSDE(eqx.Module):
     step_error: Float[Array, "*n"]
     effective_sample_size: Float[Array, "*n"]
     reliable: Bool[Array, "*n"]
+    method: str = eqx.field(static=True)
 
 
-class _Sums(eqx.Module):
-    """Running sums of the weights $e^{A - m}$, $m$ their largest exponent so far."""
-
-    largest: Array
-    weight: Array
-    plain: Array
-    square: Array
-    pair_square: Array
-
-    def add(self, exponents: Array) -> "_Sums":
-        """With pairs of paths more, `exponents` of shape `(pairs, signs, 2)`."""
-        largest = jnp.maximum(self.largest, exponents.max())
-        old = jnp.exp(self.largest - largest)
-        weight, plain = jnp.moveaxis(jnp.exp(exponents - largest), -1, 0)
-        return _Sums(
-            largest,
-            self.weight * old + weight.sum(),
-            self.plain * old + plain.sum(),
-            self.square * old**2 + jnp.sum(weight**2),
-            self.pair_square * old**2 + jnp.sum(weight.mean(1) ** 2),
-        )
-
-
-@eqx.filter_jit
-def _log_prob_block(model, process, grid, num_chunks, chunk, mesh, key, index, x):
-    pairs = chunk // 2
-
-    def one_point(index, x):
-        point_key = jr.fold_in(key, index)
-
-        def more(number, sums):
-            keys = jax.vmap(lambda i: jr.fold_in(point_key, i))(number * pairs + jnp.arange(pairs))
-            exponents = jax.vmap(
-                lambda key: path_exponents(model, process, grid, x, key, antithetic=True)
-            )(keys)
-            return sums.add(exponents)
-
-        zero = jnp.zeros((), x.dtype)
-        start = _Sums(jnp.full_like(zero, -jnp.inf), zero, zero, zero, zero)
-        sums = jax.lax.fori_loop(0, num_chunks, more, start)
-        num_paths, num_pairs = num_chunks * chunk, num_chunks * pairs
-        mean = sums.weight / num_paths
-        variance = jnp.maximum(sums.pair_square / num_pairs - mean**2, 0) / (num_pairs - 1)
-        relative = variance / mean**2
-        error = jnp.sqrt(jax.lax.stop_gradient(relative))
-        effective = sums.weight**2 / sums.square
-        return LogProbSDE(
-            sums.largest + jnp.log(mean) + relative / 2,
-            error,
-            jnp.abs(jnp.log(sums.plain / sums.weight)),
-            effective,
-            effective
-            >= jnp.maximum(
-                _RELIABLE_SHARE * num_paths, jnp.minimum(_RELIABLE_PATHS, num_paths / 2)
-            ),
-        )
-
-    return over_devices(jax.vmap(one_point), mesh)(index, x)
-
-
-def log_prob_sde(
-    model: ScoreModel,
-    process: AbstractProcess,
-    x: ArrayLike,
-    *,
-    num_paths: int = 128,
-    num_steps: int = 200,
-    target_error: float | None = None,
-    mesh: Mesh | None = None,
-    progress: bool | None = None,
-    key: PRNGKey,
-) -> LogProbSDE:
-    r"""The log density at $t_0$ of what the exact reverse SDE makes of the prior, in any dimension.
+class ResidualPaths(AbstractUnit):
+    r"""Antithetic pairs of noising paths along which the Fokker--Planck residual is integrated.
 
     $$p_\text{SDE}(x) = E\,e^{A}, \qquad
     A = u(t_0, x) + \int_{t_0}^T r(t, Y_t)\,dt + \log\pi(Y_T) - u(T, Y_T),$$
@@ -124,27 +56,82 @@ def log_prob_sde(
     over noising paths $dY = f\,dt + g\,dW$ from $Y_{t_0} = x$, with the log-Fokker--Planck residual $r$
     of the potential $u$; for a score without a potential, over the same paths,
     $A = \log\pi(Y_T) + \int (\nabla\cdot v + s\cdot f - \tfrac12 g^2\|s\|^2)\,dt - \int s\circ dY$
-    with $v = f - \tfrac12 g^2 s$. For an exact score all paths weigh the same. Paths are drawn by the
-    process's exact transitions, in antithetic pairs.
+    with $v = f - \tfrac12 g^2 s$. For an exact score all paths weigh the same. It needs second
+    derivatives, as many as there are dimensions.
+
+    **Arguments:**
+
+    - `num_steps`: times of a path, cubically graded towards $t_0$.
+    """
+
+    num_steps: int = eqx.field(default=64, static=True)
+    num_paths: int = eqx.field(default=2, static=True, init=False)
+
+    def __check_init__(self):
+        check_counts(num_steps=self.num_steps)
+
+    def tables(self, process: AbstractProcess, dtype: Any) -> NoisingGrid:
+        return noising_grid(process, self.num_steps, dtype)
+
+    def draw(
+        self, model: Any, process: AbstractProcess, tables: NoisingGrid, x: Array, key: PRNGKey
+    ) -> Array:
+        """The logarithm of the mean of a pair, extrapolated and by all times alone."""
+        exponents = path_exponents(model, process, tables, x, key, antithetic=True)
+        return jax.nn.logsumexp(exponents, axis=0) - np.log(2)
+
+
+# Above so many dimensions a filter over kernels, which needs no derivative, is cheaper for the same
+# error; see docs/benchmarks.md.
+_DERIVATIVES_UP_TO = 8
+_TARGET, _MOST = 0.05, 2048
+
+
+def log_prob_sde(
+    model: ScoreModel,
+    process: AbstractProcess,
+    x: ArrayLike,
+    *,
+    target_error: float | None = None,
+    num_paths: int | None = None,
+    num_steps: int | None = None,
+    method: ResidualPaths | TwistedFilter | None = None,
+    mesh: Mesh | None = None,
+    progress: bool | None = None,
+    key: PRNGKey,
+) -> LogProbSDE:
+    r"""The log density at $t_0$ of what the exact reverse SDE makes of the prior, in any dimension.
+
+    It is the mean of the weights of noising paths from $x$: of `ResidualPaths` in up to eight
+    dimensions, and of a `TwistedFilter` over a `GaussianChain` of many steps in more, where the model
+    has a potential. A first set of paths finds how many are needed and whether the weights are even
+    enough; the value is that of a second set.
 
     **Arguments:**
 
     - `model`: has `score(t, x)` for one point; where it has `potential(t, x)` too, that is used.
     - `process`: gives $f$, $g$, the transition and the prior.
     - `x`: points of shape `(n, dim)`.
-    - `num_paths`: paths from each point; rounded up to an even number, and beyond 64 to a multiple
-      of 64. The standard error falls with its root.
-    - `num_steps`: times of a path, cubically graded towards $t_0$.
-    - `target_error`: where given, points whose standard error is larger are computed again with as
-      many paths as that takes, at least 1024 and at most 77 times `num_paths`.
+    - `target_error`: the standard error to reach at each point, 0.05 nats by default, with at most
+      `num_paths` paths, 2048 by default.
+    - `num_paths`: without `target_error`, paths of each point in the second set, in whole units: pairs,
+      or filters of 128 paths.
+    - `num_steps`: times of a path; by default 64 with a potential, 200 of a score alone, and 100 of
+      a filter.
+    - `method`: a `ResidualPaths` or a `TwistedFilter` instead of the choice above; a filter's first set
+      has the steps of its chain and the second twice as many.
     - `mesh`: a `jax.sharding.Mesh` of devices that share the points.
     - `progress`: a progress bar; by default only on a terminal.
     - `key`: a `jax.random.key`.
 
+    Under `jax.jit` and `jax.grad` no number can hang on a value: all points get `num_paths` paths, 64 by
+    default.
+
     **Returns:** a `LogProbSDE` in the precision of the model.
 
     **Raises:** `ValueError` for bad arguments; `FloatingPointError` where the score is not finite. Warns
-    where the weights are too uneven for the standard error to be believed.
+    where the weights are too uneven for the standard error to be believed, or the target is not
+    reached.
 
     **Example:**
 
@@ -152,64 +139,99 @@ def log_prob_sde(
     found = fpflow.log_prob_sde(model, process, jnp.zeros((3, 2)), key=jax.random.key(0))
     found.value, found.standard_error, found.reliable
     ```
+
+    ??? cite "Reference"
+        Huang, Lim and Courville, *A variational perspective on diffusion-based generative models and
+        score matching*, NeurIPS 2021, arXiv 2106.02808, have the weight as a Feynman--Kac formula.
     """
-    check_counts(num_paths=num_paths, num_steps=num_steps)
     check_mesh(mesh)
-    if num_paths < 4:
-        raise ValueError(f"`num_paths` must be at least 4, two antithetic pairs, got {num_paths}.")
+    budget = asked_budget(target_error, num_paths)
+    points = checked_points(model, process, x)
+    first, second = _methods(method, num_steps, model, process, points, key)
+    if is_traced((model, points, key)) and num_paths is None:
+        budget = Budget(64, None)
+    found = estimate(
+        second, first, budget, model, process, points,
+        name="log p_SDE", mesh=mesh, progress=progress, key=key,
+    )  # fmt: skip
+    other = found.plain if isinstance(second, ResidualPaths) else found.first
+    result = LogProbSDE(
+        found.value,
+        found.standard_error,
+        jnp.abs(found.value - other),
+        found.effective_sample_size,
+        found.reliable,
+        type(second).__name__,
+    )
+    if not is_traced(found):
+        check_found(found, budget, "log p_SDE")
+    return result
+
+
+def asked_budget(target_error: float | None, num_paths: int | None) -> Budget:
+    """What was asked for, in the words of a `Budget`."""
+    if num_paths is not None:
+        check_counts(num_paths=num_paths)
+        if num_paths < 4:
+            raise ValueError(
+                f"`num_paths` must be at least 4, two antithetic pairs, got {num_paths}."
+            )
     if target_error is not None and not target_error > 0:
         raise ValueError(f"`target_error` must be positive, got {target_error}.")
-    points = checked_points(model, process, x)
-    num_points = len(points)
-    grid = noising_grid(process, num_steps, points.dtype)
+    if num_paths is None:
+        return Budget(_MOST, _TARGET if target_error is None else target_error)
+    return Budget(num_paths, target_error)
 
-    def with_paths(count: int, chunk: int, points: Array, key: PRNGKey) -> LogProbSDE:
-        # The number of chunks is an array, so that more paths compile nothing new; a loop that is
-        # differentiated needs to know it.
-        chunks = -(-count // chunk)
-        if not is_traced((model, points)):
-            chunks = jnp.asarray(chunks)
 
-        def block(index, x):
-            return _log_prob_block(model, process, grid, chunks, chunk, mesh, key, index, x)
+def _methods(
+    method: Any, num_steps: int | None, model: Any, process: AbstractProcess, points: Array, key
+) -> tuple[AbstractUnit, AbstractUnit]:
+    """Those of the first and the second set."""
+    if num_steps is not None:
+        check_counts(num_steps=num_steps)
+    if method is None:
+        by_filter = isinstance(model, PotentialModel) and points.shape[1] > _DERIVATIVES_UP_TO
+        if not by_filter:
+            by_parts = 64 if isinstance(model, PotentialModel) else 200
+            method = ResidualPaths(num_steps or by_parts)
+        else:
+            chain = GaussianChain(num_steps=max((num_steps or 100) // 2, 1))
+            some = points[:16]
+            method = TwistedFilter(chain=tuned_chain(chain, model, process, some, key=key))
+    elif num_steps is not None:
+        raise ValueError("`num_steps` belongs to the default method; give it to `method`.")
+    if isinstance(method, ResidualPaths):
+        return ResidualPaths(-(-method.num_steps // 2)), method
+    if not isinstance(method, TwistedFilter):
+        raise ValueError(
+            f"`method` must be a `ResidualPaths` or a `TwistedFilter`, got {method!r}."
+        )
+    method = method.twisted_by(model)
+    return method, dataclasses.replace(method, chain=method.chain.finer(2))
 
-        width = max(LANES // chunk, 1)
-        return in_blocks(block, points, min(width, num_points), "log p_SDE", progress, mesh)
 
-    result = with_paths(num_paths, min(num_paths + num_paths % 2, CHUNK), points, key)
-    if target_error is not None and not is_traced(result):
-        error = np.asarray(result.standard_error)
-        need = 1.2 * num_paths * np.minimum(error / target_error, 8) ** 2
-        short = np.flatnonzero(error > target_error)
-        # Points of like need together, a few at a time with many paths each.
-        chunk = 16 * CHUNK
-        width = LANES // chunk
-        short = short[np.argsort(need[short])]
-        for number, first in enumerate(range(0, len(short), width)):
-            group = short[first : first + width]
-            another = jr.fold_in(key, 2**31 + number)
-            again = with_paths(int(need[group].max()), chunk, points[group], another)
-            result = jax.tree.map(lambda old, new, g=group: old.at[g].set(new), result, again)
-    if is_traced(result):
-        return result
-    if not bool(jnp.isfinite(result.value).all()):
+def check_found(found: Found, budget: Budget, name: str) -> None:
+    """Refuses what is not finite, and warns of what should not be believed."""
+    num = len(found.value)
+    finite = np.isfinite(np.asarray(found.value))
+    if not finite.all():
         raise FloatingPointError(
-            f"log p_SDE is not finite at {int((~jnp.isfinite(result.value)).sum())} of {len(points)} "
-            "points: the score is not finite along the noising paths."
+            f"{name} is not finite at {int((~finite).sum())} of {num} points: the score has no "
+            "finite value somewhere on the noising paths."
         )
-    if target_error is not None and bool((result.standard_error > 2 * target_error).any()):
+    target = budget.target_error
+    above = 0 if target is None else int((np.asarray(found.standard_error) > 1.5 * target).sum())
+    if above:
         warnings.warn(
-            f"the standard error stays above `target_error` = {target_error} at "
-            f"{int((result.standard_error > target_error).sum())} of {len(points)} points; raise "
-            "`num_paths`.",
-            stacklevel=2,
+            f"the standard error stays above 1.5 times `target_error` = {target} at {above} of {num} "
+            f"points with {budget.num_paths} paths; raise `num_paths`.",
+            stacklevel=3,
         )
-    if not bool(result.reliable.all()):
-        bad = int((~result.reliable).sum())
+    bad = int((~np.asarray(found.reliable)).sum())
+    if bad:
         warnings.warn(
-            f"log p_SDE is unreliable at {bad} of {len(points)} points: too few of the paths are "
-            "effective; raise `num_paths`, or distrust the score there. See `.reliable` and "
-            "`.effective_sample_size`.",
-            stacklevel=2,
+            f"{name} is unreliable at {bad} of {num} points: the weights of the paths are too uneven "
+            "for its standard error; raise `num_paths`, or distrust the score there. See `.reliable` "
+            "and `.effective_sample_size`.",
+            stacklevel=3,
         )
-    return result

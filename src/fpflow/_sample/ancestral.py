@@ -3,28 +3,28 @@
 import dataclasses
 
 import equinox as eqx
-from jaxtyping import Array, Float
 
 from .._process import AbstractProcess
-from .._types import ArrayLike, PRNGKey, ScoreModel
-from .base import AbstractSampler, SampleInfo
-from .chain import posterior_chain
-from .steps import chosen_steps, finer_steps, step_times
+from .._types import ArrayLike
+from .chain import AbstractChain, Kernels, posterior_kernels
+from .steps import chosen_steps, finer_steps
 
 _STEPS = 400
 
 
-class Ancestral(AbstractSampler):
+class Ancestral(AbstractChain):
     r"""Draws from the posterior of each step given the predicted data, as in DDPM.
 
     The step from $t$ to $s$ draws from $p(x_s \mid x_t, \hat x_0)$ with $\hat x_0 = (x_t +
     \sigma_t^2\,s(t, x_t)) / \alpha_t$, for any $\alpha$ and $\sigma$; it is `DDIM` with $\eta = 1$. The
-    last step returns $\hat x_0$.
+    last step returns $\hat x_0$, unless it is to have noise.
 
     **Arguments:**
 
     - `num_steps`: steps graded by `process.graded_time`; 400 by default.
     - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
+    - `quiet_end`: whether the last step adds no noise; with noise the chain has a density,
+      `log_prob_chain`.
 
     **Raises:** `ValueError` for a bad number or grid.
 
@@ -41,20 +41,16 @@ class Ancestral(AbstractSampler):
 
     num_steps: int | None = eqx.field(default=None, static=True)
     step_grid: ArrayLike | None = eqx.field(default=None, static=True)
+    quiet_end: bool = eqx.field(default=True, static=True)
 
     def __post_init__(self):
         self.num_steps, self.step_grid = chosen_steps(self.num_steps, self.step_grid, _STEPS)
 
-    def __call__(
-        self,
-        model: ScoreModel,
-        process: AbstractProcess,
-        x1: Float[Array, "n dim"],
-        *,
-        key: PRNGKey,
-    ) -> tuple[Float[Array, "n dim"], SampleInfo]:
-        times = step_times(process, self.num_steps, self.step_grid, x1.dtype)
-        return posterior_chain(model, process, 1.0, times, x1, key)
+    def kernels(self, process: AbstractProcess, dtype) -> Kernels:
+        """The kernels of the chain for a process, in the precision `dtype`."""
+        return posterior_kernels(
+            process, 1.0, self.num_steps, self.step_grid, dtype, self.quiet_end
+        )
 
     def finer(self, factor: int) -> "Ancestral":
         """The same with `factor` times as many steps."""

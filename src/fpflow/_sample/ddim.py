@@ -3,18 +3,16 @@
 import dataclasses
 
 import equinox as eqx
-from jaxtyping import Array, Float
 
 from .._process import AbstractProcess
-from .._types import ArrayLike, PRNGKey, ScoreModel
-from .base import AbstractSampler, SampleInfo
-from .chain import posterior_chain
-from .steps import chosen_steps, finer_steps, step_times
+from .._types import ArrayLike
+from .chain import AbstractChain, Kernels, posterior_kernels
+from .steps import chosen_steps, finer_steps
 
 _STEPS = 100
 
 
-class DDIM(AbstractSampler):
+class DDIM(AbstractChain):
     r"""Steps by the predicted data and the predicted noise, with new noise for a part $\eta$ of it.
 
     With $\hat z = -\sigma_t\,s(t, x_t)$ and $\hat x_0 = (x_t - \sigma_t \hat z)/\alpha_t$,
@@ -52,16 +50,9 @@ class DDIM(AbstractSampler):
             raise ValueError(f"`eta` must lie between 0 and 1, got {self.eta}.")
         self.eta = float(self.eta)
 
-    def __call__(
-        self,
-        model: ScoreModel,
-        process: AbstractProcess,
-        x1: Float[Array, "n dim"],
-        *,
-        key: PRNGKey,
-    ) -> tuple[Float[Array, "n dim"], SampleInfo]:
-        times = step_times(process, self.num_steps, self.step_grid, x1.dtype)
-        return posterior_chain(model, process, self.eta, times, x1, key)
+    def kernels(self, process: AbstractProcess, dtype) -> Kernels:
+        """The kernels of the chain for a process, in the precision `dtype`."""
+        return posterior_kernels(process, self.eta, self.num_steps, self.step_grid, dtype)
 
     def finer(self, factor: int) -> "DDIM":
         """The same with `factor` times as many steps."""

@@ -23,6 +23,7 @@ from .._types import ArrayLike, PRNGKey, ScoreModel, shown
 from .._window import GridDensity, Window
 from ..datasets import count_in_cells, histogram_density
 from .base import AbstractSampler
+from .chain import AbstractChain, ChainPaths, run_chain
 from .ode import ODE
 from .sde import SDE
 from .solve import Eta
@@ -278,3 +279,49 @@ def sample_histogram(
     ):
         counts += count_in_cells(x, window)
     return histogram_density(counts, num_samples, window)
+
+
+def chain_paths(
+    chain: AbstractChain,
+    model: ScoreModel,
+    process: AbstractProcess,
+    num_samples: int,
+    *,
+    dim: int | None = None,
+    key: PRNGKey,
+) -> ChainPaths:
+    r"""Samples of a chain with the whole way of each, $x_n \sim \pi$ to $x_0$.
+
+    **Arguments:**
+
+    - `chain`: an `AbstractChain` such as `GaussianChain`.
+    - `model`, `process`, `num_samples`, `dim`, `key`: as for `sample`, which draws the same points; up
+      to 4096 samples, whose paths are kept in memory together.
+
+    **Returns:** `ChainPaths`.
+
+    **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a point is not finite.
+
+    **Example:**
+
+    ```python
+    paths = fpflow.chain_paths(fpflow.GaussianChain(0.1), model, process, 100, key=jax.random.key(0))
+    ```
+    """
+    if not isinstance(chain, AbstractChain):
+        raise ValueError(f"`chain` must be an `fpflow.AbstractChain`, got {shown(chain)}.")
+    (num_samples,) = check_counts(num_samples=num_samples)
+    if num_samples > _BLOCK:
+        raise ValueError(f"`num_samples` must be at most {_BLOCK}, got {num_samples}.")
+    check_key(key)
+    dim = model_dim(model, dim)
+    check_score(model, process, dim)
+    key_prior, key_path = jr.split(jr.fold_in(key, 0))
+    x1 = process.prior.sample(key_prior, (num_samples, dim)).astype(model_dtype(model))
+    found = run_chain(chain, model, process, x1, key_path)
+    if not isinstance(found.x, Tracer) and not bool(jnp.isfinite(found.x).all()):
+        raise FloatingPointError(
+            "a path of the chain is not finite: the score may be too stiff for the steps; raise "
+            "`num_steps`."
+        )
+    return found

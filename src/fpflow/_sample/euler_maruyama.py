@@ -2,24 +2,21 @@
 
 import dataclasses
 
-import diffrax
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float
 
 from .._dynamics import check_eta
 from .._process import AbstractProcess
-from .._types import ArrayLike, PRNGKey, ScoreModel
-from .base import AbstractSampler, SampleInfo
-from .solve import Eta, reverse_sde
-from .steps import chosen_steps, finer_steps, step_times
+from .._types import ArrayLike
+from .chain import AbstractChain, Kernels
+from .solve import Eta
+from .steps import chosen_steps, finer_steps, rates, step_times
 
 _STEPS = 400
 
 
-class EulerMaruyama(AbstractSampler):
+class EulerMaruyama(AbstractChain):
     r"""Euler--Maruyama steps of the family of `SDE`, by default without noise in the last one.
 
     $$x_{k+1} = x_k - h_k\bigl[f - \tfrac12(1 + \eta^2) g^2 s\bigr](t_k, x_k)
@@ -30,7 +27,8 @@ class EulerMaruyama(AbstractSampler):
     - `eta`: $\eta \ge 0$: one is the reverse SDE, zero the probability-flow ODE.
     - `num_steps`: steps graded by `process.graded_time`; 400 by default.
     - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
-    - `quiet_end`: whether the last step adds no noise.
+    - `quiet_end`: whether the last step adds no noise; with noise the chain has a density,
+      `log_prob_chain`.
 
     **Raises:** `ValueError` for a bad number or grid.
 
@@ -55,25 +53,18 @@ class EulerMaruyama(AbstractSampler):
             check_eta(float(np.asarray(self.eta)))
         self.num_steps, self.step_grid = chosen_steps(self.num_steps, self.step_grid, _STEPS)
 
-    def __call__(
-        self,
-        model: ScoreModel,
-        process: AbstractProcess,
-        x1: Float[Array, "n dim"],
-        *,
-        key: PRNGKey,
-    ) -> tuple[Float[Array, "n dim"], SampleInfo]:
-        times = step_times(process, self.num_steps, self.step_grid, x1.dtype)
-        quiet_from = None
-        if self.quiet_end:
-            # Just before the last step begins, so that round-off cannot move it.
-            quiet_from = -np.inf
-            if len(times) > 2:
-                quiet_from = -(times[-2] + 1e-3 * (times[-3] - times[-2]))
-            quiet_from = jnp.asarray(quiet_from, x1.dtype)
-        return reverse_sde(
-            model, process, self.eta, diffrax.Euler(), None, times, x1, quiet_from, key
+    def kernels(self, process: AbstractProcess, dtype) -> Kernels:
+        """The kernels of the chain for a process, in the precision `dtype`."""
+        times = step_times(process, self.num_steps, self.step_grid, dtype)
+        h, (rate, g) = -np.diff(times), rates(process, times[:-1])
+        loud = np.ones_like(h)
+        loud[-1] = not self.quiet_end
+        eta = self.eta if isinstance(self.eta, Tracer) else np.asarray(self.eta, dtype)
+        times, ratio, full, noise = (
+            np.asarray(part, dtype)
+            for part in (times, 1 - h * rate, h * g**2 / 2, loud * g * np.sqrt(h))
         )
+        return Kernels(times, ratio, (1 + eta**2) * full, eta * noise)
 
     def finer(self, factor: int) -> "EulerMaruyama":
         """The same with `factor` times as many steps."""

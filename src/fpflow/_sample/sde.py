@@ -83,7 +83,7 @@ class SDE(AbstractSampler):
     ) -> tuple[Float[Array, "n dim"], SampleInfo]:
         times = step_times(process, self.num_steps or 1, self.step_grid, x1.dtype)
         return reverse_sde(
-            model, process, self.eta, self.solver, self.stepsize_controller, times, x1, None, key
+            model, process, self.eta, self.solver, self.stepsize_controller, times, x1, key
         )
 
     def finer(self, factor: int) -> "SDE":

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from .._dynamics import family_drift
 from .._process import AbstractProcess
-from .._types import PRNGKey, Scalar, ScoreModel
+from .._types import PRNGKey, ScoreModel
 from .base import SampleInfo
 
 _LEVY_AREAS = (
@@ -141,11 +141,9 @@ def reverse_sde(
     controller: Controller | None,
     times: np.ndarray,
     x1: Float[Array, "n dim"],
-    quiet_from: Scalar | None,
     key: PRNGKey,
 ) -> tuple[Float[Array, "n dim"], SampleInfo]:
-    r"""One block of points by a member of the family of equations, without noise from
-    $\tau$ = `quiet_from` on."""
+    """One block of points by a member of the family of equations."""
     dtype = x1.dtype
     eta = jnp.asarray(eta, dtype)
 
@@ -154,8 +152,6 @@ def reverse_sde(
 
     def diffusion(tau, x, _):
         g = eta * process.diffusion(-tau).astype(dtype)
-        if quiet_from is not None:
-            g = jnp.where(tau < quiet_from, g, 0)
         return lx.DiagonalLinearOperator(jnp.broadcast_to(g, x.shape))
 
     needed = getattr(solver, "minimal_levy_area", diffrax.BrownianIncrement)

@@ -82,3 +82,11 @@ def levels(process: AbstractProcess, times: np.ndarray) -> tuple[np.ndarray, np.
         t = jnp.asarray(times)
         alpha, sigma = jax.vmap(process.alpha)(t), jax.vmap(process.sigma)(t)
         return np.asarray(alpha), np.asarray(sigma)
+
+
+def rates(process: AbstractProcess, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r"""$(\log\alpha)'$, by which $f = (\log\alpha)'\,x$, and $g$ at given times, as `levels`."""
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        t = jnp.asarray(times)
+        rate = jax.vmap(lambda t: process.drift(t, jnp.ones(1))[0])(t)
+        return np.asarray(rate), np.asarray(jax.vmap(process.diffusion)(t))

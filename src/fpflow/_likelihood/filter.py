@@ -1,0 +1,167 @@
+r"""The density of a chain of Gaussian kernels by a particle filter over noising paths."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float
+
+from .._process import AbstractProcess
+from .._sample import AbstractChain
+from .._sample.steps import levels
+from .._types import PotentialModel, PRNGKey
+from .units import AbstractUnit
+
+
+class NoisingSteps(eqx.Module):
+    r"""A chain's kernels from $x_0$ upwards, beside the noising kernels $N(a x_{k-1}, c^2)$.
+
+    All of shape `(n,)`, but for `noise`, which may differ by direction.
+    """
+
+    below: Array
+    above: Array
+    scale: Array
+    spread: Array
+    ratio: Array
+    pull: Array
+    noise: Array
+
+
+def noising_steps(chain: AbstractChain, process: AbstractProcess, dtype: Any) -> NoisingSteps:
+    """The rows of the filter, in double precision before rounding.
+
+    **Raises:** `ValueError` for a chain with a step that adds no noise.
+    """
+    kernels = chain.kernels(process, dtype)
+    if isinstance(kernels.noise, np.ndarray) and not (kernels.noise > 0).all():
+        k = int(np.flatnonzero(~(kernels.noise > 0).reshape(len(kernels.noise), -1).all(1))[0])
+        raise ValueError(
+            f"{type(chain).__name__} adds no noise in step {k + 1} of {len(kernels.ratio)}, and a chain "
+            "has a density only where every step does: take `quiet_end=False` and `eta` above 0."
+        )
+    # Exact times: those of the kernels may be rounded.
+    times = np.asarray(chain.kernels(process, np.float64).times)
+    alpha, sigma = levels(process, times)
+    scale = alpha[:-1] / alpha[1:]
+    spread = np.sqrt(np.maximum(sigma[:-1] ** 2 - (scale * sigma[1:]) ** 2, 0))
+    parts = (times[1:], times[:-1], scale, spread, kernels.ratio, kernels.pull, kernels.noise)
+    return NoisingSteps(*(jnp.asarray(part, dtype)[::-1] for part in parts))
+
+
+def log_normal(x: Array, mean: Array, std: Array) -> Array:
+    """The log density of a Gaussian, one deviation or one for each direction."""
+    z = (x - mean) / std
+    return -jnp.sum(z**2 / 2 + jnp.broadcast_to(jnp.log(std) + np.log(2 * np.pi) / 2, z.shape), -1)
+
+
+class TwistedFilter(AbstractUnit):
+    r"""A particle filter over noising paths, whose mean weight is the density of a chain.
+
+    With the noising kernels $F$ and the kernels $q$ of the chain,
+
+    $$p_\text{chain}(x_0) = E_F\Bigl[\pi(x_n) \prod_k \frac{q(x_{k-1} \mid x_k)}{F(x_k \mid x_{k-1})}
+    \Bigr].$$
+
+    The weight so far times $e^{u(t_k, x_k) - u(t_0, x_0)}$ is nearly flat where $u \approx \log p$;
+    paths are drawn again by it where fewer than half are effective. The product of mean weights stays
+    unbiased whatever $u$ is. Without $u$ nothing is drawn again.
+
+    **Arguments:**
+
+    - `chain`: whose density it is.
+    - `twist`: an object with `potential(t, x)`; by default the model, where it has one.
+    - `num_paths`: paths of one filter.
+    """
+
+    chain: AbstractChain
+    twist: Any = None
+    num_paths: int = eqx.field(default=128, static=True)
+
+    def twisted_by(self, model: Any) -> "TwistedFilter":
+        """The same with the model's potential as the twist, where there is none and it has one."""
+        if self.twist is not None or not isinstance(model, PotentialModel):
+            return self
+        return dataclasses.replace(self, twist=model)
+
+    def tables(self, process: AbstractProcess, dtype: Any) -> NoisingSteps:
+        return noising_steps(self.chain, process, dtype)
+
+    def draw(
+        self, model: Any, process: AbstractProcess, tables: NoisingSteps, x: Array, key: PRNGKey
+    ) -> Array:
+        """The logarithm of the mean weight, twice."""
+        found = filtered(model, process, tables, self.twist, x, key, num_paths=self.num_paths)
+        return jnp.stack([found, found])
+
+
+def filtered(
+    model: Any,
+    process: AbstractProcess,
+    steps: NoisingSteps,
+    twist: Any,
+    x: Float[Array, " dim"],
+    key: PRNGKey,
+    *,
+    num_paths: int,
+    own: Float[Array, "times dim"] | None = None,
+) -> Array:
+    r"""$\log \hat p$ of one filter at one point.
+
+    **Arguments:**
+
+    - `own`: the path that the chain took to `x`, from `x` upwards. It is kept through every drawing, as
+      one of the paths, and $E[1 / \hat p] = 1 / p$ then, for every number of paths and steps.
+    """
+
+    def at(t, y):
+        value = twist.potential(t, y) if twist is not None else jnp.zeros((), y.dtype)
+        return jnp.asarray(value, y.dtype), model.score(t, y)
+
+    start = jnp.broadcast_to(x, (num_paths, x.size))
+    u0, _ = at(steps.below[0], x)
+
+    def step(carry, row):
+        y, u, log_w, log_z = carry
+        number, steps, kept = row
+        key_noise, key_draw = jr.split(jr.fold_in(key, number))
+        noise = steps.spread * jr.normal(key_noise, y.shape, y.dtype)
+        new = steps.scale * y + noise
+        if own is not None:
+            new = new.at[0].set(kept)
+        u_new, score = jax.vmap(at, (None, 0))(steps.above, new)
+        log_w = log_w + log_normal(y, steps.ratio * new + steps.pull * score, steps.noise)
+        log_w = log_w - log_normal(new, steps.scale * y, steps.spread) + u_new - u
+        if twist is None:
+            return (new, u_new, log_w, log_z), None
+        total = jax.nn.logsumexp(log_w)
+        uneven = 2 * total - jax.nn.logsumexp(2 * log_w) < jnp.log(num_paths / 2)
+        drawn = _drawn_again(log_w, key_draw, keep=own is not None)
+        drawn = jnp.where(uneven, drawn, jnp.arange(num_paths))
+        log_z = jnp.where(uneven, log_z + total - jnp.log(num_paths), log_z)
+        log_w = jnp.where(uneven, 0, log_w)
+        return (new[drawn], u_new[drawn], log_w, log_z), None
+
+    zero = jnp.zeros((), x.dtype)
+    kept = jnp.zeros((len(steps.scale), 0)) if own is None else own[1:]
+    first = (start, jnp.broadcast_to(u0, (num_paths,)), jnp.zeros(num_paths, x.dtype), zero)
+    rows = (jnp.arange(len(steps.scale)), steps, kept)
+    (end, u, log_w, log_z), _ = jax.lax.scan(step, first, rows)
+    log_w = log_w + jax.vmap(process.prior.log_prob)(end) - u
+    return u0 + log_z + jax.nn.logsumexp(log_w) - jnp.log(num_paths)
+
+
+def _drawn_again(log_w: Array, key: PRNGKey, keep: bool) -> Array:
+    """Indices of paths drawn by their weights: systematically, or, where the first is kept,
+    independently, which the identity $E[1 / \\hat p] = 1 / p$ asks for."""
+    num = len(log_w)
+    edges = jnp.cumsum(jax.nn.softmax(log_w))
+    if keep:
+        at = jr.uniform(key, (num,), log_w.dtype)
+        return jnp.searchsorted(edges, at * edges[-1]).clip(0, num - 1).at[0].set(0)
+    at = (jnp.arange(num) + jr.uniform(key, (), log_w.dtype)) / num
+    return jnp.searchsorted(edges, at * edges[-1]).clip(0, num - 1)

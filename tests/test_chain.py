@@ -1,0 +1,231 @@
+"""Chains of Gaussian kernels and their own density, against chains whose law is a known Gaussian."""
+
+import inspect
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from jax.scipy.stats import multivariate_normal
+
+import fpflow
+from fpflow._likelihood.filter import filtered, noising_steps
+from known import OU, WithoutPotential
+
+SHORT = fpflow.OrnsteinUhlenbeck(t1=3.0)
+
+
+class Wrong(eqx.Module):
+    r"""The potential $\tfrac12 x^T A x + b^T x e^{-t}$, a gradient, and no law of data."""
+
+    matrix: jax.Array
+    shift: jax.Array
+
+    def potential(self, t, x):
+        return x @ self.matrix @ x / 2 + self.shift @ x * jnp.exp(-t)
+
+    def score(self, t, x):
+        return self.matrix @ x + self.shift * jnp.exp(-t)
+
+
+def wrong(dim, spread=0.3):
+    values = np.linspace(-1, 1, dim) if dim > 1 else np.ones(1)
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))[0]
+    matrix = turn @ np.diag(-2.0 + spread * values) @ turn.T
+    return Wrong(jnp.asarray(matrix), jnp.linspace(0.3, -0.2, dim))
+
+
+def law_of(chain, model, process):
+    """Mean and covariance of the chain, kernel by kernel from the prior."""
+    kernels, dim = chain.kernels(process, np.float64), len(model.shift)
+    mean, cov = np.zeros(dim), process.prior.std**2 * np.eye(dim)
+    rows = zip(kernels.times[:-1], kernels.ratio, kernels.pull, kernels.noise, strict=True)
+    for t, ratio, pull, noise in rows:
+        step = ratio * np.eye(dim) + pull * np.asarray(model.matrix)
+        mean = step @ mean + pull * np.exp(-t) * np.asarray(model.shift)
+        cov = step @ cov @ step.T + np.diag(np.broadcast_to(np.asarray(noise) ** 2, dim))
+    return jnp.asarray(mean), jnp.asarray(cov)
+
+
+CHAINS = {
+    "gaussian": lambda n: fpflow.GaussianChain(0.3, n),
+    "diagonal": lambda n: fpflow.GaussianChain(jnp.array([0.3, 0.4]), n),
+    "euler-maruyama": lambda n: fpflow.EulerMaruyama(num_steps=n, quiet_end=False),
+    "ancestral": lambda n: fpflow.Ancestral(n, quiet_end=False),
+}
+
+
+@pytest.mark.parametrize("twisted", [True, False], ids=["twisted", "plain"])
+@pytest.mark.parametrize("kind", CHAINS)
+def test_the_density_of_a_chain_is_that_of_its_kernels(kind, twisted):
+    """At any number of steps; samples have the same law."""
+    model = wrong(2)
+    # Few steps of Euler--Maruyama leave a law wider than the noising paths reach.
+    for n in (20, 60) if kind == "euler-maruyama" else (5, 20):
+        chain = CHAINS[kind](n)
+        mean, cov = law_of(chain, model, SHORT)
+        x = jr.multivariate_normal(jr.key(1), mean, cov, (40,))
+        exact = multivariate_normal.logpdf(x, mean, cov)
+        score = model if twisted else WithoutPotential(model)
+        settings = {"num_paths": 4096, "key": jr.key(2), "progress": False}
+        found = fpflow.log_prob_chain(chain, score, SHORT, x, **settings)
+        if kind == "ancestral" and not twisted:
+            # Its kernels are wider than the noising ones: these weights have no variance.
+            assert not found.reliable.any()
+            continue
+        z = abs(found.value - exact)[found.reliable] / found.standard_error[found.reliable]
+        assert (z < 4.5).all()
+        assert float((z < 2).mean()) > 0.85  # of 40: 95 % +- 3.4
+        assert found.reliable.mean() > 0.6
+
+
+def test_samples_of_a_chain_have_its_law():
+    model, chain, num = wrong(2), fpflow.GaussianChain(0.3, 10), 40_000
+    mean, cov = law_of(chain, model, SHORT)
+    x = fpflow.sample(chain, model, SHORT, num, dim=2, key=jr.key(0))
+    # Five standard errors of means and covariances.
+    assert (abs(x.mean(0) - mean) < 5 * jnp.sqrt(jnp.diag(cov) / num)).all()
+    scale = jnp.sqrt(jnp.diag(cov)[:, None] * jnp.diag(cov))
+    assert (abs(jnp.cov(x.T) - cov) < 5 * np.sqrt(2 / num) * scale).all()
+
+
+@pytest.mark.parametrize("dim", [1, 2, 10, pytest.param(50, marks=pytest.mark.slow)])
+def test_a_filter_is_unbiased(dim):
+    r"""The mean of $\hat p / p$ over 400 filters, by noise of steps and drawing again alike."""
+    model, chain = wrong(dim, 0.3), fpflow.GaussianChain(0.3, 20)
+    mean, cov = law_of(chain, model, SHORT)
+    x = mean + 0.7 * jnp.sqrt(jnp.diag(cov))
+    exact = multivariate_normal.logpdf(x, mean, cov)
+    steps = noising_steps(chain, SHORT, x.dtype)
+    one = jax.jit(lambda key: filtered(model, SHORT, steps, model, x, key, num_paths=256))
+    ratio = np.exp(np.asarray(jax.lax.map(one, jr.split(jr.key(3), 400))) - exact)
+    assert abs(ratio.mean() - 1) < 3 * ratio.std() / 20
+    assert ratio.std() > 1e-3  # there is something to be unbiased about
+
+
+def chain_density_ratios(num_paths, twist, keep, num=4000):
+    """$p / \\hat p$ at samples of a chain, with their own paths among the noising paths or without."""
+    model, chain = wrong(2, 0.8), fpflow.EulerMaruyama(num_steps=15, quiet_end=False)
+    mean, cov = law_of(chain, model, SHORT)
+    paths = fpflow.chain_paths(chain, model, SHORT, num, dim=2, key=jr.key(0)).x
+    steps = noising_steps(chain, SHORT, paths.dtype)
+
+    def one(path, key):
+        own = path[::-1] if keep else None
+        return filtered(
+            model, SHORT, steps, model if twist else None, path[-1], key,
+            num_paths=num_paths, own=own,
+        )  # fmt: skip
+
+    found = jax.jit(jax.vmap(one))(jnp.moveaxis(paths, 0, 1), jr.split(jr.key(1), num))
+    return np.exp(np.asarray(multivariate_normal.logpdf(paths[-1], mean, cov) - found))
+
+
+@pytest.mark.parametrize("twist", [True, False], ids=["twisted", "plain"])
+@pytest.mark.parametrize("num_paths", [1, 4, 16])
+def test_the_own_path_makes_one_over_the_density_unbiased(num_paths, twist):
+    ratio = chain_density_ratios(num_paths, twist, keep=True)
+    assert abs(ratio.mean() - 1) < 3.5 * ratio.std() / 4000**0.5
+
+
+def test_fresh_paths_alone_are_biased():
+    """By far more than noise: what the own path is there for."""
+    ratio = chain_density_ratios(4, twist=False, keep=False)
+    assert ratio.mean() - 1 > 10 * ratio.std() / 4000**0.5 or ratio.mean() > 1.5
+
+
+def test_weights_without_a_variance_are_flagged():
+    """Of a law twice as wide as the noising paths reach."""
+    model, chain = wrong(1, 1.2), fpflow.GaussianChain(0.3, 20)
+    mean, cov = law_of(chain, model, SHORT)
+    assert float(cov[0, 0]) > 2 * SHORT.prior.std**2
+    x = mean + jnp.linspace(-2, 2, 40)[:, None] * jnp.sqrt(cov[0, 0])
+    with pytest.warns(UserWarning, match="log p_chain is unreliable at"):
+        found = fpflow.log_prob_chain(chain, model, SHORT, x, num_paths=4096, key=jr.key(2))
+    assert float(found.reliable.mean()) < 0.7
+
+
+def test_kernels_that_are_exact_for_gaussian_data_have_no_variance():
+    """Of its variance, at any number of steps; and tuning finds it."""
+    law = fpflow.datasets.GaussianMixture(np.zeros((1, 3)), 0.2)
+    model, x = law.marginal(OU), law.sample(jr.key(0), 30)
+    chain = fpflow.tuned_chain(fpflow.GaussianChain(num_steps=6), model, OU, x, key=jr.key(1))
+    # Candidates lie a factor 1.47 apart, and the variance of the points is known to a tenth.
+    assert 0.2 / 1.5 < float(chain.variance) < 0.2 * 1.5
+    exact_chain = fpflow.GaussianChain(0.2, 6)
+    found = fpflow.log_prob_chain(exact_chain, model, OU, x, num_paths=256, key=jr.key(2))
+    np.testing.assert_allclose(found.value, jax.vmap(law.log_prob)(x), atol=1e-6)
+    assert (found.standard_error < 1e-6).all()
+
+
+def test_each_coordinate_may_have_its_variance():
+    variance = jnp.array([0.5, 0.01])
+
+    def score(t, x):
+        alpha, sigma = OU.alpha(t), OU.sigma(t)
+        return -x / (alpha**2 * variance + sigma**2)
+
+    model = fpflow.ScoreFunction(score, dim=2)
+    x = jr.normal(jr.key(0), (64, 2)) * jnp.sqrt(variance)
+    start = fpflow.GaussianChain(num_steps=6)
+    chain = fpflow.tuned_chain(start, model, OU, x, diagonal=True, key=jr.key(1))
+    assert (abs(jnp.log(chain.variance / variance)) < np.log(1.5)).all()
+
+
+def test_the_path_ends_in_the_sample():
+    chain, model = fpflow.GaussianChain(0.3, 7), wrong(2)
+    found = fpflow.chain_paths(chain, model, SHORT, 50, dim=2, key=jr.key(5))
+    assert found.x.shape == (8, 50, 2) and found.times.shape == (8,)
+    assert found.times[0] == SHORT.t1 and found.times[-1] == SHORT.t0
+    same = fpflow.sample(chain, model, SHORT, 50, dim=2, key=jr.key(5))
+    np.testing.assert_allclose(found.x[-1], same, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: fpflow.GaussianChain(-1.0), "`variance` must be positive, one number or one for each"),
+        (
+            lambda: fpflow.log_prob_chain(
+                fpflow.Ancestral(5), wrong(2), SHORT, jnp.zeros((1, 2)), key=jr.key(0)
+            ),
+            "Ancestral adds no noise in step 5 of 5, and a chain has a density only where every step",
+        ),
+        (
+            lambda: inspect.unwrap(fpflow.log_prob_chain)(
+                fpflow.ODE(), wrong(2), SHORT, jnp.zeros((1, 2)), key=jr.key(0)
+            ),
+            "`chain` must be an `fpflow.AbstractChain` such as `fpflow.GaussianChain",
+        ),
+        (
+            lambda: inspect.unwrap(fpflow.chain_paths)(
+                fpflow.SDE(), wrong(2), SHORT, 5, dim=2, key=jr.key(0)
+            ),
+            "`chain` must be an `fpflow.AbstractChain`, got SDE",
+        ),
+        (
+            lambda: fpflow.chain_paths(
+                fpflow.GaussianChain(), wrong(2), SHORT, 5000, dim=2, key=jr.key(0)
+            ),
+            "`num_samples` must be at most 4096, got 5000",
+        ),
+        (
+            lambda: inspect.unwrap(fpflow.log_prob_sde)(
+                wrong(2), SHORT, jnp.zeros((1, 2)), method=fpflow.GaussianChain(), key=jr.key(0)
+            ),
+            "`method` must be a `ResidualPaths` or a `TwistedFilter`, got Gaus",
+        ),
+        (
+            lambda: fpflow.log_prob_sde(
+                wrong(2), SHORT, jnp.zeros((1, 2)), method=fpflow.ResidualPaths(), num_steps=3,
+                key=jr.key(0),
+            ),
+            "`num_steps` belongs to the default method; give it to `method`",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_chain_is_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
