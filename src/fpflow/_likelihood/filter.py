@@ -80,7 +80,7 @@ class TwistedFilter(AbstractUnit):
 
     chain: AbstractChain
     twist: Any = None
-    num_paths: int = eqx.field(default=128, static=True)
+    num_paths: int = eqx.field(default=256, static=True)
 
     def twisted_by(self, model: Any) -> "TwistedFilter":
         """The same with the model's potential as the twist, where there is none and it has one."""

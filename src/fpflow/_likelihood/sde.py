@@ -115,7 +115,7 @@ def log_prob_sde(
     - `target_error`: the standard error to reach at each point, 0.05 nats by default, with at most
       `num_paths` paths, 2048 by default.
     - `num_paths`: without `target_error`, paths of each point in the second set, in whole units: pairs,
-      or filters of 128 paths.
+      or filters of 256 paths.
     - `num_steps`: times of a path; by default 64 with a potential, 200 of a score alone, and 100 of
       a filter.
     - `method`: a `ResidualPaths` or a `TwistedFilter` instead of the choice above; a filter's first set
