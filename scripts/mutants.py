@@ -29,6 +29,7 @@ PATHS = "src/fpflow/_likelihood/paths.py"
 UNITS = "src/fpflow/_likelihood/units.py"
 FILTER = "src/fpflow/_likelihood/filter.py"
 CHAIN = "tests/test_chain.py"
+WEIGHTS = "tests/test_importance.py"
 ODE = "src/fpflow/_likelihood/ode.py"
 FOLDER = "src/fpflow/_run/folder.py"
 SOFTPLUS = "tests/test_model.py::test_the_softplus_is_that_of_the_library"
@@ -68,7 +69,7 @@ MUTANTS = [
     (PATHS, "return gain - ends + bend", "return gain + ends + bend", EXACT_SDE),
     (PATHS, "dt / 6 * (now[3] - before[3])", "dt / 12 * (now[3] - before[3])", f"{DENSITY}::test_steps_of_a_bare_score_converge_to_second_order"),
     (PATHS, "edge + model.potential(t0, x)", "edge - model.potential(t0, x)", EXACT_SDE),
-    (SDE, "logsumexp(exponents, axis=0) - np.log(2)", "logsumexp(exponents, axis=0)", EXACT_SDE),
+    (SDE, "logsumexp(exponents, axis=0) - math.log(2)", "logsumexp(exponents, axis=0)", EXACT_SDE),
     (UNITS, "bias = spread / (2 * count)", "bias = -spread / (2 * count)", FEW),
     (UNITS, "self.square * old**2 + jnp.sum(weight**2)", "self.square * old**2 + 9 * jnp.sum(weight**2)", FEW),
     (UNITS, "jnp.sqrt(found.spread / count) * student", "jnp.sqrt(found.spread / count) / 2", FEW),
@@ -77,12 +78,18 @@ MUTANTS = [
     # chains and their filter
     (FILTER, "log_w = log_w - log_normal(new, steps.scale * y", "log_w = log_w + log_normal(new, steps.scale * y", CHAIN),
     (FILTER, "+ u_new - u\n", "- u_new + u\n", CHAIN),
-    (FILTER, "log_z + total - jnp.log(num_paths)", "log_z + total", CHAIN),
+    (FILTER, "log_z + total - math.log(num_paths)", "log_z + total", CHAIN),
     (FILTER, "        log_w = jnp.where(uneven, 0, log_w)\n", "", CHAIN),
     (FILTER, "new = new.at[0].set(kept)", "new = new.at[0].set(new[0])", f"{CHAIN}::test_the_own_path_makes_one_over_the_density_unbiased"),
     (FILTER, ".clip(0, num - 1).at[0].set(0)", ".clip(0, num - 1)", f"{CHAIN}::test_the_own_path_makes_one_over_the_density_unbiased"),
     ("src/fpflow/_sample/gaussian_chain.py", "wide[1:] / wide[:-1]", "wide[:-1] / wide[1:]", f"{CHAIN}::test_kernels_that_are_exact_for_gaussian_data_have_no_variance"),
     ("src/fpflow/_sample/gaussian_chain.py", "(times, ratio, ratio * gained)", "(times, ratio, gained)", f"{CHAIN}::test_kernels_that_are_exact_for_gaussian_data_have_no_variance"),
+    ("src/fpflow/_importance.py", "jax.vmap(log_target)(x) - log_p", "jax.vmap(log_target)(x) + log_p", WEIGHTS),
+    ("src/fpflow/_importance.py", "found.value + found.standard_error**2 / 2", "found.value + 1", WEIGHTS),
+    ("src/fpflow/_importance.py", "own = path[::-1]", "own = path", WEIGHTS),
+    ("src/fpflow/_importance.py", "np.log(w.mean())", "np.log(w.sum())", WEIGHTS),
+    ("src/fpflow/_importance.py", "theta / (3 * tail[int(num / 4 + 0.5) - 1])", "theta / (3 * tail[int(num / 2)])", WEIGHTS),
+    ("src/fpflow/_importance.py", "(num * k + 5) / (num + 10)", "k / 2", WEIGHTS),
     ("src/fpflow/_likelihood/tune.py", "jnp.argmin(scatter, 0)", "jnp.argmax(scatter, 0)", CHAIN),
     # accounts, adapters, distances
     ("src/fpflow/_accounting/kl.py", "error @ (score - flow)", "error @ (flow - score)", ACCOUNT),

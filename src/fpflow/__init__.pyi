@@ -21,6 +21,9 @@ from ._files import DamagedFile as DamagedFile
 from ._grid import grid_density_ode as grid_density_ode
 from ._grid import grid_density_sde as grid_density_sde
 from ._hosts import HostLost as HostLost
+from ._importance import ImportanceSample as ImportanceSample
+from ._importance import importance_sample as importance_sample
+from ._importance import pareto_k as pareto_k
 from ._likelihood import EvidenceBound as EvidenceBound
 from ._likelihood import LogProbChain as LogProbChain
 from ._likelihood import LogProbODE as LogProbODE

@@ -3,6 +3,8 @@ from .chain import log_prob_chain as log_prob_chain
 from .evidence import EvidenceBound as EvidenceBound
 from .evidence import evidence_bound as evidence_bound
 from .filter import TwistedFilter as TwistedFilter
+from .filter import filtered as filtered
+from .filter import noising_steps as noising_steps
 from .ode import LogProbODE as LogProbODE
 from .ode import ThroughResidual as ThroughResidual
 from .ode import flow_log_prob as flow_log_prob

@@ -1,6 +1,7 @@
 r"""The density of a chain of Gaussian kernels by a particle filter over noising paths."""
 
 import dataclasses
+import math
 from typing import Any
 
 import equinox as eqx
@@ -56,7 +57,9 @@ def noising_steps(chain: AbstractChain, process: AbstractProcess, dtype: Any) ->
 def log_normal(x: Array, mean: Array, std: Array) -> Array:
     """The log density of a Gaussian, one deviation or one for each direction."""
     z = (x - mean) / std
-    return -jnp.sum(z**2 / 2 + jnp.broadcast_to(jnp.log(std) + np.log(2 * np.pi) / 2, z.shape), -1)
+    return -jnp.sum(
+        z**2 / 2 + jnp.broadcast_to(jnp.log(std) + math.log(2 * math.pi) / 2, z.shape), -1
+    )
 
 
 class TwistedFilter(AbstractUnit):
@@ -139,10 +142,10 @@ def filtered(
         if twist is None:
             return (new, u_new, log_w, log_z), None
         total = jax.nn.logsumexp(log_w)
-        uneven = 2 * total - jax.nn.logsumexp(2 * log_w) < jnp.log(num_paths / 2)
+        uneven = 2 * total - jax.nn.logsumexp(2 * log_w) < math.log(num_paths / 2)
         drawn = _drawn_again(log_w, key_draw, keep=own is not None)
         drawn = jnp.where(uneven, drawn, jnp.arange(num_paths))
-        log_z = jnp.where(uneven, log_z + total - jnp.log(num_paths), log_z)
+        log_z = jnp.where(uneven, log_z + total - math.log(num_paths), log_z)
         log_w = jnp.where(uneven, 0, log_w)
         return (new[drawn], u_new[drawn], log_w, log_z), None
 
@@ -152,7 +155,7 @@ def filtered(
     rows = (jnp.arange(len(steps.scale)), steps, kept)
     (end, u, log_w, log_z), _ = jax.lax.scan(step, first, rows)
     log_w = log_w + jax.vmap(process.prior.log_prob)(end) - u
-    return u0 + log_z + jax.nn.logsumexp(log_w) - jnp.log(num_paths)
+    return u0 + log_z + jax.nn.logsumexp(log_w) - math.log(num_paths)
 
 
 def _drawn_again(log_w: Array, key: PRNGKey, keep: bool) -> Array:

@@ -1,6 +1,7 @@
 r"""The density of the reverse SDE at points: a mean over forward noising paths."""
 
 import dataclasses
+import math
 import warnings
 from typing import Any
 
@@ -78,7 +79,7 @@ class ResidualPaths(AbstractUnit):
     ) -> Array:
         """The logarithm of the mean of a pair, extrapolated and by all times alone."""
         exponents = path_exponents(model, process, tables, x, key, antithetic=True)
-        return jax.nn.logsumexp(exponents, axis=0) - np.log(2)
+        return jax.nn.logsumexp(exponents, axis=0) - math.log(2)
 
 
 # Above so many dimensions a filter over kernels, which needs no derivative, is cheaper for the same

@@ -1,0 +1,235 @@
+r"""Importance weights of samples, and the evidence, by the density of the sampler that drew them."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float
+
+from ._likelihood import filtered, log_prob_ode, log_prob_sde, noising_steps
+from ._metrics import Estimate
+from ._model import check_counts, check_key, check_score, model_dim
+from ._process import AbstractProcess
+from ._sample import ODE, SDE, AbstractChain, AbstractSampler, GaussianChain, chain_paths, sample
+from ._types import PotentialModel, PRNGKey, ScoreModel
+
+_BLOCK = 4096
+
+
+class ImportanceSample(eqx.Module):
+    r"""Samples with weights $w = \rho(x) / p(x)$ towards an unnormalised target $\rho$.
+
+    **Attributes:**
+
+    - `x`: draws of the sampler, shape `(n, dim)`.
+    - `log_weights`: $\log w$ in nats, shape `(n,)`.
+    - `log_z`: the logarithm of the mean weight, an `Estimate` of $\log\int\rho\,dx$ with its
+      standard error.
+    - `effective_sample_size`: $(\sum w)^2 / \sum w^2$.
+    - `pareto_k`: the tail index of the weights: above 0.7 neither mean nor error should be believed.
+    - `biased`: whether the weights are by the density of another law than that which drew.
+    """
+
+    x: Float[Array, "n dim"]
+    log_weights: Float[Array, " n"]
+    log_z: Estimate
+    effective_sample_size: float
+    pareto_k: float
+    biased: bool
+
+    def resampled(self, num_samples: int, *, key: PRNGKey) -> Float[Array, "num_samples dim"]:
+        """Points drawn by their weights, about as draws of the target.
+
+        **Raises:** `ValueError` for a bad number.
+        """
+        (num_samples,) = check_counts(num_samples=num_samples)
+        return self.x[jr.categorical(key, self.log_weights, shape=(num_samples,))]
+
+    def __repr__(self) -> str:
+        word = ", biased: weighed by another law" if self.biased else ""
+        return (
+            f"ImportanceSample({len(self.x)} points in dimension {self.x.shape[1]}, log Z = "
+            f"{self.log_z}, effective {self.effective_sample_size:.0f}, Pareto k "
+            f"{self.pareto_k:.2f}{word})"
+        )
+
+
+def importance_sample(
+    model: ScoreModel,
+    process: AbstractProcess,
+    log_target: Callable[[Array], Array],
+    num_samples: int,
+    *,
+    sampler: AbstractSampler | None = None,
+    density: AbstractSampler | None = None,
+    num_paths: int = 16,
+    dim: int | None = None,
+    key: PRNGKey,
+) -> ImportanceSample:
+    r"""Draws samples and weighs them towards a target by the density of the sampler that drew them.
+
+    $$\log Z = \log\int \rho\,dx = \log E_{x \sim p}\,\frac{\rho(x)}{p(x)}.$$
+
+    For a chain each sample's own path is kept among the noising paths (`TwistedFilter`), so that
+    $E[1/\hat p] = 1/p$ and the mean weight is $Z$ exactly, for every number of paths and steps. For
+    `ODE()` the density is that of the flow; for `SDE()` it is that of the exact equation, and what its
+    standard error adds to the mean of $1/p$ is taken off.
+
+    **Arguments:**
+
+    - `model`: has `score(t, x)` for one point.
+    - `process`: gives the noising and the prior.
+    - `log_target`: $\log\rho(x)$ of one point up to nothing, by `jax.numpy`.
+    - `num_samples`: how many points.
+    - `sampler`: an `AbstractChain`, `ODE()` or `SDE()`; a `GaussianChain` of 100 steps by default.
+    - `density`: `ODE()` or `SDE()` whose density weighs instead of the sampler's own. That is biased,
+      and the result says so.
+    - `num_paths`: paths of a chain's sample, its own included.
+    - `dim`: the dimension, where neither `model.dim` nor the score tells it.
+    - `key`: a `jax.random.key`.
+
+    **Returns:** an `ImportanceSample`.
+
+    **Raises:** `ValueError` for bad arguments, `FloatingPointError` where a weight is not a number.
+    Warns where the weights are too uneven for the numbers to be believed.
+
+    **Example:**
+
+    ```python
+    found = fpflow.importance_sample(
+        model, process, lambda x: -x @ x / 2, 1000, sampler=fpflow.ODE(), key=jax.random.key(0)
+    )
+    found.log_z
+    ```
+
+    ??? cite "Reference"
+        Andrieu, Doucet and Holenstein, *Particle Markov chain Monte Carlo methods*, JRSS B 72 (2010);
+        Vehtari et al., *Pareto smoothed importance sampling*, JMLR 25 (2024), arXiv 1507.02646.
+    """
+    sampler = GaussianChain(0.1) if sampler is None else sampler
+    num_samples, num_paths = check_counts(num_samples=num_samples, num_paths=num_paths)
+    check_key(key)
+    dim = model_dim(model, dim)
+    check_score(model, process, dim)
+    for name, law in (("sampler", sampler), ("density", density)):
+        if law is not None and not isinstance(law, ODE | SDE | AbstractChain):
+            raise ValueError(
+                f"`{name}` must be `fpflow.ODE()`, `fpflow.SDE()` or a chain such as "
+                f"`fpflow.GaussianChain()`, got {law!r}."
+            )
+    key_draw, key_weigh = jr.split(key)
+    if isinstance(sampler, AbstractChain) and density is None:
+        x, log_p = _by_own_paths(sampler, model, process, num_samples, num_paths, dim, key)
+    else:
+        x = sample(sampler, model, process, num_samples, dim=dim, key=key_draw)
+        log_p = _log_density(density or sampler, model, process, x, key_weigh)
+    log_w = jax.vmap(log_target)(x) - log_p
+    if bool(jnp.isnan(log_w).any()) or bool((log_w == jnp.inf).any()):
+        raise FloatingPointError(
+            f"`log_target` minus the log density is not a number at {int(jnp.isnan(log_w).sum())} of "
+            f"{num_samples} samples."
+        )
+    return _summed_up(x, log_w, density is not None and type(density) is not type(sampler))
+
+
+def _log_density(law: Any, model: Any, process: AbstractProcess, x: Array, key: PRNGKey) -> Array:
+    if isinstance(law, ODE):
+        return log_prob_ode(model, process, x).value
+    if isinstance(law, SDE):
+        if not isinstance(law.eta, int | float) or law.eta != 1:
+            raise ValueError("only `SDE()` with eta = 1 has a density by noising paths.")
+        found = log_prob_sde(model, process, x, key=key)
+        return found.value + found.standard_error**2 / 2
+    raise ValueError("a chain weighs only its own samples; leave out `density`.")
+
+
+def _by_own_paths(chain, model, process, num_samples, num_paths, dim, key):
+    """Samples of a chain with $\\log\\hat p$ by filters that keep their paths."""
+    steps = noising_steps(chain, process, jnp.result_type(float))
+    x, log_p = [], []
+    for number in range(-(-num_samples // _BLOCK)):
+        key_draw, key_weigh = jr.split(jr.fold_in(key, number))
+        count = min(_BLOCK, num_samples)
+        paths = chain_paths(chain, model, process, count, dim=dim, key=key_draw).x
+        log_p.append(_own_densities(model, process, steps, num_paths, paths, key_weigh))
+        x.append(paths[-1])
+    return jnp.concatenate(x)[:num_samples], jnp.concatenate(log_p)[:num_samples]
+
+
+@eqx.filter_jit
+def _own_densities(model, process, steps, num_paths, paths, key):
+    twist = model if isinstance(model, PotentialModel) else None
+    steps = jax.tree.map(lambda v: v.astype(paths.dtype), steps)
+
+    def one(path, key):
+        own = path[::-1]
+        return filtered(model, process, steps, twist, path[-1], key, num_paths=num_paths, own=own)
+
+    keys = jr.split(key, paths.shape[1])
+    rows = (jnp.moveaxis(paths, 0, 1), keys)
+    return jax.lax.map(lambda row: one(*row), rows, batch_size=max(_BLOCK // num_paths, 1))
+
+
+def _summed_up(x: Array, log_w: Array, biased: bool) -> ImportanceSample:
+    """The evidence and what tells whether it should be believed."""
+    logs = np.asarray(log_w, float)
+    largest = logs.max()
+    w = np.exp(logs - largest)
+    log_z = largest + np.log(w.mean())
+    error = w.std(ddof=1) / w.mean() / len(w) ** 0.5 if len(w) > 1 else np.inf
+    effective = w.sum() ** 2 / (w**2).sum()
+    k = pareto_k(logs)
+    if k > 0.7 or effective < 16:
+        warnings.warn(
+            f"the weights are too uneven to be believed: Pareto k {k:.2f} (at most 0.7), "
+            f"{effective:.0f} of {len(w)} effective; the sampler misses a part of the target.",
+            stacklevel=3,
+        )
+    estimate = Estimate(float(log_z), float(error))
+    return ImportanceSample(x, log_w, estimate, float(effective), float(k), biased)
+
+
+def pareto_k(log_weights: Any) -> float:
+    r"""The shape $\hat k$ of the generalised Pareto distribution of the largest weights.
+
+    Means of weights have a variance where $k < \tfrac12$ and settle in practice up to $k = 0.7$.
+
+    **Arguments:**
+
+    - `log_weights`: in nats, shape `(n,)`.
+
+    **Returns:** $\hat k$ of the $\min(n/5, 3\sqrt n)$ largest, pulled a little towards one half; minus
+    infinity where all are equal, NaN for fewer than 25 weights.
+
+    **Example:**
+
+    ```python
+    fpflow.pareto_k(jax.random.normal(jax.random.key(0), (1000,)))
+    ```
+
+    ??? cite "Reference"
+        Zhang and Stephens, Technometrics 51 (2009) 316; Vehtari et al., JMLR 25 (2024), arXiv
+        1507.02646.
+    """
+    logs = np.sort(np.asarray(log_weights, float))
+    num = int(min(len(logs) / 5, 3 * len(logs) ** 0.5))
+    if num < 5:
+        return np.nan
+    weights = np.exp(logs - logs[-1])
+    tail = weights[-num:] - weights[-num - 1]
+    if tail[-1] <= 0 or np.ptp(logs[-num:]) < 1e-9:
+        return -np.inf
+    tail = np.maximum(tail, np.finfo(float).tiny)
+    grid = 30 + int(num**0.5)
+    theta = 1 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))
+    theta = theta / (3 * tail[int(num / 4 + 0.5) - 1]) + 1 / tail[-1]
+    shape = np.log1p(-theta[:, None] * tail).mean(1)
+    likelihood = num * (np.log(-theta / shape) - shape - 1)
+    posterior = 1 / np.exp(likelihood - likelihood[:, None]).sum(1)
+    k = np.log1p(-(theta * posterior).sum() * tail).mean()
+    return float((num * k + 5) / (num + 10))
