@@ -63,7 +63,7 @@ def test_the_density_of_a_chain_is_that_of_its_kernels(kind, twisted):
     """At any number of steps; samples have the same law."""
     model = wrong(2)
     # Few steps of Euler--Maruyama leave a law wider than the noising paths reach.
-    for n in (20, 60) if kind == "euler-maruyama" else (5, 20):
+    for n in (30,) if kind == "euler-maruyama" else (5, 20):
         chain = CHAINS[kind](n)
         mean, cov = law_of(chain, model, SHORT)
         x = jr.multivariate_normal(jr.key(1), mean, cov, (40,))
@@ -144,8 +144,10 @@ def test_weights_without_a_variance_are_flagged():
     assert float(cov[0, 0]) > 2 * SHORT.prior.std**2
     x = mean + jnp.linspace(-2, 2, 40)[:, None] * jnp.sqrt(cov[0, 0])
     with pytest.warns(UserWarning, match="log p_chain is unreliable at"):
-        found = fpflow.log_prob_chain(chain, model, SHORT, x, num_paths=4096, key=jr.key(2))
-    assert float(found.reliable.mean()) < 0.7
+        found = fpflow.log_prob_chain(
+            chain, WithoutPotential(model), SHORT, x, num_paths=4096, key=jr.key(2)
+        )
+    assert float(found.reliable.mean()) < 0.6
 
 
 def test_kernels_that_are_exact_for_gaussian_data_have_no_variance():
@@ -230,3 +232,18 @@ def test_the_path_ends_in_the_sample():
 def test_what_is_no_chain_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_results_show_their_numbers():
+    model, x = wrong(2), jnp.zeros((8, 2))
+    chain = fpflow.GaussianChain(0.3, 5)
+    found = fpflow.log_prob_chain(chain, model, SHORT, x, num_paths=4096, key=jr.key(0))
+    shown = repr(found)
+    assert shown.startswith(f"LogProbChain(8 points, {int(found.reliable.sum())} reliable: ")
+    assert f"{found.value[0]:.4f} ± {found.standard_error[0]:.1g}, " in shown and len(shown) < 200
+    assert shown.endswith(", ...)")
+    ode = fpflow.log_prob_ode(model, SHORT, x)
+    assert repr(ode).startswith(f"LogProbODE(8 points: {ode.value[0]:.4f} ± ")
+    sde = fpflow.log_prob_sde(model, SHORT, x, num_paths=16, num_steps=8, key=jr.key(0))
+    assert " by ResidualPaths, " in repr(sde)
+    assert repr(jax.eval_shape(lambda: found)) == "LogProbChain((8,))"

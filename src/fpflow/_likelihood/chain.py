@@ -9,7 +9,7 @@ from .._process import AbstractProcess
 from .._sample import AbstractChain
 from .._types import ArrayLike, PotentialModel, PRNGKey, ScoreModel
 from .filter import TwistedFilter, noising_steps
-from .points import checked_points, is_traced
+from .points import checked_points, how_many, is_traced, shown_values
 from .sde import asked_budget, check_found
 from .units import Budget, estimate
 
@@ -24,6 +24,9 @@ class LogProbChain(eqx.Module):
     standard_error: Float[Array, "*n"]
     effective_sample_size: Float[Array, "*n"]
     reliable: Bool[Array, "*n"]
+
+    def __repr__(self) -> str:
+        return shown_values(self, self.standard_error, how_many(self.reliable))
 
 
 def log_prob_chain(

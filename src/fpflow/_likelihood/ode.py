@@ -16,7 +16,7 @@ from .._model import check_counts
 from .._process import AbstractProcess
 from .._residual import log_fp_residual
 from .._types import ArrayLike, JetModel, Point, PotentialModel, PRNGKey, Scalar, ScoreModel, Time
-from .points import checked_points, in_blocks, is_traced
+from .points import checked_points, in_blocks, is_traced, shown_values
 
 # Points that are solved side by side: wide enough for the matrix products.
 _BLOCK = 2048
@@ -50,6 +50,9 @@ class LogProbODE(eqx.Module):
     solver_error: Float[Array, "*n"]
     num_steps: Int[Array, "*n"]
     num_rejected: Int[Array, "*n"]
+
+    def __repr__(self) -> str:
+        return shown_values(self, self.standard_error + self.solver_error)
 
 
 def _velocity_and_divergence(model, process, method, t, x, probes):

@@ -1,5 +1,6 @@
 """What both log densities share: points checked, and taken in blocks of one shape."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -66,3 +67,25 @@ def in_blocks(
 def is_traced(tree: Any) -> bool:
     """Whether a transformation is under way, so that values cannot be looked at."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree) if eqx.is_array(leaf))
+
+
+_SHOWN = 6
+
+
+def shown_values(result: Any, error: Any, words: str = "") -> str:
+    """A result at points in a line: the first values with their errors."""
+    name, value = type(result).__name__, result.value
+    if isinstance(value, Tracer) or not isinstance(value, np.ndarray | Array) or value.ndim != 1:
+        return f"{name}({getattr(value, 'shape', '...')})"
+    pairs = zip(np.asarray(value), np.asarray(error), strict=True)
+    rows = [f"{v:.4f} ± {e:.1g}" for v, e in itertools.islice(pairs, _SHOWN)]
+    more = ", ..." if len(value) > _SHOWN else ""
+    return f"{name}({len(value)} points{words}: {', '.join(rows)}{more})"
+
+
+def how_many(reliable: Any, method: str = "") -> str:
+    """How many values should be believed, and what made them."""
+    by = f" by {method}" if method else ""
+    if isinstance(reliable, Tracer) or not isinstance(reliable, np.ndarray | Array):
+        return by
+    return f"{by}, {int(np.asarray(reliable).sum())} reliable"

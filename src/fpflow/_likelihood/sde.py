@@ -19,7 +19,7 @@ from .._sample import GaussianChain
 from .._types import ArrayLike, PotentialModel, PRNGKey, ScoreModel
 from .filter import TwistedFilter
 from .paths import NoisingGrid, noising_grid, path_exponents
-from .points import checked_points, is_traced
+from .points import checked_points, how_many, is_traced, shown_values
 from .tune import tuned_chain
 from .units import AbstractUnit, Budget, Found, estimate
 
@@ -46,6 +46,9 @@ class LogProbSDE(eqx.Module):
     effective_sample_size: Float[Array, "*n"]
     reliable: Bool[Array, "*n"]
     method: str = eqx.field(static=True)
+
+    def __repr__(self) -> str:
+        return shown_values(self, self.standard_error, how_many(self.reliable, self.method))
 
 
 class ResidualPaths(AbstractUnit):
