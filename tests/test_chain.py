@@ -1,6 +1,7 @@
 """Chains of Gaussian kernels and their own density, against chains whose law is a known Gaussian."""
 
 import inspect
+import itertools
 
 import equinox as eqx
 import jax
@@ -57,8 +58,18 @@ CHAINS = {
 }
 
 
-@pytest.mark.parametrize("twisted", [True, False], ids=["twisted", "plain"])
-@pytest.mark.parametrize("kind", CHAINS)
+@pytest.mark.parametrize(
+    ("kind", "twisted"),
+    [
+        ("gaussian", True),
+        ("euler-maruyama", False),
+        *(
+            pytest.param(kind, twisted, marks=pytest.mark.slow)
+            for kind, twisted in itertools.product(CHAINS, (True, False))
+            if (kind, twisted) not in (("gaussian", True), ("euler-maruyama", False))
+        ),
+    ],
+)
 def test_the_density_of_a_chain_is_that_of_its_kernels(kind, twisted):
     """At any number of steps; samples have the same law."""
     model = wrong(2)
@@ -147,7 +158,7 @@ def test_weights_without_a_variance_are_flagged():
         found = fpflow.log_prob_chain(
             chain, WithoutPotential(model), SHORT, x, num_paths=4096, key=jr.key(2)
         )
-    assert float(found.reliable.mean()) < 0.6
+    assert float(found.reliable.mean()) < 0.45
 
 
 def test_kernels_that_are_exact_for_gaussian_data_have_no_variance():

@@ -29,7 +29,9 @@ SAMPLERS = {
 }
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(
+    "name", ["chain", *(pytest.param(n, marks=pytest.mark.slow) for n in ("ode", "sde"))]
+)
 def test_the_evidence_of_a_known_target(name):
     """By a trained network, within three standard errors."""
     sampler, num = SAMPLERS[name]
@@ -55,6 +57,7 @@ def test_few_paths_and_steps_of_a_wrong_score_have_no_bias():
     assert found.log_z.error < 0.05
 
 
+@pytest.mark.slow
 def test_the_other_law_must_be_asked_for_and_is_labelled():
     """Samples of the SDE by the density of the ODE."""
     settings = {"sampler": fpflow.SDE(), "dim": 2, "key": jr.key(1)}

@@ -205,7 +205,7 @@ def _methods(
     elif num_steps is not None:
         raise ValueError("`num_steps` belongs to the default method; give it to `method`.")
     if isinstance(method, ResidualPaths):
-        return ResidualPaths(-(-method.num_steps // 2)), method
+        return method, method
     if not isinstance(method, TwistedFilter):
         raise ValueError(
             f"`method` must be a `ResidualPaths` or a `TwistedFilter`, got {method!r}."
