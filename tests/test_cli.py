@@ -464,7 +464,7 @@ def test_signals_before_the_first_checkpoint_say_so(here, number, code, word, ca
     """The folder is there and its first program not yet compiled; the run then starts anew."""
 
     def killed(*arguments):
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)  # which this thread has seen when it returns
 
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     few = ["--steps", "2", "--chunk", "2", "--width", "8", "--depth", "1", "--batch-size", "16"]

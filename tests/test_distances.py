@@ -68,6 +68,7 @@ def test_shifts_below_the_cell_are_seen_without_cells():
         np.testing.assert_allclose(fpflow.w2_continuous(a, b).value, shift**2, rtol=0.03)
 
 
+@pytest.mark.slow
 def test_w2_without_cells_of_close_gaussians_is_bures():
     model = LinearScore(jnp.diag(jnp.array([2.05, 1.98])))
     sde_cov, ode_cov = linear_laws(model.matrix, OU)

@@ -140,6 +140,7 @@ def test_single_precision_networks_keep_their_mass():
         np.testing.assert_allclose(a.mass, b.mass, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_own_processes_are_welcome():
     """The process of the paper from its two functions alone."""
 

@@ -100,6 +100,7 @@ def test_densities_of_an_exact_bare_score_whatever_the_process(kind):
     assert miss.max() < 0.02
 
 
+@pytest.mark.slow
 def test_steps_of_a_bare_score_converge_to_second_order():
     """Halving the steps divides the unextrapolated error in mean by four, as `step_error` shows."""
     law = mixture(2)

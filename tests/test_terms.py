@@ -148,6 +148,7 @@ def test_a_weight_of_zero_is_plain_training_bit_for_bit():
     assert list(zero.history.terms) == ["dsm"]
 
 
+@pytest.mark.slow
 def test_a_score_network_can_be_regularised():
     """The penalty of the same noised points falls; without its gradient it would not."""
     model = fpflow.ScoreMLP(2, width=8, depth=1, key=jr.key(0))
