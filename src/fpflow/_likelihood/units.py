@@ -33,7 +33,7 @@ _FIRST, _FIRST_UNITS = 32, 8
 # times 1 + gamma / 2, two errors hold the truth in 93 % of runs and more as long as gamma is below one.
 _SKEWED, _MOST_SKEWED = 1.0, 4.0
 # Of n normal logarithms the skewness is 0 +- sqrt(6 / n); where weights have no variance it is two.
-_LONG_TAIL = 0.75
+_LONG_TAIL, _NARROW = 0.75, 0.1
 # Weights of which fewer than a twentieth are effective.
 _MOST_SPREAD = 19.0
 
@@ -139,6 +139,7 @@ def is_reliable(first: UnitMean, second: UnitMean, count: Array) -> Array:
     logarithms have no long tail upwards, beyond which heavier weights would lie."""
     even = skewness(first.log_variance, count) < _SKEWED
     short = (second.log_skewness < _LONG_TAIL) & (first.log_skewness < 2 * _LONG_TAIL)
+    short = short | (second.spread < _NARROW)  # a tail of nearly equal weights moves nothing
     return even & short & (jnp.maximum(first.spread, second.spread) < _MOST_SPREAD)
 
 
