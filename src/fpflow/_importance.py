@@ -84,7 +84,7 @@ def importance_sample(
 
     - `model`: has `score(t, x)` for one point.
     - `process`: gives the noising and the prior.
-    - `log_target`: $\log\rho(x)$ of one point, written with `jax.numpy`; $\rho$ need not integrate to one.
+    - `log_target`: $\log\rho(x)$ of one point, by `jax.numpy`; $\rho$ need not integrate to one.
     - `num_samples`: how many points.
     - `sampler`: an `AbstractChain`, `ODE()` or `SDE()`; a `GaussianChain` of 100 steps by default.
     - `density`: `ODE()` or `SDE()` whose density weighs instead of the sampler's own. That is biased,

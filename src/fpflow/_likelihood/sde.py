@@ -85,7 +85,7 @@ class ResidualPaths(AbstractUnit):
         return jax.nn.logsumexp(exponents, axis=0) - math.log(2)
 
 
-# Above so many dimensions a filter over kernels, which needs no derivative. A guess: the costs of both at
+# Above so many dimensions a filter over kernels, without derivatives. A guess: the costs of both at
 # one error cross somewhere between two dimensions and sixty-four, and were not measured in between.
 _DERIVATIVES_UP_TO = 8
 _TARGET, _MOST = 0.05, 2048

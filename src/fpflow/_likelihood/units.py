@@ -30,7 +30,7 @@ CHUNK = 16
 _FIRST, _FIRST_UNITS = 32, 8
 
 # The mean of n weights e^A with A of variance v is normal to a skewness gamma(v, n); with the error
-# times 1 + gamma / 2, two errors held the truth in 93 to 98 % of runs with gamma below one, for normal A.
+# times 1 + gamma / 2, two errors held the truth in 93 to 98 % of runs with gamma below one, A normal.
 _SKEWED, _MOST_SKEWED = 1.0, 4.0
 # Of n normal logarithms the skewness is 0 +- sqrt(6 / n); where weights have no variance it is two.
 _LONG_TAIL, _NARROW = 0.75, 0.1
