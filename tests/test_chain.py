@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import warnings
 
 import equinox as eqx
 import jax
@@ -172,6 +173,21 @@ def test_kernels_that_are_exact_for_gaussian_data_have_no_variance():
     found = fpflow.log_prob_chain(exact_chain, model, OU, x, num_paths=256, key=jr.key(2))
     np.testing.assert_allclose(found.value, jax.vmap(law.log_prob)(x), atol=1e-6)
     assert (found.standard_error < 1e-6).all()
+
+
+def test_a_point_without_a_width_can_be_tuned_for_and_asked_for():
+    """The origin alone, in more dimensions than take derivatives."""
+    model, x = wrong(10, 0.05), jnp.zeros((1, 10))
+    chain = fpflow.tuned_chain(fpflow.GaussianChain(num_steps=10), model, SHORT, x, key=jr.key(0))
+    assert 1e-8 < float(chain.variance) < 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # eight filters do not reach the target
+        found = fpflow.log_prob_sde(model, SHORT, x, num_steps=20, key=jr.key(1))
+    assert found.method == "TwistedFilter"
+    mean, cov = law_of(fpflow.GaussianChain(0.1, 400), model, SHORT)
+    exact = multivariate_normal.logpdf(x[0], mean, cov)
+    assert abs(found.value[0] - exact) < 4 * found.standard_error[0] + found.step_error[0]
+    assert found.standard_error[0] < 0.2
 
 
 def test_each_coordinate_may_have_its_variance():

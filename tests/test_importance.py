@@ -117,7 +117,26 @@ def test_what_has_no_density_is_refused(settings, words):
         fpflow.importance_sample(NETWORK, OU, thrice, 10, key=jr.key(0), **settings)
 
 
+def test_an_equation_between_is_another_law():
+    """Samples of eta = 1/2 by the density of eta = 1."""
+    found = fpflow.importance_sample(
+        wrong(2), SHORT, lambda x: -x @ x, 40,
+        sampler=fpflow.SDE(eta=0.5), density=fpflow.SDE(), dim=2, key=jr.key(0),
+    )  # fmt: skip
+    assert found.biased
+
+
+def test_weights_that_mostly_vanish_have_the_heaviest_tail():
+    logs = np.full(1000, -np.inf)
+    logs[:10] = np.arange(10.0)
+    assert fpflow.pareto_k(logs) == np.inf
+
+
 def test_a_target_that_is_no_number_is_told():
     call = inspect.unwrap(fpflow.importance_sample)
+    with pytest.raises(
+        FloatingPointError, match="is minus infinity at all 5 samples: none lies in"
+    ):
+        call(NETWORK, OU, lambda x: -jnp.inf * (x[0] > -99), 5, sampler=fpflow.ODE(), key=jr.key(0))
     with pytest.raises(FloatingPointError, match="minus the log density is not a number at"):
         call(NETWORK, OU, lambda x: x[0] * jnp.nan, 5, sampler=fpflow.ODE(), key=jr.key(0))

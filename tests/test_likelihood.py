@@ -205,9 +205,9 @@ def test_log_prob_ode_agrees_with_the_grid(trained_cells):
 @pytest.mark.slow
 def test_log_prob_sde_agrees_with_the_grid(trained_cells):
     x, grid = trained_cells
-    result = fpflow.log_prob_sde(NETWORK, OU, x, num_paths=256, num_steps=300, key=jr.key(7))
+    result = fpflow.log_prob_sde(NETWORK, OU, x, num_paths=64, num_steps=300, key=jr.key(7))
     miss, error = np.asarray(result.value) - grid["sde"], np.asarray(result.standard_error)
-    assert error.max() < 0.03 and float(result.reliable.mean()) > 0.95
+    assert error.max() < 0.03 and bool(result.reliable.all())
     # Within three standard errors of the mean, and a spread that the errors explain: the root of 200
     # squared ratios has a standard deviation of 5 %, the grid adds a few thousandths.
     assert abs(miss.mean()) < 3 * error.mean() / 200**0.5 + 1e-3
@@ -260,9 +260,9 @@ def test_few_paths_are_unbiased_and_know_their_error():
     cov = linear_laws(model.matrix, process)[0]
     exact = float(multivariate_normal.logpdf(x[0], jnp.zeros(1), jnp.asarray(cov)))
     spread = float(result.value.std())
-    # Student's factor of four pairs is 1.6 at two errors, and the weights are skewed by a fifth.
-    stated = np.sqrt((result.standard_error**2).mean())
-    assert 1.1 < stated / spread < 2.5
+    # Student's factor of four pairs is 1.6 at two errors, and the allowance for skew is as large as the
+    # skew itself: half of the runs state at least the truth, and less than twice of it.
+    assert 1 < float(jnp.median(result.standard_error)) / spread < 2
     # Left of the bias is what is of the next order in the variance of the mean.
     assert abs(float(result.value.mean()) - exact) < 3 * spread / 4000**0.5 + spread**2 / 10
     miss = abs(result.value - exact)[result.reliable] / result.standard_error[result.reliable]
@@ -280,7 +280,8 @@ def test_more_paths_are_spent_where_the_error_is_too_large():
     assert (few.standard_error > 0.02).sum() > 100
     # Sixteen pairs know the variance of one to a third: some points get too few.
     assert (found.standard_error < 0.02).mean() > 0.8 and (found.standard_error < 0.04).all()
-    assert (found.effective_sample_size.min(), 400) < (found.effective_sample_size.max(), 0)
+    # A block of points gets what its neediest needs: two numbers here, 64 paths and four times as many.
+    assert found.effective_sample_size.max() > 3 * found.effective_sample_size.min()
     cov = jnp.asarray(linear_laws(model.matrix, process)[0])
     exact = multivariate_normal.logpdf(x, jnp.zeros(2), cov)
     miss = abs(found.value - exact) / (found.standard_error + found.step_error)

@@ -129,19 +129,31 @@ def importance_sample(
         x = sample(sampler, model, process, num_samples, dim=dim, key=key_draw)
         log_p = _log_density(density or sampler, model, process, x, key_weigh)
     log_w = jax.vmap(log_target)(x) - log_p
-    if bool(jnp.isnan(log_w).any()) or bool((log_w == jnp.inf).any()):
+    bad = int((jnp.isnan(log_w) | (log_w == jnp.inf)).sum())
+    if bad:
         raise FloatingPointError(
-            f"`log_target` minus the log density is not a number at {int(jnp.isnan(log_w).sum())} of "
-            f"{num_samples} samples."
+            f"`log_target` minus the log density is not a number at {bad} of {num_samples} samples."
         )
-    return _summed_up(x, log_w, density is not None and type(density) is not type(sampler))
+    if not bool(jnp.isfinite(log_w).any()):
+        raise FloatingPointError(
+            f"`log_target` is minus infinity at all {num_samples} samples: none lies in the target."
+        )
+    return _summed_up(x, log_w, density is not None and not _one_law(sampler, density))
+
+
+def _one_law(a: Any, b: Any) -> bool:
+    """Whether two samplers draw, but for their steps, from one law."""
+    if isinstance(a, SDE) and isinstance(b, SDE):
+        return float(np.asarray(a.eta)) == float(np.asarray(b.eta))
+    return isinstance(a, ODE) and isinstance(b, ODE)
 
 
 def _log_density(law: Any, model: Any, process: AbstractProcess, x: Array, key: PRNGKey) -> Array:
+    """That by which the samples are weighed, in nats."""
     if isinstance(law, ODE):
         return log_prob_ode(model, process, x).value
     if isinstance(law, SDE):
-        if not isinstance(law.eta, int | float) or law.eta != 1:
+        if float(np.asarray(law.eta)) != 1:
             raise ValueError("only `SDE()` with eta = 1 has a density by noising paths.")
         found = log_prob_sde(model, process, x, key=key)
         return found.value + found.standard_error**2 / 2
@@ -204,7 +216,7 @@ def pareto_k(log_weights: Any) -> float:
     - `log_weights`: in nats, shape `(n,)`.
 
     **Returns:** $\hat k$ of the $\min(n/5, 3\sqrt n)$ largest, pulled a little towards one half; minus
-    infinity where all are equal, NaN for fewer than 25 weights.
+    infinity where all are equal, infinity where a quarter of them weigh nothing, NaN for fewer than 25.
 
     **Example:**
 
@@ -224,6 +236,8 @@ def pareto_k(log_weights: Any) -> float:
     tail = weights[-num:] - weights[-num - 1]
     if tail[-1] <= 0 or np.ptp(logs[-num:]) < 1e-9:
         return -np.inf
+    if tail[int(num / 4 + 0.5) - 1] <= 0:  # a quarter of the largest weigh nothing beside the first
+        return np.inf
     tail = np.maximum(tail, np.finfo(float).tiny)
     grid = 30 + int(num**0.5)
     theta = 1 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))

@@ -198,13 +198,13 @@ def given_model(
 ) -> Given:
     """The model of a run's folder, of a file of `fpflow.save`, or the object `module:name`.
 
-    **Raises:** `ValueError` where a saved model is to be used with the noise of another process.
-
     **Arguments:**
 
     - `process`: the one asked for; a saved model has its own.
     - `settings`: what is changed of the process.
     - `condition`: what a conditional model is given.
+
+    **Raises:** `ValueError` where a saved model is to be used with the noise of another process.
     """
     path = pathlib.Path(name)
     if path.is_dir():

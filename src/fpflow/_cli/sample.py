@@ -27,6 +27,7 @@ _SAMPLERS = {
     "ancestral": _sample.Ancestral,
     "ddim": _sample.DDIM,
     "edm-heun": _sample.EDMHeun,
+    "gaussian-chain": _sample.GaussianChain,
 }
 _WITH_ETA = ("sde", "euler-maruyama", "ddim")
 

@@ -87,10 +87,8 @@ def log_prob_chain(
         unit = TwistedFilter(chain=chain, num_paths=1)  # nothing binds the paths: each is a unit
     if is_traced((model, points, key)) and num_paths is None:
         budget = Budget(64, None)
-    found = estimate(
-        unit, unit, budget, model, process, points,
-        name="log p_chain", mesh=mesh, progress=progress, key=key,
-    )  # fmt: skip
+    asked = {"mesh": mesh, "progress": progress, "key": key}
+    found = estimate(unit, unit, budget, model, process, points, name="log p_chain", **asked)
     if not is_traced(found):
         check_found(found, budget, "log p_chain")
     return LogProbChain(

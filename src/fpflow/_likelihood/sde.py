@@ -154,10 +154,8 @@ def log_prob_sde(
     first, second = _methods(method, num_steps, model, process, points, key)
     if is_traced((model, points, key)) and num_paths is None:
         budget = Budget(64, None)
-    found = estimate(
-        second, first, budget, model, process, points,
-        name="log p_SDE", mesh=mesh, progress=progress, key=key,
-    )  # fmt: skip
+    asked = {"mesh": mesh, "progress": progress, "key": key}
+    found = estimate(second, first, budget, model, process, points, name="log p_SDE", **asked)
     other = found.plain if isinstance(second, ResidualPaths) else found.first
     result = LogProbSDE(
         found.value,

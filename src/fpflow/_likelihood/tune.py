@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from .._process import AbstractProcess
+from .._process import AbstractProcess, at_time
 from .._sample import GaussianChain
 from .._types import ArrayLike, PRNGKey, ScoreModel
 from .filter import NoisingSteps, noising_steps
 from .points import checked_points
 
-# Candidates, in units of the variance of the points; the weights hardly change between neighbours.
+# Candidates, in units of the variance of the points; neighbours lie a factor 1.5 apart.
 _CANDIDATES = np.geomspace(1e-5, 1e1, 37)
 _PATHS = 16
 
@@ -58,7 +58,8 @@ def tuned_chain(
         The variance of log weights as a criterion: Richter and Berner, ICLR 2024, arXiv 2307.01198.
     """
     points = checked_points(model, process, x)
-    unit = jnp.maximum(jnp.var(points), jnp.finfo(points.dtype).tiny)
+    # A single point, or equal ones, say nothing of a width; the process does.
+    unit = jnp.maximum(jnp.var(points), 0.01 * at_time(process.sigma, process.t1) ** 2)
     candidates = unit * jnp.asarray(_CANDIDATES, points.dtype)
     steps = jax.vmap(
         lambda c: noising_steps(dataclasses.replace(chain, variance=c), process, points.dtype)
