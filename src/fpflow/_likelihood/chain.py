@@ -71,7 +71,8 @@ def log_prob_chain(
 
     ```python
     chain = fpflow.GaussianChain(0.1, num_steps=20)
-    log_p = fpflow.log_prob_chain(chain, model, process, jnp.zeros((3, 2)), key=jax.random.key(0))
+    x = jnp.zeros((3, 2))
+    log_p = fpflow.log_prob_chain(chain, model, process, x, key=jax.random.key(0))
     ```
     """
     check_mesh(mesh)
