@@ -133,7 +133,9 @@ def test_report_of_a_trained_network_prints_saves_and_draws(tmp_path):
     assert saved["split"]["observed"]["value"] == found.split.observed.value
     assert saved["settings"]["num_samples"] == 1000
     assert saved["settings"]["ode"]["solver"] == "Heun"
-    assert saved["settings"]["sde"] == {"kind": "Ancestral", "num_steps": 20, "step_grid": None}
+    assert saved["settings"]["sde"] == {
+        "kind": "Ancestral", "num_steps": 20, "step_grid": None, "quiet_end": True,
+    }  # fmt: skip
     np.testing.assert_array_equal(saved["residual"]["value"], found.residual.value)
     figure = found.plot()
     titles = [ax.get_title() for ax in figure.axes]
