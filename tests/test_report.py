@@ -120,7 +120,8 @@ def test_report_of_a_trained_network_prints_saves_and_draws(tmp_path):
     text = str(found)
     for words in (
         "part of the gap", "observed between samples", "Fokker-Planck residual", "Curl of the score",
-        "KL account", "eta", "2 of 2 `points` lie outside the box of the data",
+        "KL account", "eta", "2 of 2 `points` lie outside the box of the data", "KL(SDE | e^u/Z)",
+        "bits a dimension", "e^u-SDE", "point by point",
     ):  # fmt: skip
         assert words in text, words
     assert found.curl.relative.max() < 1e-5  # a gradient by construction
@@ -180,7 +181,8 @@ def test_plain_objects_and_functions_are_models():
     # An object that says nothing of its dimension; functions are judged through the command line too.
     found = fpflow.gap_report(WithoutPotential(EXACT), OU, LAW, settings=settings)
     assert found.residual is None and found.dim == 1
-    assert abs(found.pointwise.mean.value) < 0.01 and found.pointwise.reliable.all()
+    points = found.pointwise["points"]
+    assert abs(points.mean.value) < 0.01 and points.reliable.all()
     function = as_model(lambda t, x: EXACT.score(t, x), 1)
     assert function.score(0.1, jnp.ones(1)) == EXACT.score(0.1, jnp.ones(1))
     with pytest.raises(ValueError, match=r"a model must have a method `score\(t, x\)` or be a"):

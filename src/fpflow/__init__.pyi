@@ -19,6 +19,7 @@ from ._excess import ExcessLoss as ExcessLoss
 from ._excess import excess_loss as excess_loss
 from ._files import DamagedFile as DamagedFile
 from ._grid import grid_density_ode as grid_density_ode
+from ._grid import grid_density_potential as grid_density_potential
 from ._grid import grid_density_sde as grid_density_sde
 from ._hosts import HostLost as HostLost
 from ._importance import ImportanceSample as ImportanceSample
@@ -52,6 +53,7 @@ from ._model import PotentialMLP as PotentialMLP
 from ._model import Raveled as Raveled
 from ._model import ScoreFunction as ScoreFunction
 from ._model import ScoreMLP as ScoreMLP
+from ._model import from_callback as from_callback
 from ._model import from_data_prediction as from_data_prediction
 from ._model import from_noise_prediction as from_noise_prediction
 from ._model import from_v_prediction as from_v_prediction
@@ -80,6 +82,8 @@ from ._process import VariancePreserving as VariancePreserving
 from ._process import check_process as check_process
 from ._report import GapReport as GapReport
 from ._report import GapSplit as GapSplit
+from ._report import NatsGap as NatsGap
+from ._report import PointwiseGap as PointwiseGap
 from ._report import ReportSettings as ReportSettings
 from ._report import gap_report as gap_report
 from ._residual import ExactSquare as ExactSquare
@@ -118,6 +122,7 @@ from ._sample import sample_ode as sample_ode
 from ._sample import sample_sde as sample_sde
 from ._terms import AbstractTerm as AbstractTerm
 from ._terms import DenoisingScoreMatching as DenoisingScoreMatching
+from ._terms import Distillation as Distillation
 from ._terms import EDMWeighting as EDMWeighting
 from ._terms import FlowMatching as FlowMatching
 from ._terms import FokkerPlanck as FokkerPlanck
@@ -144,6 +149,7 @@ from ._train import Staged as Staged
 from ._train import TrainingDiverged as TrainingDiverged
 from ._train import TrainResult as TrainResult
 from ._train import TrainState as TrainState
+from ._train import distil_potential as distil_potential
 from ._train import train as train
 from ._train import train_step as train_step
 from ._types import DataLaw as DataLaw

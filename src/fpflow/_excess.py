@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ._model import check_counts, check_key
 from ._noising import Noising
 from ._process import AbstractProcess
+from ._shown import shown_fields
 from ._terms import at_points
 from ._types import ArrayLike, DataLaw, PRNGKey, ScoreModel
 from .datasets import as_data
@@ -19,6 +20,8 @@ class ExcessLoss(NamedTuple):
 
     value: float
     standard_error: float
+
+    __repr__ = shown_fields
 
 
 @eqx.filter_jit

@@ -7,6 +7,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array
 
+from ._shown import shown_fields
+
 AnyArray = TypeVar("AnyArray", np.ndarray, Array)
 
 
@@ -99,3 +101,5 @@ class GridDensity(eqx.Module):
     error: float | Array
     window: Window = eqx.field(static=True)
     unextrapolated: np.ndarray | Array | None = None
+
+    __repr__ = shown_fields

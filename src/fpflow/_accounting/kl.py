@@ -13,6 +13,7 @@ from .._metrics import Estimate
 from .._model import check_counts, check_score
 from .._noising import moved
 from .._process import AbstractProcess
+from .._shown import shown_fields
 from .._types import PRNGKey, ScoreModel
 
 
@@ -38,6 +39,8 @@ class KLAccount:
     difference: Estimate
     bound_sde: Estimate
     kl_ode: Estimate
+
+    __repr__ = shown_fields
 
 
 @eqx.filter_jit

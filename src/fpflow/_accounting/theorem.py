@@ -26,6 +26,7 @@ from .._grid import density_history
 from .._model import model_dtype
 from .._process import AbstractProcess
 from .._residual import log_fp_residual
+from .._shown import shown_fields
 from .._types import PotentialModel
 from .._window import Window, product_grid
 
@@ -65,6 +66,8 @@ class TheoremOne:
     distance_by_identity: float
     bound_from_densities: float
     bound: float
+
+    __repr__ = shown_fields
 
 
 def poincare_constant(u: np.ndarray, width: float) -> float:

@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = ReportSettings(
         ode=ODE(num_steps=arguments.ode_steps),
         sde=SDE(num_steps=arguments.sde_steps),
+        family=SDE(num_steps=arguments.sde_steps),
         **chosen(arguments, _SETTINGS),
     )
     given = asked_model(arguments.model, arguments)

@@ -9,6 +9,7 @@ from .ode import LogProbODE as LogProbODE
 from .ode import ThroughResidual as ThroughResidual
 from .ode import flow_log_prob as flow_log_prob
 from .ode import log_prob_ode as log_prob_ode
+from .points import checked_points as checked_points
 from .sde import LogProbSDE as LogProbSDE
 from .sde import ResidualPaths as ResidualPaths
 from .sde import log_prob_sde as log_prob_sde

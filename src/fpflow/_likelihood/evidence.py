@@ -12,7 +12,7 @@ from .._model import check_counts
 from .._process import AbstractProcess
 from .._types import ArrayLike, PRNGKey, ScoreModel
 from .paths import noising_grid, path_exponents
-from .points import checked_points, in_blocks
+from .points import checked_points, in_blocks, shown_values
 from .units import CHUNK, LANES
 
 
@@ -27,6 +27,9 @@ class EvidenceBound(eqx.Module):
 
     value: Float[Array, "*n"]
     standard_error: Float[Array, "*n"]
+
+    def __repr__(self) -> str:
+        return shown_values(self, self.standard_error)
 
 
 @eqx.filter_jit

@@ -17,6 +17,7 @@ from .._devices import num_devices
 from .._hosts import gathered, no_bar, watched
 from .._model import check_dims, check_score, model_dtype
 from .._process import AbstractProcess
+from .._shown import rounded
 from .._types import ArrayLike
 
 
@@ -78,7 +79,7 @@ def shown_values(result: Any, error: Any, words: str = "") -> str:
     if isinstance(value, Tracer) or not isinstance(value, np.ndarray | Array) or value.ndim != 1:
         return f"{name}({getattr(value, 'shape', '...')})"
     pairs = zip(np.asarray(value), np.asarray(error), strict=True)
-    rows = [f"{v:.4f} ± {e:.1g}" for v, e in itertools.islice(pairs, _SHOWN)]
+    rows = [rounded(float(v), float(e)) for v, e in itertools.islice(pairs, _SHOWN)]
     more = ", ..." if len(value) > _SHOWN else ""
     return f"{name}({len(value)} points{words}: {', '.join(rows)}{more})"
 

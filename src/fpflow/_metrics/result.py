@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 
+from .._shown import rounded, shown_fields
 from .._types import ArrayLike
 from .._window import GridDensity, Window
 
@@ -27,7 +28,7 @@ class Estimate:
     kind: str = "standard error"
 
     def __str__(self) -> str:
-        return f"{self.value:.4g} ± {self.error:.1g}"
+        return rounded(self.value, self.error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,8 @@ class W2Result:
     value: float
     lower: float
     upper: float
+
+    __repr__ = shown_fields
 
 
 def check_mass(name: str, mass: ArrayLike | GridDensity, window: Window) -> np.ndarray:

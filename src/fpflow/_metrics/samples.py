@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import scipy
 
+from .._shown import shown_fields
 from .._types import ArrayLike
 
 
@@ -23,6 +24,8 @@ class SampleDistance:
     value: float
     standard_error: float
     floor: float
+
+    __repr__ = shown_fields
 
 
 def _checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

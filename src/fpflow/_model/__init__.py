@@ -5,6 +5,8 @@ from .adapters import from_data_prediction as from_data_prediction
 from .adapters import from_noise_prediction as from_noise_prediction
 from .adapters import from_v_prediction as from_v_prediction
 from .adapters import from_velocity as from_velocity
+from .callback import from_callback as from_callback
+from .callback import has_derivatives as has_derivatives
 from .check import check_counts as check_counts
 from .check import check_dims as check_dims
 from .check import check_has_score as check_has_score

@@ -12,6 +12,7 @@ import scipy
 from .._model import model_dtype
 from .._noising import noised_at
 from .._process import AbstractProcess, graded_times
+from .._shown import shown_fields
 from .._types import DataLaw, PRNGKey, ScoreModel
 from .._window import GridDensity, product_grid
 
@@ -32,6 +33,8 @@ class CurlProfile:
     rms: np.ndarray
     error: np.ndarray
     relative: np.ndarray
+
+    __repr__ = shown_fields
 
 
 @eqx.filter_jit

@@ -1,6 +1,7 @@
 """The numbers of the report, one function a section."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,7 @@ import jax.random as jr
 import numpy as np
 
 from .._accounting import KLAccount, TheoremOne, kl_account, theorem_one
-from .._grid import grid_density_ode, grid_density_sde
-from .._likelihood import log_prob_ode, log_prob_sde
+from .._grid import grid_density_ode, grid_density_potential, grid_density_sde
 from .._metrics import (
     Estimate,
     SampleDistance,
@@ -23,62 +23,111 @@ from .._metrics import (
     w2_moments,
     w2_samples,
 )
+from .._model import has_derivatives
+from .._process import AbstractProcess
 from .._residual import ResidualProfile, residual_profile
-from .._sample import SDE, sample
-from .._types import PotentialModel
+from .._sample import sample
+from .._types import DataLaw, PotentialModel, PRNGKey, ScoreModel
 from .._window import GridDensity, Window
 from ..datasets import Points, widths_away
 from .fields import CurlProfile, curl_profile, gradient_share
-from .pointwise import PointwiseGap
+from .pointwise import NatsGap, PointwiseGap, in_nats, pointwise_gaps
 from .settings import ReportSettings
-from .split import GapSplit, mean_and_error, split_on_grid, split_sliced
+from .split import GapSplit, split_on_grid, split_sliced
 
-PAIRS = (("ODE", "SDE"), ("data", "ODE"), ("data", "SDE"))
+PAIRS = (("ODE", "SDE"), ("data", "ODE"), ("data", "SDE"), ("e^u", "ODE"), ("e^u", "SDE"))
 
 
-def with_window(settings: ReportSettings, drawn: np.ndarray) -> ReportSettings:
-    """Settings with a window, in dimensions one and two: the paper's where it holds the data."""
-    dim = drawn.shape[1]
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is asked about: a score, and the data where there are some.
+
+    **Attributes:**
+
+    - `law`, `drawn`: the data and draws of it, or `None`.
+    - `derivatives`: whether the score can be differentiated.
+    """
+
+    model: ScoreModel
+    process: AbstractProcess
+    dim: int
+    law: DataLaw | None
+    drawn: np.ndarray | None
+    settings: ReportSettings
+    derivatives: bool
+    progress: bool | None
+
+    def noised(self, samples: dict[str, np.ndarray]) -> DataLaw:
+        """What the noised marginals are taken of: the data, or without them samples of the SDE."""
+        return Points(samples["SDE"]) if self.law is None else self.law
+
+
+def asked(
+    model: ScoreModel,
+    process: AbstractProcess,
+    dim: int,
+    law: DataLaw | None,
+    settings: ReportSettings,
+    progress: bool | None,
+    key: PRNGKey,
+) -> Question:
+    """The question with draws of the data, and a window in dimensions one and two."""
+    drawn = None if law is None else np.asarray(law.sample(key, settings.num_samples))
+    own = has_derivatives(model, dim)
+    return Question(model, process, dim, law, drawn, settings, own, progress)
+
+
+def with_window(question: Question, samples: dict[str, np.ndarray]) -> Question:
+    """With the cells of dimensions one and two: the paper's where they hold the data, or without data
+    nearly all samples of the SDE."""
+    settings, dim = question.settings, question.dim
     if dim > 2:
         if settings.window is not None:
             raise ValueError(
                 f"`settings.window` is for dimensions one and two, the data has dimension {dim}."
             )
-        return settings
+        return question
     if settings.window is not None:
         if settings.window.dim != dim:
             raise ValueError(
                 f"`settings.window` has dimension {settings.window.dim}, the data {dim}."
             )
-        return settings
-    low, high = drawn.min(), drawn.max()
+        return question
+    if question.drawn is not None:
+        low, high = question.drawn.min(), question.drawn.max()
+    else:
+        low, high = np.quantile(samples["SDE"], [1e-4, 1 - 1e-4])
     # On a line many cells cost nothing.
     nodes = 64 if dim == 2 else 512
     paper = Window(nodes=nodes, dim=dim)
     if not (low >= paper.low and high <= paper.high and high - low > 2):
         room = 0.15 * (high - low)
         paper = Window(float(low - room), float(high + room), nodes, dim)
-    return dataclasses.replace(settings, window=paper)
+    return dataclasses.replace(question, settings=dataclasses.replace(settings, window=paper))
 
 
-def draw(model, process, dim, settings, progress, key_ode, key_sde) -> dict[str, np.ndarray]:
+def draw(question: Question, samplers: dict[str, Any], key: PRNGKey) -> dict[str, np.ndarray]:
     """All samples of all repeats by the samplers whose gap is explained."""
-    count = settings.num_samples * settings.repeats
-    ode = sample(settings.ode, model, process, count, dim=dim, progress=progress, key=key_ode)
-    sde = sample(settings.sde, model, process, count, dim=dim, progress=progress, key=key_sde)
-    return {"ODE": np.asarray(ode), "SDE": np.asarray(sde)}
+    count = question.settings.num_samples * question.settings.repeats
+    found = {}
+    for number, (name, sampler) in enumerate(samplers.items()):
+        found[name] = _sample(question, sampler, count, jr.fold_in(key, number))
+    return found
+
+
+def _sample(question: Question, sampler: Any, count: int, key: PRNGKey) -> np.ndarray:
+    model, process, dim, bar = question.model, question.process, question.dim, question.progress
+    return np.asarray(sample(sampler, model, process, count, dim=dim, progress=bar, key=key))
 
 
 def gap(
-    model, process, law, samples, settings, progress, key, drawn
+    question: Question, samples: dict[str, np.ndarray], key: PRNGKey
 ) -> tuple[dict[str, GridDensity], GapSplit]:
     """The exact laws, where there is a grid, and the split of the observed gap."""
+    model, process, settings = question.model, question.process, question.settings
     window, repeats = settings.window, settings.repeats
     if window is None:
-        key_ode, key_sde = jr.split(key)
-        finer = dataclasses.replace(settings, ode=settings.ode.finer(4), sde=settings.sde.finer(4))
-        dim = drawn.shape[1]
-        fine = draw(model, process, dim, finer, progress, key_ode, key_sde)
+        fine = draw(question, {"ODE": settings.ode.finer(4), "SDE": settings.sde.finer(4)}, key)
         return {}, split_sliced(samples["ODE"], samples["SDE"], fine["ODE"], fine["SDE"], repeats)
     laws = {
         "ODE": grid_density_ode(model, process, window),
@@ -86,17 +135,17 @@ def gap(
     }
     rng = np.random.default_rng(int(jr.randint(key, (), 0, 2**31 - 1)))
     split = split_on_grid(samples["ODE"], samples["SDE"], laws["ODE"], laws["SDE"], repeats, rng)
-    if hasattr(law, "cell_probabilities"):
-        laws["data"] = law.cell_probabilities(window)
-    else:
-        laws["data"] = Points(drawn).cell_probabilities(window)
+    if question.law is not None and question.drawn is not None:
+        law: Any = question.law
+        exact = law if hasattr(law, "cell_probabilities") else Points(question.drawn)
+        laws["data"] = exact.cell_probabilities(window)
+    if isinstance(model, PotentialModel):
+        laws["e^u"] = grid_density_potential(model, process, window)
     return laws, split
 
 
 def grid_distances(laws: dict[str, GridDensity]) -> dict[str, dict[str, Estimate | W2Result]]:
     """Every divergence between every two of the laws on the window."""
-    if not laws:
-        return {}
     kinds = {"TV": total_variation, "KL": kl_divergence, "Hellinger": hellinger}
     return {
         f"{a}-{b}": {
@@ -105,6 +154,7 @@ def grid_distances(laws: dict[str, GridDensity]) -> dict[str, dict[str, Estimate
             **{name: kind(laws[a], laws[b]) for name, kind in kinds.items()},
         }
         for a, b in PAIRS
+        if a in laws and b in laws
     }
 
 
@@ -120,66 +170,57 @@ def sample_distances(
             "moments W2^2": w2_moments(named[a][:n], named[b][:n]),
         }
         for a, b in PAIRS
+        if a in named and b in named
     }
 
 
-def pointwise_gap(model, process, law, drawn, points, settings, progress, key) -> PointwiseGap:
-    """Both log densities at the points, or at draws of the data."""
-    x = drawn[: settings.num_points] if points is None else np.asarray(points)
-    ode = log_prob_ode(model, process, x, progress=progress)
-    sde = log_prob_sde(model, process, x, num_paths=settings.num_paths, progress=progress, key=key)
-    log_ode, log_sde = np.asarray(ode.value, float), np.asarray(sde.value, float)
-    parts = (sde.standard_error, sde.step_error, ode.standard_error, ode.solver_error)
-    error = np.sqrt(sum(np.asarray(part, float) ** 2 for part in parts))
-    difference = log_sde - log_ode
-    mean, mean_error = mean_and_error(list(difference))
-    spread = float(np.sqrt(max(difference.var(ddof=1) - (error**2).mean(), 0)))
-    divergences: list[Estimate | None] = [None, None]
-    if points is None and hasattr(law, "log_prob"):
-        exact = np.asarray(jax.vmap(law.log_prob)(jnp.asarray(x)), float)
-        if np.isfinite(exact).all():
-            divergences = [Estimate(*mean_and_error(list(exact - q))) for q in (log_ode, log_sde)]
-    share = np.asarray(sde.effective_sample_size, float) / settings.num_paths
-    return PointwiseGap(
-        x,
-        log_ode,
-        log_sde,
-        error,
-        np.minimum(share, 1.0),
-        np.asarray(sde.reliable),
-        Estimate(mean, mean_error),
-        spread,
-        *divergences,
-    )
+def pointwise(
+    question: Question, samples: dict[str, np.ndarray], points: Any, key: PRNGKey
+) -> tuple[dict[str, PointwiseGap], NatsGap | None]:
+    """Both log densities at the points, or draws of the data, and at samples of both laws."""
+    if not question.derivatives:
+        return {}, None
+    settings, law = question.settings, question.law
+    sets, exact = {}, None
+    if points is not None or question.drawn is not None:
+        sets["points"] = question.drawn[: settings.num_points] if points is None else points
+    if points is None and callable(getattr(law, "log_prob", None)):
+        exact = np.asarray(jax.vmap(law.log_prob)(jnp.asarray(sets["points"])), float)  # pyright: ignore
+        exact = exact if np.isfinite(exact).all() else None
+    sets |= {name: samples[name][: settings.num_points] for name in ("SDE", "ODE")}
+    model, process = question.model, question.process
+    gaps = pointwise_gaps(model, process, sets, settings.num_paths, question.progress, key)
+    return gaps, in_nats(gaps, exact)
 
 
 def fields(
-    model, process, law, laws, key
-) -> tuple[ResidualProfile | None, CurlProfile, float | None]:
+    question: Question, laws: dict[str, GridDensity], samples: dict[str, np.ndarray], key: PRNGKey
+) -> tuple[ResidualProfile | None, CurlProfile | None, float | None]:
     """Residuals by time, curl by time, and the share of the score that is no gradient."""
+    model, process, law = question.model, question.process, question.noised(samples)
     key_residual, key_curl = jr.split(key)
-    residual = None
+    residual, curl = None, None
     if isinstance(model, PotentialModel):
         residual = residual_profile(model, process, data=law, key=key_residual)
-    curl = curl_profile(model, process, law, key=key_curl)
-    share = None
-    if laws and laws["SDE"].window.dim == 2:
-        share = gradient_share(model, process, laws["SDE"])
-    return residual, curl, share
+    if question.derivatives:
+        curl = curl_profile(model, process, law, key=key_curl)
+    plane = laws and laws["SDE"].window.dim == 2
+    return residual, curl, gradient_share(model, process, laws["SDE"]) if plane else None
 
 
-def account(model, process, law, key) -> KLAccount | None:
+def account(question: Question, key: PRNGKey) -> KLAccount | None:
     """The KL account, for data whose marginals are known."""
-    if not callable(getattr(law, "marginal", None)):
+    if not (callable(getattr(question.law, "marginal", None)) and question.derivatives):
         return None
-    return kl_account(model, process, law, key=key)
+    return kl_account(question.model, question.process, question.law, key=key)
 
 
-def theorem(model, process, laws, settings) -> TheoremOne | None:
+def theorem(question: Question, laws: dict[str, GridDensity]) -> TheoremOne | None:
     """The paper's bound, where there are a grid and a potential."""
-    if not (laws and settings.theorem and isinstance(model, PotentialModel)):
+    model, settings = question.model, question.settings
+    if not (laws and settings.theorem and settings.window and isinstance(model, PotentialModel)):
         return None
-    return theorem_one(model, process, settings.window)
+    return theorem_one(model, question.process, settings.window)
 
 
 def _w2(a: GridDensity, b: GridDensity) -> Estimate:
@@ -189,54 +230,36 @@ def _w2(a: GridDensity, b: GridDensity) -> Estimate:
     return Estimate(value, abs(value - w2_grid(p, q, a.window).value), "floor")
 
 
-def _eta_row(eta: float, to_data: Estimate, to_ode: Estimate) -> dict[str, float]:
-    return {
-        "eta": eta,
-        "to_data": to_data.value,
-        "to_data_error": to_data.error,
-        "to_ODE": to_ode.value,
-        "to_ODE_error": to_ode.error,
-    }
-
-
-def eta_sweep(model, process, laws, drawn, settings, progress, key) -> tuple[dict[str, float], ...]:
-    """Squared distances of the family's members to the data and to the ODE."""
-    rows = []
-    if laws:
-        for eta in settings.etas:
-            if eta == 0:
-                member = laws["ODE"]
-            elif eta == 1:
-                member = laws["SDE"]
-            else:
-                member = grid_density_sde(model, process, settings.window, eta=eta)
+def family(
+    question: Question, laws: dict[str, GridDensity], samples: dict[str, np.ndarray], key: PRNGKey
+) -> tuple[dict[str, Any], ...]:
+    """Squared distances of the family's members to the data, where there are some, and to the ODE."""
+    rows, settings = [], question.settings
+    for number, eta in enumerate(settings.etas):
+        if laws:
+            member = _member(question, laws, eta)
             to_ode = Estimate(0.0, 0.0) if eta == 0 else _w2(member, laws["ODE"])
-            rows.append(_eta_row(eta, _w2(member, laws["data"]), to_ode))
-        return tuple(rows)
-    # A sampler that is no `SDE` is no member of the family; those are then drawn as they come.
-    family = settings.sde if isinstance(settings.sde, SDE) else SDE()
-    samplers = [dataclasses.replace(family, eta=eta) for eta in settings.etas]
-    *drawn_members, base = (
-        np.asarray(
-            sample(
-                sampler,
-                model,
-                process,
-                settings.num_samples,
-                dim=drawn.shape[1],
-                progress=progress,
-                key=jr.fold_in(key, number),
-            )
-        )
-        for number, sampler in enumerate([*samplers, settings.ode])
-    )
-    members = dict(zip(settings.etas, drawn_members, strict=True))
-    for eta, x in members.items():
-        pairs = [sliced_w2(x, drawn), sliced_w2(x, base)]
-        errors = [float(np.hypot(d.standard_error, d.floor)) for d in pairs]
-        found = [Estimate(d.value, error) for d, error in zip(pairs, errors, strict=True)]
-        rows.append(_eta_row(eta, found[0], found[1]))
+            to_data = _w2(member, laws["data"]) if "data" in laws else None
+        else:
+            sampler = dataclasses.replace(settings.family, eta=eta)
+            member = _sample(question, sampler, settings.num_samples, jr.fold_in(key, number))
+            to_ode = _sliced(member, samples["ODE"][-settings.num_samples :])
+            to_data = None if question.drawn is None else _sliced(member, question.drawn)
+        rows.append({"eta": eta, "to_data": to_data, "to_ODE": to_ode})
     return tuple(rows)
+
+
+def _member(question: Question, laws: dict[str, GridDensity], eta: float) -> GridDensity:
+    """The exact law of one member; two of them are known already."""
+    known = {0: laws["ODE"], 1: laws["SDE"]}
+    if eta in known:
+        return known[eta]
+    return grid_density_sde(question.model, question.process, laws["SDE"].window, eta=eta)
+
+
+def _sliced(a: np.ndarray, b: np.ndarray) -> Estimate:
+    found = sliced_w2(a, b)
+    return Estimate(found.value, float(np.hypot(found.standard_error, found.floor)))
 
 
 def _strays(name: str, x: np.ndarray, data: np.ndarray) -> list[str]:
@@ -260,26 +283,25 @@ def _strays(name: str, x: np.ndarray, data: np.ndarray) -> list[str]:
 
 
 def doubts(
+    question: Question,
     named: dict[str, np.ndarray],
     laws: dict[str, GridDensity],
     split: GapSplit,
-    pointwise: PointwiseGap,
+    gaps: dict[str, PointwiseGap],
 ) -> list[str]:
     """What a reader should not believe without a second look."""
     notes = []
-    data = named["data"]
-    low, high = data.min(0), data.max(0)
-    room = 0.1 * (high - low)
-    beyond = ((pointwise.x < low - room) | (pointwise.x > high + room)).any(1)
-    if beyond.any():
+    if not question.derivatives:
         notes.append(
-            f"{beyond.sum()} of {len(beyond)} `points` lie outside the box of the data, where the "
-            "score was not trained; densities there are extrapolated."
+            "the score has no derivatives, so that log densities at points, the gap in nats and the "
+            "curl are left out; distances and densities on a grid need none."
         )
+    if "data" in named:
+        notes += _beyond(named["data"], gaps)
+        for name in ("ODE", "SDE"):
+            notes += _strays(name, named[name], named["data"])
     for name in ("ODE", "SDE"):
-        notes += _strays(name, named[name], data)
-        narrow = laws and named[name].std(0).min() < 2 * laws[name].window.cell_width
-        if narrow:
+        if laws and named[name].std(0).min() < 2 * laws[name].window.cell_width:
             notes.append(
                 f"the {name} samples spread over less than two cells in some direction, so the grid "
                 "hardly sees their shape; use a window with more nodes."
@@ -295,16 +317,44 @@ def doubts(
                 f"the {name} density on the grid may be off by {law.error:.1%} in total variation: its "
                 "features are finer than the cells; use a window with more nodes."
             )
-    if (pointwise.effective_share < 0.5).any():
-        notes.append(
-            f"at {(pointwise.effective_share < 0.5).sum()} points fewer than half of the paths are "
-            "effective in log p_SDE."
-        )
+    notes += _unbelieved(gaps)
     missing = split.observed.value - split.total.value
     allowed = 3 * float(np.hypot(split.observed.error, split.total.error))
     if abs(missing) > allowed:
         notes.append(
             f"the parts of the gap miss the observed one by {missing:.2g}, more than three standard "
             f"errors ({allowed:.2g}); steps and samples interact here."
+        )
+    return notes
+
+
+def _beyond(data: np.ndarray, gaps: dict[str, PointwiseGap]) -> list[str]:
+    low, high = data.min(0), data.max(0)
+    room = 0.1 * (high - low)
+    x = gaps["points"].x if "points" in gaps else data[:0]
+    beyond = ((x < low - room) | (x > high + room)).any(1)
+    if not beyond.any():
+        return []
+    return [
+        f"{beyond.sum()} of {len(beyond)} `points` lie outside the box of the data, where the "
+        "score was not trained; densities there are extrapolated."
+    ]
+
+
+def _unbelieved(gaps: dict[str, PointwiseGap]) -> list[str]:
+    """Where the log densities themselves say that they may be wrong."""
+    notes, bad, loose, total = [], 0, 0, 0
+    for found in gaps.values():
+        bad, total = bad + int((~found.reliable).sum()), total + len(found.x)
+        loose += int((found.solver_error > 1).sum())
+    if bad:
+        notes.append(
+            f"log p_SDE is unreliable at {bad} of {total} points: the weights of its paths are too "
+            "uneven for the errors stated. Raise `num_paths`."
+        )
+    if loose:
+        notes.append(
+            f"log p_ODE is known to no better than a nat at {loose} of {total} points: the flow is so "
+            "stiff there that two tolerances of its solver disagree. Numbers in nats are theirs."
         )
     return notes

@@ -1,10 +1,18 @@
-"""The gap point by point."""
+"""The gap point by point, and what it comes to in nats."""
 
 import dataclasses
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from .._likelihood import log_prob_ode, log_prob_sde
 from .._metrics import Estimate
+from .._model import model_dtype
+from .._process import AbstractProcess
+from .._shown import shown_fields
+from .._types import PotentialModel, PRNGKey, ScoreModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,23 +23,193 @@ class PointwiseGap:
 
     - `x`: the points, shape `(n, dim)`.
     - `log_p_ode`, `log_p_sde`: shape `(n,)`.
+    - `potential`: $u(t_0, x)$, shape `(n,)`, of a model that has one; else `None`.
     - `error`: the standard error of `log_p_sde - log_p_ode`, with the errors of solver and time grid,
       shape `(n,)`.
-    - `effective_share`: effective over all paths of `log_p_sde`, shape `(n,)`.
+    - `noise`: that part of it which is the paths', shape `(n,)`.
+    - `solver_error`: that which is the ODE solver's, shape `(n,)`.
     - `reliable`: where `log_p_sde` may be believed, shape `(n,)`.
-    - `mean`: of $\log p_\text{SDE} - \log p_\text{ODE}$ over the points; where they are draws of the
-      data this is $KL(p_0\|p_\text{ODE}) - KL(p_0\|p_\text{SDE})$.
+    - `mean`: of $\log p_\text{SDE} - \log p_\text{ODE}$ over the points.
     - `spread`: the standard deviation of the difference over the points, less what its errors explain.
-    - `kl_ode`, `kl_sde`: $KL(p_0\|\cdot)$ from the same points, where the data's density is known.
     """
 
     x: np.ndarray
     log_p_ode: np.ndarray
     log_p_sde: np.ndarray
+    potential: np.ndarray | None
     error: np.ndarray
-    effective_share: np.ndarray
+    noise: np.ndarray
+    solver_error: np.ndarray
     reliable: np.ndarray
     mean: Estimate
     spread: float
-    kl_ode: Estimate | None
-    kl_sde: Estimate | None
+
+    __repr__ = shown_fields
+
+
+@dataclasses.dataclass(frozen=True)
+class NatsGap:
+    r"""How far the laws are apart in nats, without cells and in any dimension.
+
+    **Attributes:**
+
+    - `kl_sde_ode`: $KL(p_\text{SDE}\|p_\text{ODE}) = E_\text{SDE}\log(p_\text{SDE}/p_\text{ODE})$, from
+      samples of the SDE, with $p_\text{ODE}/p_\text{SDE}$, whose mean is one, as a control variate.
+    - `kl_ode_sde`: the other way round, from samples of the ODE.
+    - `nll_ode`, `nll_sde`: the negative log-likelihood of the points, nats a point; `None` without data.
+    - `kl_data_ode`, `kl_data_sde`: $KL(p_0\|\cdot)$, where the density of the data is known.
+    - `nearer`: $KL(p_0\|p_\text{ODE}) - KL(p_0\|p_\text{SDE})$, nats by which the SDE is nearer to the
+      data: from the KL above where they are known, else from the points; `None` without data.
+    - `mixing_bias`: by how much $\log Z$ is off where samples of the SDE are weighed by $p_\text{ODE}$,
+      $\log E_\rho(p_\text{SDE}/p_\text{ODE})$ for the data as the target $\rho$, without data for the
+      SDE's own law.
+    - `potential_ode`, `potential_sde`: mean and spread of $\log p_\text{ODE} - u(t_0, \cdot)$ and
+      $\log p_\text{SDE} - u(t_0, \cdot)$, each over samples of its own law: a mean that is $-\log Z$ and
+      no spread where the law is $e^u / Z$.
+    - `kl_sde_potential`, `kl_ode_potential`: $KL(\cdot\|e^u/Z)$, $Z$ from the same samples.
+    - `dim`: the dimension, for bits.
+    """
+
+    kl_sde_ode: Estimate
+    kl_ode_sde: Estimate
+    nll_ode: Estimate | None
+    nll_sde: Estimate | None
+    kl_data_ode: Estimate | None
+    kl_data_sde: Estimate | None
+    nearer: Estimate | None
+    mixing_bias: Estimate
+    potential_ode: tuple[Estimate, float] | None
+    potential_sde: tuple[Estimate, float] | None
+    kl_ode_potential: Estimate | None
+    kl_sde_potential: Estimate | None
+    dim: int
+
+    __repr__ = shown_fields
+
+    def bits(self, nll: Estimate) -> Estimate:
+        """A log-likelihood in bits a dimension."""
+        unit = self.dim * np.log(2)
+        return Estimate(float(nll.value / unit), float(nll.error / unit), nll.kind)
+
+
+def mean_and_error(values: Any) -> tuple[float, float]:
+    """The mean and its standard error."""
+    values = np.asarray(values, float)
+    return float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5)
+
+
+def pointwise_gaps(
+    model: ScoreModel,
+    process: AbstractProcess,
+    sets: dict[str, np.ndarray],
+    num_paths: int,
+    progress: bool | None,
+    key: PRNGKey,
+) -> dict[str, PointwiseGap]:
+    """Both log densities at several sets of points, all in one call of each."""
+    x = np.concatenate(list(sets.values()))
+    ode = log_prob_ode(model, process, x, progress=progress)
+    sde = log_prob_sde(
+        model, process, x, target_error=_TARGET, num_paths=num_paths, progress=progress, key=key
+    )
+    log_ode, log_sde = np.asarray(ode.value, float), np.asarray(sde.value, float)
+    parts = (sde.standard_error, sde.step_error, ode.standard_error, ode.solver_error)
+    error = np.sqrt(sum(np.asarray(part, float) ** 2 for part in parts))
+    potential = None
+    if isinstance(model, PotentialModel):
+        t0 = jnp.asarray(process.t0, model_dtype(model))
+        rows = jnp.asarray(x, model_dtype(model))
+        potential = np.asarray(jax.vmap(lambda x: model.potential(t0, x))(rows), float)
+    noise = np.asarray(sde.standard_error, float)
+    solver_error, reliable = np.asarray(ode.solver_error, float), np.asarray(sde.reliable)
+    found, start = {}, 0
+    for name, points in sets.items():
+        own = slice(start, start := start + len(points))
+        apart = log_sde[own] - log_ode[own]
+        spread = float(np.sqrt(max(apart.var(ddof=1) - (error[own] ** 2).mean(), 0)))
+        found[name] = PointwiseGap(
+            x[own],
+            log_ode[own],
+            log_sde[own],
+            None if potential is None else potential[own],
+            error[own],
+            noise[own],
+            solver_error[own],
+            reliable[own],
+            Estimate(*mean_and_error(apart)),
+            spread,
+        )
+    return found
+
+
+# The spread over points is far wider than this where there is a gap to be seen.
+_TARGET = 0.1
+
+
+def in_nats(gaps: dict[str, PointwiseGap], exact: np.ndarray | None) -> NatsGap:
+    """What the points of each law say of the distances between the laws.
+
+    **Arguments:**
+
+    - `gaps`: at samples of the `SDE`, of the `ODE`, and first, where there are some, at the `points`.
+    - `exact`: the log density of the data at the points, where it is known.
+    """
+    sde, ode = gaps["SDE"], gaps["ODE"]
+    nll, kl_data, nearer = (None, None), (None, None), None
+    if "points" in gaps:
+        points = gaps["points"]
+        logs = (points.log_p_ode, points.log_p_sde)
+        nll = tuple(Estimate(*mean_and_error(-log)) for log in logs)
+        nearer = points.mean
+        if exact is not None:
+            over = [_with_control(exact - log, points.noise) for log in logs]
+            kl_data = tuple(Estimate(*mean_and_error(rows)) for rows in over)
+            nearer = Estimate(*mean_and_error(over[0] - over[1]))
+    potential, to_potential = (None, None), (None, None)
+    if sde.potential is not None and ode.potential is not None:
+        apart = (ode.log_p_ode - ode.potential, sde.log_p_sde - sde.potential)
+        potential = tuple((Estimate(*mean_and_error(d)), float(d.std(ddof=1))) for d in apart)
+        to_potential = tuple(_kl_up_to_constant(d) for d in apart)
+    return NatsGap(
+        Estimate(*mean_and_error(_with_control(sde.log_p_sde - sde.log_p_ode, sde.noise))),
+        Estimate(*mean_and_error(_with_control(ode.log_p_ode - ode.log_p_sde, ode.noise))),
+        *nll,
+        *kl_data,
+        nearer,
+        _mixing_bias(gaps.get("points", sde)),
+        *potential,
+        *to_potential,
+        sde.x.shape[1],
+    )
+
+
+def _with_control(apart: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    r"""Terms whose mean is $KL(p\|q)$, from $\log p - \log q$ at samples of $p$ and its standard errors.
+
+    $E_p[q/p] = 1$ takes the first order of the difference away. Normal errors of the logarithms raise
+    the mean of $q/p$ by the exponential of half their variance, which is taken off.
+    """
+    ratio = np.exp(np.clip(-apart, None, 50.0))
+    share = 0.0
+    if ratio.var() > 0:
+        share = float(np.clip(-np.cov(apart, ratio)[0, 1] / ratio.var(ddof=1), 0, 1))
+    return apart + share * (ratio * np.exp(-(noise**2) / 2) - 1)
+
+
+def _mixing_bias(gap: PointwiseGap) -> Estimate:
+    """The logarithm of the mean of p_SDE / p_ODE at the points, less what noise adds to it."""
+    apart = gap.log_p_sde - gap.log_p_ode - gap.noise**2 / 2
+    largest = apart.max()
+    weight = np.exp(apart - largest)
+    mean, error = mean_and_error(weight)
+    return Estimate(float(largest + np.log(mean)), float(error / mean))
+
+
+def _kl_up_to_constant(apart: np.ndarray) -> Estimate:
+    r"""$KL(p\|e^u/Z)$ from $\log p - u$ at samples of $p$: its mean, and $\log Z = \log E_p e^{u}/p$."""
+    weight = np.exp(apart.min() - apart)
+    share = weight / weight.mean()
+    log_z = float(np.log(weight.mean()) - apart.min())
+    mean, _ = mean_and_error(apart)
+    _, error = mean_and_error(apart + share)  # the first order of both together
+    return Estimate(mean + log_z, error)

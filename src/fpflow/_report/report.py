@@ -12,8 +12,9 @@ import numpy as np
 from .. import plot as pictures
 from .._accounting import KLAccount, TheoremOne
 from .._files import write_json
+from .._likelihood import checked_points
 from .._metrics import Estimate, SampleDistance, W2Result
-from .._model import as_model, check_dims, check_key, check_score
+from .._model import as_model, check_dims, check_key, check_score, model_dim
 from .._process import AbstractProcess
 from .._residual import ResidualProfile
 from .._types import ArrayLike, DataLaw, PRNGKey
@@ -21,10 +22,11 @@ from .._window import GridDensity
 from ..datasets import as_data, unconditional
 from . import measure
 from .fields import CurlProfile
-from .pointwise import PointwiseGap
+from .pointwise import NatsGap, PointwiseGap
 from .settings import ReportSettings
 from .split import GapSplit
-from .text import as_text
+from .text import as_html, as_text
+from .verdict import verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,17 +38,23 @@ class GapReport:
 
     - `dim`: the dimension.
     - `settings`: everything that changes a number.
+    - `verdict`: three sentences: how far apart and which is nearer to the data, what is to blame, and
+      which number to quote.
+    - `nats`: the Kullback--Leibler divergences between the laws and the likelihoods of the data; `None`
+      for a score without derivatives.
     - `split`: the observed gap as a sum.
     - `grid_distances`: in dimensions one and two, by pair of laws and by name: `W2^2` as a
-      `W2Result`, the others as `Estimate`; empty otherwise.
+      `W2Result`, the others as `Estimate`; empty otherwise. `e^u` is the law of a potential itself.
     - `sample_distances`: by pair of laws and by name, each a `SampleDistance`.
-    - `pointwise`: $\log p_\text{SDE} - \log p_\text{ODE}$ at points of the data.
+    - `pointwise`: both log densities at samples of the `SDE`, of the `ODE`, and at the `points`, which
+      are draws of the data unless given.
     - `residual`: by bins of time under $p_t$, for a model with a potential; else `None`.
-    - `curl`: the antisymmetric part of the score's Jacobian.
+    - `curl`: the antisymmetric part of the score's Jacobian; `None` for a score without derivatives.
     - `not_gradient`: the share of $E\|s(t_0)\|^2$ that is no gradient, in the plane; else `None`.
     - `kl`: the KL account, where the data's marginals are known exactly; else `None`.
     - `theorem`: the paper's bound in numbers, in dimensions one and two for a model with a potential.
-    - `etas`: for each $\eta$ the squared distances to the data and to the ODE's law.
+    - `etas`: for each $\eta$ the squared distances to the data, where there are some, and to the ODE's
+      law.
     - `densities`: the laws on the window in dimensions one and two, by name; empty otherwise.
     - `samples`: a thousand samples of each law, by name.
     - `notes`: what should not be believed, and why.
@@ -54,22 +62,30 @@ class GapReport:
 
     dim: int
     settings: dict[str, Any]
+    verdict: tuple[str, ...]
+    nats: NatsGap | None
     split: GapSplit
     grid_distances: dict[str, dict[str, Estimate | W2Result]]
     sample_distances: dict[str, dict[str, SampleDistance]]
-    pointwise: PointwiseGap
+    pointwise: dict[str, PointwiseGap]
     residual: ResidualProfile | None
-    curl: CurlProfile
+    curl: CurlProfile | None
     not_gradient: float | None
     kl: KLAccount | None
     theorem: TheoremOne | None
-    etas: tuple[dict[str, float], ...]
+    etas: tuple[dict[str, Any], ...]
     densities: dict[str, GridDensity]
     samples: dict[str, np.ndarray]
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return "\n".join([f"GapReport in dimension {self.dim}", *self.verdict])
+
     def __str__(self) -> str:
         return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     def as_dict(self) -> dict[str, Any]:
         """All numbers as plain values."""
@@ -105,10 +121,11 @@ def _plain(value: Any) -> Any:
 def gap_report(
     model_or_score: Any,
     process: AbstractProcess,
-    data: DataLaw | ArrayLike,
+    data: DataLaw | ArrayLike | None = None,
     *,
     settings: ReportSettings | None = None,
     points: ArrayLike | None = None,
+    dim: int | None = None,
     progress: bool | None = None,
     key: PRNGKey | None = None,
 ) -> GapReport:
@@ -118,12 +135,15 @@ def gap_report(
 
     - `model_or_score`: an object with `score(t, x)`, or any function `score(t, x)` of one point,
       written with `jax.numpy`; other predictions through `from_noise_prediction` and its kin. Where
-      it has `potential(t, x)` too, the report knows residuals.
+      it has `potential(t, x)` too, the report knows residuals and the law $e^u/Z$.
     - `process`: the noising process.
     - `data`: an array `(n, dim)`, or an object with `sample(key, n)`; where it has
-      `cell_probabilities`, `log_prob` or `marginal`, these are used.
+      `cell_probabilities`, `log_prob` or `marginal`, these are used. A posterior has none: then the
+      samples of the SDE stand for the noised data, and nothing is compared to the data.
     - `settings`: a `ReportSettings`; samplers, counts and window.
-    - `points`: where the pointwise gap is taken, shape `(n, dim)`; draws of the data by default.
+    - `points`: where the likelihoods are taken, such as held-out data, shape `(n, dim)`; draws of the
+      data by default.
+    - `dim`: the dimension, where neither `data` nor the model tells it.
     - `progress`: progress bars; by default only on a terminal.
     - `key`: a `jax.random.key`, `jax.random.key(0)` by default.
 
@@ -143,40 +163,44 @@ def gap_report(
     settings = ReportSettings() if settings is None else settings
     key = jr.key(0) if key is None else key
     check_key(key)
-    law = unconditional(as_data(data))
-    key_data, key_ode, key_sde, key_points, key_fields, key_kl, key_eta, key_fine = jr.split(key, 8)
-    drawn = np.asarray(law.sample(key_data, settings.num_samples))
-    dim = drawn.shape[1]
+    keys = dict(zip(_KEYS, jr.split(key, len(_KEYS)), strict=True))
+    law = None if data is None else unconditional(as_data(data))
+    if law is not None:
+        dim = np.shape(law.sample(keys["data"], 1))[1]
     model = as_model(model_or_score, dim)
+    dim = model_dim(model, dim)
     check_dims("data", dim, model)
     check_score(model, process, dim)
-    settings = measure.with_window(settings, drawn)
-    notes: list[str] = []
+    at = None if points is None else np.asarray(checked_points(model, process, points))
+    question = measure.asked(model, process, dim, law, settings, progress, keys["data"])
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        samples = measure.draw(model, process, dim, settings, progress, key_ode, key_sde)
-        densities, split = measure.gap(
-            model, process, law, samples, settings, progress, key_fine, drawn
-        )
-        grid_distances = measure.grid_distances(densities)
-        pointwise = measure.pointwise_gap(
-            model, process, law, drawn, points, settings, progress, key_points
-        )
-        residual, curl, share = measure.fields(model, process, law, densities, key_fields)
-        kl = measure.account(model, process, law, key_kl)
-        theorem = measure.theorem(model, process, densities, settings)
-        etas = measure.eta_sweep(model, process, densities, drawn, settings, progress, key_eta)
-    named = {"data": drawn, **samples}
-    sample_distances = measure.sample_distances(named, settings)
-    notes += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-    notes += measure.doubts(named, densities, split, pointwise)
+        samplers = {"ODE": settings.ode, "SDE": settings.sde}
+        samples = measure.draw(question, samplers, keys["draw"])
+        question = measure.with_window(question, samples)
+        laws, split = measure.gap(question, samples, keys["fine"])
+        pointwise, nats = measure.pointwise(question, samples, at, keys["points"])
+        residual, curl, share = measure.fields(question, laws, samples, keys["fields"])
+        kl = measure.account(question, keys["kl"])
+        theorem = measure.theorem(question, laws)
+        etas = measure.family(question, laws, samples, keys["family"])
+    named = samples if question.drawn is None else {"data": question.drawn, **samples}
+    between = measure.grid_distances(laws)
+    # What is said of all points together is said once, by `doubts`.
+    notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    notes = [
+        note for note in notes if "is unreliable at" not in note and "standard error" not in note
+    ]
+    notes += measure.doubts(question, named, laws, split, pointwise)
     return GapReport(
         dim,
-        settings.as_dict(),
+        question.settings.as_dict(),
+        verdict(split, nats, pointwise.get("points"), between),
+        nats,
         split,
-        grid_distances,
-        sample_distances,
+        between,
+        measure.sample_distances(named, settings),
         pointwise,
         residual,
         curl,
@@ -184,7 +208,10 @@ def gap_report(
         kl,
         theorem,
         etas,
-        densities,
+        laws,
         {name: x[:1000] for name, x in named.items()},
         tuple(dict.fromkeys(notes)),
     )
+
+
+_KEYS = ("data", "draw", "points", "fields", "kl", "family", "fine")

@@ -19,12 +19,13 @@ class ReportSettings:
     - `ode`: the sampler that stands for the ODE.
     - `sde`: the sampler that stands for the SDE: an `SDE`, or any other with noise, such as `Ancestral`.
     - `window`: the cells for dimensions one and two; by default chosen to hold the data.
-    - `num_points`: points of the pointwise gap.
-    - `num_paths`: noising paths from each of them.
+    - `num_points`: points of the pointwise gap: so many of the data, of the ODE and of the SDE.
+    - `num_paths`: at most so many noising paths from each of them.
     - `etas`: members of the family between ODE (0) and SDE (1) that are compared.
+    - `family`: the `SDE` that draws them in dimensions above two.
     - `theorem`: whether the constants of the paper's bound are computed where they can be.
 
-    **Raises:** `ValueError` for counts below one a negative `eta`, or what is no sampler.
+    **Raises:** `ValueError` for counts below one, a negative `eta`, or what is no sampler.
     """
 
     num_samples: int = 10_000
@@ -35,6 +36,7 @@ class ReportSettings:
     num_points: int = 256
     num_paths: int = 64
     etas: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
+    family: SDE = dataclasses.field(default_factory=SDE)
     theorem: bool = True
 
     def __post_init__(self):
@@ -59,7 +61,7 @@ class ReportSettings:
     def as_dict(self) -> dict:
         """Plain values for JSON."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values |= {"ode": self.ode.as_dict(), "sde": self.sde.as_dict()}
+        values |= {name: getattr(self, name).as_dict() for name in ("ode", "sde", "family")}
         values["window"] = None if self.window is None else dataclasses.asdict(self.window)
         values["etas"] = list(self.etas)
         return values

@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 
 from .._metrics import Estimate, sliced_w2, w2_continuous, w2_grid
+from .._shown import shown_fields
 from .._window import GridDensity, Window
 from ..datasets import count_in_cells
+from .pointwise import mean_and_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,8 @@ class GapSplit:
     noise: Estimate
     binning: Estimate
 
+    __repr__ = shown_fields
+
     @property
     def total(self) -> Estimate:
         """The sum of the parts; the errors of `model` and `binning` cancel in it."""
@@ -41,11 +45,6 @@ class GapSplit:
 
 # Draws from the exact laws that the noise is averaged over; each costs one distance.
 _DRAWS = 12
-
-
-def mean_and_error(values: list[float]) -> tuple[float, float]:
-    """The mean and its standard error."""
-    return float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5)
 
 
 def _counted(name: str, points: np.ndarray, window: Window) -> np.ndarray:

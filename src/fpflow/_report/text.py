@@ -1,32 +1,70 @@
-"""The report as text."""
+"""The report as text and as HTML: the verdict, then a table for every section."""
 
 import dataclasses
+import html
 from typing import Any
 
-from .._metrics import Estimate
+import numpy as np
+
+from .._shown import rounded
 
 
-def _row(cells: list[str], widths: list[int]) -> str:
-    padded = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-    return "  ".join([cells[0].ljust(widths[0]), *padded]).rstrip()
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One table, or lines where it has no columns."""
 
-
-def table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Aligned columns under a header and a rule."""
-    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return [_row(header, widths), rule, *(_row(row, widths) for row in rows)]
-
-
-def number(value: Any, error: float | None = None) -> str:
-    """A number with its error, to the digits the error leaves."""
-    return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.1g}"
+    title: str
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    lines: tuple[str, ...] = ()
 
 
 def as_text(report: Any) -> str:
     """All sections that the report has numbers for."""
-    lines = [f"Gap between ODE and SDE in dimension {report.dim}"]
-    for section in (
+    lines = [f"Gap between ODE and SDE in dimension {report.dim}", "", *report.verdict]
+    for section in sections(report):
+        lines += ["", section.title, *_table(section), *(f"- {line}" for line in section.lines)]
+    return "\n".join(lines)
+
+
+def as_html(report: Any) -> str:
+    """The same as tables, for notebooks."""
+    parts = [f"<h3>Gap between ODE and SDE in dimension {report.dim}</h3>"]
+    parts += [f"<p>{html.escape(sentence)}</p>" for sentence in report.verdict]
+    for section in sections(report):
+        parts.append(f"<h4>{html.escape(section.title)}</h4>")
+        if section.header:
+            rows = [_row(section.header, "th"), *(_row(row, "td") for row in section.rows)]
+            parts.append(f"<table>{''.join(rows)}</table>")
+        if section.lines:
+            items = (f"<li>{html.escape(line)}</li>" for line in section.lines)
+            parts.append(f"<ul>{''.join(items)}</ul>")
+    return "\n".join(parts)
+
+
+def _row(cells: tuple[str, ...], tag: str) -> str:
+    return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+
+def _table(section: Section) -> list[str]:
+    """Aligned columns under a header and a rule."""
+    if not section.header:
+        return []
+    rows = [section.header, *section.rows]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(section.header))]
+
+    def line(row: tuple[str, ...]) -> str:
+        padded = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        return "  ".join([row[0].ljust(widths[0]), *padded]).rstrip()
+
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return [line(rows[0]), rule, *(line(row) for row in rows[1:])]
+
+
+def sections(report: Any) -> list[Section]:
+    """Those of the report that have something to say."""
+    found = (
+        _nats(report.nats),
         _split(report),
         _exact_laws(report.grid_distances),
         _between_samples(report.sample_distances),
@@ -36,17 +74,48 @@ def as_text(report: Any) -> str:
         _account(report.kl),
         _theorem(report),
         _family(report),
-        ["Do not overlook:", *(f"- {note}" for note in report.notes)] if report.notes else [],
-    ):
-        lines += ["", *section] if section else []
-    return "\n".join(lines)
+        Section("Do not overlook", lines=report.notes) if report.notes else None,
+    )
+    return [section for section in found if section is not None]
 
 
 def _unit(report: Any) -> str:
     return "W2^2" if report.grid_distances else "sliced W2^2"
 
 
-def _split(report: Any) -> list[str]:
+def _nats(nats: Any) -> Section | None:
+    if nats is None:
+        return None
+    rows = [
+        ("KL(SDE | ODE), at samples of the SDE", str(nats.kl_sde_ode)),
+        ("KL(ODE | SDE), at samples of the ODE", str(nats.kl_ode_sde)),
+    ]
+    for name, nll, kl in (
+        ("ODE", nats.nll_ode, nats.kl_data_ode),
+        ("SDE", nats.nll_sde, nats.kl_data_sde),
+    ):
+        if nll is not None:
+            bits = nats.bits(nll)
+            rows += [(f"negative log-likelihood of the points, {name}", str(nll))]
+            rows += [(f"the same in bits a dimension, {name}", str(bits))]
+        if kl is not None:
+            rows += [(f"KL(data | {name})", str(kl))]
+    if nats.nearer is not None:
+        rows += [("the SDE is nearer to the data by", str(nats.nearer))]
+    rows += [("bias of log Z, samples of the SDE weighed by log p_ODE", str(nats.mixing_bias))]
+    for name, apart, kl in (
+        ("ODE", nats.potential_ode, nats.kl_ode_potential),
+        ("SDE", nats.potential_sde, nats.kl_sde_potential),
+    ):
+        if apart is not None:
+            mean, spread = apart
+            rows += [(f"log p_{name} - u at its samples: mean", str(mean))]
+            rows += [("its standard deviation", f"{spread:.3g}")]
+            rows += [(f"KL({name} | e^u/Z)", str(kl))]
+    return Section("The gap in nats, in any dimension", ("", "nats"), tuple(rows))
+
+
+def _split(report: Any) -> Section:
     split = report.split
     parts = [
         ("model: the two exact laws", split.model),
@@ -56,119 +125,122 @@ def _split(report: Any) -> list[str]:
         ("sum of the four", split.total),
         ("observed between samples", split.observed),
     ]
-    rows = [[name, number(e.value), f"{e.error:.1g}", e.kind] for name, e in parts]
-    return table([f"part of the gap, {_unit(report)}", "value", "error", "kind"], rows)
+    rows = tuple((name, str(e), e.kind) for name, e in parts)
+    return Section(
+        f"Where the observed {_unit(report)} comes from", ("part of the gap", "value", "kind"), rows
+    )
 
 
-def _exact_laws(distances: Any) -> list[str]:
+def _exact_laws(distances: Any) -> Section | None:
     if not distances:
-        return []
+        return None
     rows = []
     for pair, found in distances.items():
         w2 = found["W2^2"]
-        shown = [f"{w2.value:.4g} [{w2.lower:.4g}, {w2.upper:.4g}]"]
         others = ("W2^2 without cells", "TV", "KL", "Hellinger")
-        rows.append([pair, *shown, *(str(found[name]) for name in others)])
-    header = ["pair", "W2^2 [bracket]", "without cells", "TV", "KL (nats)", "Hellinger"]
+        rows.append((pair, f"{w2.value:.3g}", *(str(found[name]) for name in others)))
+    header = ("pair", "W2^2", "without cells", "TV", "KL (nats)", "Hellinger")
     title = "Exact laws on the window (± floor of the grid; KL of the first from the second)"
-    return [title, *table(header, rows)]
+    return Section(title, header, tuple(rows))
 
 
-def _between_samples(distances: Any) -> list[str]:
+def _between_samples(distances: Any) -> Section:
     rows = [
-        [pair, name, number(d.value, d.standard_error), f"{d.floor:.2g}"]
+        (pair, name, rounded(d.value, d.standard_error), f"{d.floor:.2g}")
         for pair, found in distances.items()
         for name, d in found.items()
     ]
     title = "Between samples (a value near its floor says: not further apart than this)"
-    return [title, *table(["pair", "distance", "value", "floor"], rows)]
+    return Section(title, ("pair", "distance", "value", "floor"), tuple(rows))
 
 
-def _residual(r: Any) -> list[str]:
+def _pointwise(gaps: Any) -> Section | None:
+    if not gaps:
+        return None
+    names = {"points": "the points", "SDE": "samples of the SDE", "ODE": "samples of the ODE"}
+    rows = []
+    for name, gap in gaps.items():
+        apart = gap.log_p_sde - gap.log_p_ode
+        believed = f"{int(gap.reliable.sum())} of {len(gap.x)}"
+        numbers = (f"{np.median(apart):.3g}", f"{gap.spread:.3g}", f"{np.median(gap.error):.2g}")
+        rows.append((names[name], str(gap.mean), *numbers, believed))
+    header = ("at", "mean", "median", "deviation", "error a point", "reliable")
+    return Section("log p_SDE - log p_ODE point by point, in nats", header, tuple(rows))
+
+
+def _residual(r: Any) -> Section | None:
     if r is None:
-        return []
-    rows = [
-        [
+        return None
+    rows = tuple(
+        (
             f"{a:.3g} to {b:.3g}",
-            number(r.value[k], r.standard_error[k]),
-            number(r.spatial[k], r.spatial_standard_error[k]),
-            number(r.value[k] - r.spatial[k]),
-        ]
+            rounded(float(r.value[k]), float(r.standard_error[k])),
+            rounded(float(r.spatial[k]), float(r.spatial_standard_error[k])),
+            f"{float(r.value[k] - r.spatial[k]):.3g}",
+        )
         for k, (a, b) in enumerate(zip(r.edges[:-1], r.edges[1:], strict=True))
-    ]
+    )
     title = "Fokker-Planck residual under p_t; the gauge part moves no sampler"
-    return [title, *table(["time", "mean r^2", "of it in x", "gauge"], rows)]
+    return Section(title, ("time", "mean r^2", "of it in x", "gauge"), rows)
 
 
-def _curl(report: Any) -> list[str]:
-    rows = [
-        [f"{t:.3g}", number(a, e), number(b)]
-        for t, a, e, b in zip(*dataclasses.astuple(report.curl), strict=True)
-    ]
-    lines = ["Curl of the score under p_t (zero for a gradient)"]
-    lines += table(["time", "rms curl", "of the Jacobian"], rows)
-    if report.not_gradient is not None:
-        lines += [f"share of E|s|^2 at t0 that is no gradient: {report.not_gradient:.2g}"]
-    return lines
+def _curl(report: Any) -> Section | None:
+    curl, share = report.curl, report.not_gradient
+    lines = ()
+    if share is not None:
+        lines = (f"share of E|s|^2 at t0 that is no gradient: {share:.2g}",)
+    if curl is None:
+        return Section("Curl of the score", lines=lines) if lines else None
+    title = "Curl of the score under p_t (zero for a gradient)"
+    if curl.relative.max() < 1e-5:
+        return Section(title, lines=("none: the score is a gradient", *lines))
+    columns = zip(curl.times, curl.rms, curl.error, curl.relative, strict=True)
+    rows = tuple((f"{t:.3g}", rounded(float(a), float(e)), f"{b:.2g}") for t, a, e, b in columns)
+    return Section(title, ("time", "rms curl", "of the Jacobian"), rows, lines)
 
 
-def _family(report: Any) -> list[str]:
-    rows = [
-        [
-            f"{row['eta']:g}",
-            *(number(row[name], row[f"{name}_error"]) for name in ("to_data", "to_ODE")),
-        ]
-        for row in report.etas or []
-    ]
+def _family(report: Any) -> Section | None:
+    rows = tuple(
+        (f"{row['eta']:g}", *(str(row[name]) for name in ("to_data", "to_ODE") if row[name]))
+        for row in report.etas
+    )
+    if not rows:
+        return None
+    with_data = report.etas[0]["to_data"] is not None
+    header = ("eta (0 = ODE, 1 = SDE)", *(("to the data",) if with_data else ()), "to the ODE")
     title = f"The family dx = [f - (1 + eta^2)/2 g^2 s]dt + eta g dW, {_unit(report)}"
-    header = ["eta (0 = ODE, 1 = SDE)", "to the data", "to the ODE"]
-    return [title, *table(header, rows)] if rows else []
+    return Section(title, header, rows)
 
 
-def _pointwise(gap: Any) -> list[str]:
-    rows = [["mean of log p_SDE - log p_ODE", str(gap.mean)]]
-    rows += [["its standard deviation over points, errors taken off", number(gap.spread)]]
-    rows += [["median error at a point", number(float(sorted(gap.error)[len(gap.error) // 2]))]]
-    rows += [["least share of effective paths", f"{gap.effective_share.min():.0%}"]]
-    for name, value in (("ODE", gap.kl_ode), ("SDE", gap.kl_sde)):
-        if value is not None:
-            rows += [[f"KL of the data from the {name}", str(value)]]
-    return table([f"Pointwise at {len(gap.x)} points", "nats"], rows)
-
-
-def _account(kl: Any) -> list[str]:
+def _account(kl: Any) -> Section | None:
     if kl is None:
-        return []
-
-    def line(name: str, e: Estimate) -> list[str]:
-        return [name, str(e)]
-
-    rows = [
-        line("prior: KL(p_T | pi)", kl.prior),
-        line("score matching", kl.score_matching),
-        line("difference of the flows", kl.difference),
-        line("bound of KL(data | SDE)", kl.bound_sde),
-        line("KL(data | ODE) by the equality", kl.kl_ode),
-    ]
-    return table(["KL account", "nats"], rows)
+        return None
+    parts = (
+        ("prior: KL(p_T | pi)", kl.prior),
+        ("score matching", kl.score_matching),
+        ("difference of the flows", kl.difference),
+        ("bound of KL(data | SDE)", kl.bound_sde),
+        ("KL(data | ODE) by the equality", kl.kl_ode),
+    )
+    return Section("KL account", ("", "nats"), tuple((name, str(e)) for name, e in parts))
 
 
-def _theorem(report: Any) -> list[str]:
+def _theorem(report: Any) -> Section | None:
     theorem = report.theorem
     if theorem is None:
-        return []
-    measured = report.split.model.value**0.5
-    rows = [
-        ["measured W2", number(measured)],
-        ["G D, D from the densities", number(theorem.bound_from_densities)],
-        ["bound by the residual", number(theorem.bound)],
-        ["growth G of the flow", number(theorem.growth)],
-        ["D from the densities", number(theorem.distance)],
-        ["D by the identity", number(theorem.distance_by_identity)],
-        ["B, of the order of the root of the residual", number(theorem.forcing)],
-        ["KL(pi | p_T), the prior term", number(theorem.prior_term)],
-        ["largest Lipschitz constant", number(theorem.lipschitz.max())],
-        ["largest Poincare constant", number(theorem.poincare.max())],
-        ["largest sup of p_SDE over exp(u)", number(theorem.ratio.max())],
-    ]
-    return table(["Theorem 1 in numbers", "W2"], rows)
+        return None
+    rows = (
+        ("measured W2", report.split.model.value**0.5),
+        ("G D, D from the densities", theorem.bound_from_densities),
+        ("bound by the residual", theorem.bound),
+        ("growth G of the flow", theorem.growth),
+        ("D from the densities", theorem.distance),
+        ("D by the identity", theorem.distance_by_identity),
+        ("B, of the order of the root of the residual", theorem.forcing),
+        ("KL(pi | p_T), the prior term", theorem.prior_term),
+        ("largest Lipschitz constant", theorem.lipschitz.max()),
+        ("largest Poincare constant", theorem.poincare.max()),
+        ("largest sup of p_SDE over exp(u)", theorem.ratio.max()),
+    )
+    shown = tuple((name, f"{float(value):.3g}") for name, value in rows)
+    return Section("Theorem 1 in numbers", ("", "W2"), shown)

@@ -11,6 +11,7 @@ import numpy as np
 from .._model import check_dims, check_key, model_dim
 from .._noising import noised_at
 from .._process import AbstractProcess, graded_times
+from .._shown import shown_fields
 from .._types import ArrayLike, DataLaw, PotentialModel, PRNGKey
 from ..datasets import as_data, unconditional
 from .pointwise import log_fp_residual
@@ -33,6 +34,8 @@ class ResidualNorm(NamedTuple):
     spatial: float
     spatial_standard_error: float
 
+    __repr__ = shown_fields
+
 
 class ResidualProfile(NamedTuple):
     r"""Mean squares of the residual in successive bins of time.
@@ -50,6 +53,8 @@ class ResidualProfile(NamedTuple):
     standard_error: np.ndarray
     spatial: np.ndarray
     spatial_standard_error: np.ndarray
+
+    __repr__ = shown_fields
 
 
 @eqx.filter_jit

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from .._calculus import divergence
 from .._process import AbstractProcess
+from .._shown import shown_fields
 from .._types import DataLaw, PotentialModel, PRNGKey, Time
 
 
@@ -22,6 +23,8 @@ class WeakResidual(eqx.Module):
 
     value: Float[Array, " features"]
     standard_error: Float[Array, " features"]
+
+    __repr__ = shown_fields
 
 
 class WeakForm(eqx.Module):

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._process import AbstractProcess
+from .._shown import shown_fields
 from .._types import PRNGKey, ScoreModel
 
 
@@ -24,6 +25,8 @@ class SampleInfo(eqx.Module):
 
     num_evaluations: Int[Array, "..."]
     success: Bool[Array, "..."]
+
+    __repr__ = shown_fields
 
 
 class AbstractSampler(eqx.Module):

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._process import AbstractProcess
+from .._shown import shown_fields
 from .._types import PRNGKey, ScoreModel
 from .base import AbstractSampler, SampleInfo
 from .steps import levels, step_times
@@ -85,6 +86,8 @@ class ChainPaths(eqx.Module):
 
     times: Float[Array, " times"]
     x: Float[Array, "times num_samples dim"]
+
+    __repr__ = shown_fields
 
 
 @eqx.filter_jit

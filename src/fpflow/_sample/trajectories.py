@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from .._dynamics import flow_velocity
 from .._model import check_counts, check_key, check_score, model_dim, model_dtype
 from .._process import AbstractProcess, graded_times
+from .._shown import shown_fields
 from .._types import PRNGKey, ScoreModel
 
 
@@ -46,6 +47,8 @@ class Trajectories(eqx.Module):
 
     times: Float[Array, " num_times"]
     x: Float[Array, "num_times num_samples dim"]
+
+    __repr__ = shown_fields
 
 
 def ode_trajectories(

@@ -1,5 +1,6 @@
 from .base import AbstractTerm as AbstractTerm
 from .base import at_points as at_points
+from .distillation import Distillation as Distillation
 from .flow_matching import FlowMatching as FlowMatching
 from .fokker_planck import FokkerPlanck as FokkerPlanck
 from .fokker_planck import ScoreFokkerPlanck as ScoreFokkerPlanck

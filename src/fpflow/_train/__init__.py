@@ -1,3 +1,4 @@
+from .distil import distil_potential as distil_potential
 from .optimiser import AbstractOptimiser as AbstractOptimiser
 from .optimiser import Adam as Adam
 from .optimiser import Soap as Soap

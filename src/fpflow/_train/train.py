@@ -29,6 +29,7 @@ from .._run import (
     fingerprint,
     open_shared,
 )
+from .._shown import shown_fields
 from .._terms import Objective, default_objective
 from .._types import ArrayLike, DataLaw, PRNGKey, ScoreModel, shown
 from ..datasets import as_data, draw
@@ -57,6 +58,8 @@ class History:
     terms: dict[str, np.ndarray]
     seconds: np.ndarray
 
+    __repr__ = shown_fields
+
     def __getitem__(self, name: str) -> np.ndarray:
         return self.terms[name]
 
@@ -82,6 +85,8 @@ class TrainResult:
     model: Any
     last: Any
     history: History
+
+    __repr__ = shown_fields
 
 
 class TrainingDiverged(FloatingPointError):

@@ -31,8 +31,11 @@ def report_page(report: Any) -> Figure:
 
 def _draw_plane(report: Any, axes: np.ndarray) -> None:
     laws = report.densities
-    window = laws["data"].window
-    densities({name: laws[name] for name in ("data", "ODE", "SDE")}, axes=list(axes[:3]))
+    window = laws["SDE"].window
+    names = [name for name in ("data", "ODE", "SDE") if name in laws]
+    densities({name: laws[name] for name in names}, axes=list(axes[: len(names)]))
+    for ax in axes[len(names) : 3]:
+        ax.set_axis_off()
     difference(laws["SDE"].mass - laws["ODE"].mass, window, ax=axes[3], title="SDE − ODE")
 
 
@@ -43,7 +46,7 @@ def _draw_lines(report: Any, axes: np.ndarray) -> None:
     """Densities on a line, plain and logarithmic, or histograms of the first four coordinates."""
     if report.densities:
         laws = report.densities
-        window = laws["data"].window
+        window = laws["SDE"].window
         for (name, law), colour, style in zip(laws.items(), COLOURS, _STYLES, strict=False):
             height = law.mass / window.cell_width
             axes[0].plot(window.centres(), height, style, color=colour, label=name)
@@ -98,7 +101,11 @@ def _draw_split(split: Any, ax: Axes, unit: str) -> None:
     ax.set(xlabel=f"{unit} between ODE and SDE samples", title="where the observed gap comes from")
 
 
-def _draw_pointwise(gap: Any, ax: Axes) -> None:
+def _draw_pointwise(gaps: Any, ax: Axes) -> None:
+    if not gaps:
+        ax.set_axis_off()
+        return
+    gap = gaps.get("points", gaps["SDE"])
     apart = gap.log_p_sde - gap.log_p_ode
     ax.errorbar(
         gap.log_p_ode,
@@ -131,6 +138,9 @@ def _draw_sources(report: Any, ax: Axes) -> None:
     profile = report.residual
     if profile is None:
         curl = report.curl
+        if curl is None:
+            ax.set_axis_off()
+            return
         ax.set(xlabel="time $t$", ylabel="rms curl of the score", title="what is no gradient")
         if curl.relative.max() < 1e-5:
             ax.text(
@@ -177,15 +187,10 @@ def _draw_family(report: Any, ax: Axes) -> None:
         ("to_data", "to the data", COLOURS[1], "s"),
         ("to_ODE", "to the ODE", COLOURS[0], "o"),
     ):
-        ax.errorbar(
-            eta,
-            [row[name] for row in report.etas],
-            [row[f"{name}_error"] for row in report.etas],
-            marker=marker,
-            color=colour,
-            label=label,
-            capsize=3,
-        )
+        found = [row[name] for row in report.etas if row[name] is not None]
+        if found:
+            values, errors = [e.value for e in found], [e.error for e in found]
+            ax.errorbar(eta, values, errors, marker=marker, color=colour, label=label, capsize=3)
     ax.set(
         xlabel=r"$\eta$ (0 = ODE, 1 = SDE)",
         ylabel="$W_2^2$" if report.densities else "sliced $W_2^2$",

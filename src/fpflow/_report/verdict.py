@@ -1,0 +1,92 @@
+"""What the numbers say, in three sentences."""
+
+from typing import Any
+
+import numpy as np
+
+from .._metrics import Estimate
+from .pointwise import NatsGap, PointwiseGap
+from .split import GapSplit
+
+# Fewer nats than this are not worth a choice between two numbers.
+_NOTHING = 0.01
+
+
+def verdict(
+    split: GapSplit, nats: NatsGap | None, points: PointwiseGap | None, distances: dict[str, Any]
+) -> tuple[str, ...]:
+    """How far apart and which law is nearer to the data; what is to blame; which number to quote."""
+    kind = "W2^2" if distances else "sliced W2^2"
+    first = f"{_distance(split, nats, kind)}{_nearer(nats, distances)}."
+    return (first, _blame(split, kind), _quote(nats, points))
+
+
+def _seen(found: Estimate) -> bool:
+    """Whether a number differs from zero by more than two of its errors."""
+    return abs(found.value) > 2 * found.error
+
+
+def _distance(split: GapSplit, nats: NatsGap | None, kind: str) -> str:
+    if nats is None:
+        return f"The laws of SDE and ODE are {kind} = {split.model} apart"
+    forth, back = nats.kl_sde_ode, nats.kl_ode_sde
+    if _seen(forth) or _seen(back):
+        return (
+            f"The laws of SDE and ODE are {forth} nats apart (KL of the SDE from the ODE; {back} the "
+            "other way)"
+        )
+    return (
+        f"The laws of SDE and ODE cannot be told apart in nats (KL {forth}, the other way {back})"
+    )
+
+
+def _nearer(nats: NatsGap | None, distances: dict[str, Any]) -> str:
+    """By the points or, where there are cells, by these, whichever knows better."""
+    known = [] if nats is None or nats.nearer is None else [nats.nearer]
+    if "data-ODE" in distances:
+        ode, sde = (distances[f"data-{name}"]["KL"] for name in ("ODE", "SDE"))
+        known.append(Estimate(ode.value - sde.value, float(np.hypot(ode.error, sde.error))))
+    if not known:
+        return ""
+    best = min(known, key=lambda found: found.error)
+    if not _seen(best):
+        return ", and neither is seen to be nearer to the data"
+    name = "SDE" if best.value > 0 else "ODE"
+    return f", and the {name} is nearer to the data by {Estimate(abs(best.value), best.error)} nats"
+
+
+_ADVICE = {
+    "the model": "only training closes it: longer, or with a larger fp_weight",
+    "the steps of the samplers": "more steps close it",
+    "the finite number of samples": "that is noise, which more samples lower",
+    "the cells": "that is the grid, which finer cells lower",
+}
+
+
+def _blame(split: GapSplit, kind: str) -> str:
+    parts = dict(
+        zip(_ADVICE, (split.model, split.discretisation, split.noise, split.binning), strict=True)
+    )
+    name = max(parts, key=lambda name: parts[name].value)
+    share = parts[name].value / max(split.total.value, 1e-300)
+    whole = f"Of the {kind} = {split.observed} between their samples"
+    if not 0 < share <= 1:
+        return f"{whole} the largest part is {name}, {parts[name]}; {_ADVICE[name]}."
+    return f"{whole} {share:.0%} is {name}; {_ADVICE[name]}."
+
+
+def _quote(nats: NatsGap | None, points: PointwiseGap | None) -> str:
+    if nats is None:
+        return "Quote the likelihood of a chain, `log_prob_chain`: it needs no derivatives of the score."
+    apart = max(abs(nats.kl_sde_ode.value), abs(nats.kl_ode_sde.value))
+    if points is not None:
+        apart = max(apart, abs(points.mean.value), points.spread)
+    values = "" if nats.nll_sde is None else f" (NLL {nats.nll_sde} nats a point)"
+    if apart < _NOTHING:
+        return f"Either likelihood may be quoted for either sampler{values}."
+    off = points.mean if points is not None else nats.kl_sde_ode
+    where = "at the points" if points is not None else "at its samples"
+    return (
+        f"For samples of the SDE quote log p_SDE{values}: {where} log p_ODE differs from it by "
+        f"{Estimate(-off.value, off.error)} nats on average."
+    )
