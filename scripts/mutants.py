@@ -29,7 +29,11 @@ PATHS = "src/fpflow/_likelihood/paths.py"
 UNITS = "src/fpflow/_likelihood/units.py"
 FILTER = "src/fpflow/_likelihood/filter.py"
 CHAIN = "tests/test_chain.py"
-WEIGHTS = "tests/test_importance.py"
+WEIGHTS = "tests/test_importance.py::test_few_paths_and_steps_of_a_wrong_score_have_no_bias"
+EVIDENCE = "tests/test_importance.py::test_the_evidence_of_a_known_target[sde]"
+TAIL = "tests/test_importance.py::test_pareto_k_finds_the_tail"
+NATS = "tests/test_nats.py::test_divergences_between_known_laws"
+OUTSIDE = "tests/test_callback.py"
 ODE = "src/fpflow/_likelihood/ode.py"
 FOLDER = "src/fpflow/_run/folder.py"
 SOFTPLUS = "tests/test_model.py::test_the_softplus_is_that_of_the_library"
@@ -85,11 +89,22 @@ MUTANTS = [
     ("src/fpflow/_sample/gaussian_chain.py", "wide[1:] / wide[:-1]", "wide[:-1] / wide[1:]", f"{CHAIN}::test_kernels_that_are_exact_for_gaussian_data_have_no_variance"),
     ("src/fpflow/_sample/gaussian_chain.py", "(times, ratio, ratio * gained)", "(times, ratio, gained)", f"{CHAIN}::test_kernels_that_are_exact_for_gaussian_data_have_no_variance"),
     ("src/fpflow/_importance.py", "jax.vmap(log_target)(x) - log_p", "jax.vmap(log_target)(x) + log_p", WEIGHTS),
-    ("src/fpflow/_importance.py", "found.value + found.standard_error**2 / 2", "found.value + 1", WEIGHTS),
+    ("src/fpflow/_importance.py", "found.value + found.standard_error**2 / 2", "found.value + 1", EVIDENCE),
     ("src/fpflow/_importance.py", "own = path[::-1]", "own = path", WEIGHTS),
     ("src/fpflow/_importance.py", "np.log(w.mean())", "np.log(w.sum())", WEIGHTS),
-    ("src/fpflow/_importance.py", "theta / (3 * tail[int(num / 4 + 0.5) - 1])", "theta / (3 * tail[int(num / 2)])", WEIGHTS),
-    ("src/fpflow/_importance.py", "(num * k + 5) / (num + 10)", "k / 2", WEIGHTS),
+    ("src/fpflow/_importance.py", "theta / (3 * tail[int(num / 4 + 0.5) - 1])", "theta / (3 * tail[int(num / 2)])", TAIL),
+    ("src/fpflow/_importance.py", "(num * k + 5) / (num + 10)", "k / 2", TAIL),
+    # the gap in nats, and models from outside
+    ("src/fpflow/_report/pointwise.py", "ratio * np.exp(-(noise**2) / 2)", "ratio", NATS),
+    ("src/fpflow/_report/pointwise.py", "share * (ratio *", "-share * (ratio *", "tests/test_nats.py::test_the_control_takes_the_first_order_away"),
+    ("src/fpflow/_report/pointwise.py", "sde.log_p_sde - sde.log_p_ode, sde.noise", "sde.log_p_ode - sde.log_p_sde, sde.noise", NATS),
+    ("src/fpflow/_report/pointwise.py", "gap.log_p_ode - gap.noise**2 / 2", "gap.log_p_ode", NATS),
+    ("src/fpflow/_report/pointwise.py", "Estimate(mean + log_z, error)", "Estimate(mean - log_z, error)", NATS),
+    ("src/fpflow/_report/pointwise.py", "unit = self.dim * np.log(2)", "unit = np.log(2) / self.dim", "tests/test_nats.py"),
+    ("src/fpflow/_report/verdict.py", "ode.value - sde.value", "sde.value - ode.value", "tests/test_nats.py::test_the_verdict_says_what_the_numbers_say"),
+    ("src/fpflow/_grid/potential.py", "np.exp(u - u.max())", "np.exp(u.max() - u)", "tests/test_nats.py::test_the_law_of_a_potential_on_a_grid"),
+    ("src/fpflow/_model/callback.py", "t.reshape(-1), x.reshape(-1, self.dim)", "t.reshape(-1)[::-1], x.reshape(-1, self.dim)", f"{OUTSIDE}::test_what_needs_values_alone_is_the_same"),
+    ("src/fpflow/_terms/distillation.py", "m.score(t, x) - jnp", "m.score(t, x) + jnp", f"{OUTSIDE}::test_a_distilled_potential_twists_without_bias"),
     ("src/fpflow/_likelihood/tune.py", "jnp.argmin(scatter, 0)", "jnp.argmax(scatter, 0)", CHAIN),
     # accounts, adapters, distances
     ("src/fpflow/_accounting/kl.py", "error @ (score - flow)", "error @ (flow - score)", ACCOUNT),

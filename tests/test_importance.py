@@ -2,6 +2,7 @@
 
 import inspect
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import double_well as double_well_target
 import fpflow
-from known import OU
+from fpflow._report.pointwise import in_nats, pointwise_gaps
+from known import OU, mixture
 from test_chain import SHORT, wrong
 
 NETWORK = fpflow.load(__file__.replace("test_importance.py", "networks/mixture.fpflow")).model
@@ -140,3 +143,99 @@ def test_a_target_that_is_no_number_is_told():
         call(NETWORK, OU, lambda x: -jnp.inf * (x[0] > -99), 5, sampler=fpflow.ODE(), key=jr.key(0))
     with pytest.raises(FloatingPointError, match="minus the log density is not a number at"):
         call(NETWORK, OU, lambda x: x[0] * jnp.nan, 5, sampler=fpflow.ODE(), key=jr.key(0))
+
+
+@pytest.fixture(scope="module")
+def double_well():
+    """A network trained on four particles, and what annealing says of their evidence."""
+    model, process = fpflow.load(
+        __file__.replace("test_importance.py", "networks/double_well.fpflow")
+    )
+    x, log_w = jax.jit(double_well_target.annealed)(jr.key(0))
+    weights = np.exp(np.asarray(log_w) - float(log_w.max()))
+    log_z = float(log_w.max() + np.log(weights.mean()))
+    short = np.asarray(jax.vmap(double_well_target.short_pairs)(x)) <= 3
+    return model, process, log_z, relative_error(weights), wells(weights, short)
+
+
+def relative_error(weights):
+    return weights.std(ddof=1) / weights.mean() / len(weights) ** 0.5
+
+
+def wells(weights, short):
+    """The free energy of configurations with at most three short pairs above that of the others, in kT,
+    and its standard error."""
+    few, many = weights[short].sum(), weights[~short].sum()
+    terms = np.where(short, weights / few, -weights / many)
+    return float(np.log(many / few)), float(np.sqrt((terms**2).sum()))
+
+
+@pytest.mark.slow
+def test_four_particles_in_a_double_well(double_well):
+    """By the tuned chain four fifths are effective; evidence and free energy are those of annealing."""
+    model, process, log_z, error, (apart, apart_error) = double_well
+    data = fpflow.sample_sde(model, process, 300, key=jr.key(1))
+    chain = fpflow.tuned_chain(
+        fpflow.GaussianChain(num_steps=100), model, process, data, key=jr.key(2)
+    )
+    found = fpflow.importance_sample(
+        model, process, double_well_target.log_target, 4000, sampler=chain, key=jr.key(3)
+    )
+    assert found.effective_sample_size > 0.8 * 4000 and found.pareto_k < 0.7
+    assert abs(found.log_z.value - log_z) < 3 * np.hypot(found.log_z.error, error)
+    short = np.asarray(jax.vmap(double_well_target.short_pairs)(found.x)) <= 3
+    logs = np.asarray(found.log_weights, float)
+    own, own_error = wells(np.exp(logs - logs.max()), short)
+    assert abs(own - apart) < 3 * np.hypot(own_error, apart_error) and own_error < 0.05
+
+
+def trained_on(law, dim):
+    layers = fpflow.PotentialMLP(dim, width=96, prior=fpflow.IsotropicGaussian(), key=jr.key(0))
+    drawn = np.asarray(law.sample(jr.key(1), 2000))
+    model = fpflow.in_frame(layers, OU, centre=float(drawn.mean()), scale=float(drawn.std()))
+    with jax.enable_x64(False):
+        law = jax.tree.map(lambda v: v.astype(jnp.float32), law)
+        model = jax.tree.map(
+            lambda v: v.astype(jnp.float32) if eqx.is_inexact_array(v) else v, model
+        )
+        return fpflow.train(model, OU, law, num_steps=3000, batch_size=512, key=jr.key(2)).model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dim", [2, 8, 32])
+def test_the_evidence_of_mixtures_by_every_law(dim):
+    """Of trained networks, within three standard errors."""
+    law = mixture(dim)
+    model = NETWORK if dim == 2 else trained_on(law, dim)
+    law = LAW if dim == 2 else law
+    target = lambda x: law.log_prob(x) + jnp.log(3.0)
+    chain = fpflow.tuned_chain(
+        fpflow.GaussianChain(num_steps=60), model, OU, law.sample(jr.key(4), 200), key=jr.key(5)
+    )
+    for name, sampler, num in (
+        ("ode", fpflow.ODE(), 800), ("sde", fpflow.SDE(), 100), ("chain", chain, 1500),
+    ):  # fmt: skip
+        one = fpflow.importance_sample(model, OU, target, num, sampler=sampler, key=jr.key(6))
+        assert abs(one.log_z.value - np.log(3)) < 3 * one.log_z.error, (name, one)
+        assert one.log_z.error < 0.15, (name, one)
+
+
+@pytest.mark.slow
+def test_the_bias_of_mixing_the_laws_is_what_the_gap_predicts():
+    """Samples of the SDE weighed by the ODE's density, and draws of the target with both densities."""
+    model, width = wrong(2), 0.5
+    target = lambda x: jax.scipy.stats.norm.logpdf(x, 0.0, width).sum()
+    mixed = fpflow.importance_sample(
+        model, SHORT, target, 4000, sampler=fpflow.SDE(), density=fpflow.ODE(), dim=2, key=jr.key(0)
+    )
+    bias = mixed.log_z
+    assert abs(bias.value) > 5 * bias.error  # there is one to predict
+    sets = {
+        "points": width * np.asarray(jr.normal(jr.key(1), (600, 2))),
+        "SDE": np.asarray(mixed.x[:8]),
+        "ODE": np.asarray(mixed.x[:8]),
+    }
+    gaps = pointwise_gaps(model, SHORT, sets, 64, False, jr.key(2))
+    predicted = in_nats(gaps, None).mixing_bias
+    assert abs(predicted.value - bias.value) < 3 * np.hypot(predicted.error, bias.error)
+    assert predicted.error < abs(bias.value) / 5

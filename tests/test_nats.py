@@ -62,8 +62,8 @@ def test_divergences_between_known_laws(noise):
         assert abs(value.value - exact) < 4 * value.error and value.error < 0.02
     mean, spread = found.potential_sde
     assert abs(mean.value + 7) < 4 * max(mean.error, 1e-12) and abs(spread - noise) < 0.02
-    bits = found.bits(found.nll_sde)
-    assert bits.value == pytest.approx(found.nll_sde.value / math.log(2))
+    bits = dataclasses.replace(found, dim=3).bits(found.nll_sde)
+    assert bits.value == pytest.approx(found.nll_sde.value / math.log(8))
 
 
 def test_the_control_takes_the_first_order_away():

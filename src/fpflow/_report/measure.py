@@ -145,17 +145,20 @@ def gap(
 
 
 def grid_distances(laws: dict[str, GridDensity]) -> dict[str, dict[str, Estimate | W2Result]]:
-    """Every divergence between every two of the laws on the window."""
+    """Every divergence between every two of the laws on the window; of a potential's law those in nats,
+    because plans that carry its far mass take as long as the rest of the report."""
     kinds = {"TV": total_variation, "KL": kl_divergence, "Hellinger": hellinger}
-    return {
-        f"{a}-{b}": {
-            "W2^2": w2_grid(laws[a], laws[b]),
-            "W2^2 without cells": w2_continuous(laws[a], laws[b]),
-            **{name: kind(laws[a], laws[b]) for name, kind in kinds.items()},
-        }
-        for a, b in PAIRS
-        if a in laws and b in laws
-    }
+    found = {}
+    for a, b in PAIRS:
+        if a not in laws or b not in laws:
+            continue
+        found[f"{a}-{b}"] = {name: kind(laws[a], laws[b]) for name, kind in kinds.items()}
+        if a != "e^u":
+            found[f"{a}-{b}"] |= {
+                "W2^2": w2_grid(laws[a], laws[b]),
+                "W2^2 without cells": w2_continuous(laws[a], laws[b]),
+            }
+    return found
 
 
 def sample_distances(
@@ -223,38 +226,55 @@ def theorem(question: Question, laws: dict[str, GridDensity]) -> TheoremOne | No
     return theorem_one(model, question.process, settings.window)
 
 
-def _w2(a: GridDensity, b: GridDensity) -> Estimate:
+def _w2(a: GridDensity, b: GridDensity, value: float | None = None) -> Estimate:
     """The squared distance on the window, and how far the masses without extrapolation move it."""
-    value = w2_grid(a, b).value
+    value = w2_grid(a, b).value if value is None else value
     p, q = (law.mass if law.unextrapolated is None else law.unextrapolated for law in (a, b))
     return Estimate(value, abs(value - w2_grid(p, q, a.window).value), "floor")
 
 
 def family(
-    question: Question, laws: dict[str, GridDensity], samples: dict[str, np.ndarray], key: PRNGKey
+    question: Question,
+    laws: dict[str, GridDensity],
+    distances: dict[str, dict[str, Any]],
+    samples: dict[str, np.ndarray],
+    key: PRNGKey,
 ) -> tuple[dict[str, Any], ...]:
     """Squared distances of the family's members to the data, where there are some, and to the ODE."""
+    if laws:
+        return tuple(_on_grid(question, laws, distances, eta) for eta in question.settings.etas)
     rows, settings = [], question.settings
     for number, eta in enumerate(settings.etas):
-        if laws:
-            member = _member(question, laws, eta)
-            to_ode = Estimate(0.0, 0.0) if eta == 0 else _w2(member, laws["ODE"])
-            to_data = _w2(member, laws["data"]) if "data" in laws else None
-        else:
-            sampler = dataclasses.replace(settings.family, eta=eta)
-            member = _sample(question, sampler, settings.num_samples, jr.fold_in(key, number))
-            to_ode = _sliced(member, samples["ODE"][-settings.num_samples :])
-            to_data = None if question.drawn is None else _sliced(member, question.drawn)
+        sampler = dataclasses.replace(settings.family, eta=eta)
+        member = _sample(question, sampler, settings.num_samples, jr.fold_in(key, number))
+        to_ode = _sliced(member, samples["ODE"][-settings.num_samples :])
+        to_data = None if question.drawn is None else _sliced(member, question.drawn)
         rows.append({"eta": eta, "to_data": to_data, "to_ODE": to_ode})
     return tuple(rows)
 
 
-def _member(question: Question, laws: dict[str, GridDensity], eta: float) -> GridDensity:
-    """The exact law of one member; two of them are known already."""
-    known = {0: laws["ODE"], 1: laws["SDE"]}
-    if eta in known:
-        return known[eta]
-    return grid_density_sde(question.model, question.process, laws["SDE"].window, eta=eta)
+def _on_grid(
+    question: Question,
+    laws: dict[str, GridDensity],
+    distances: dict[str, dict[str, Any]],
+    eta: float,
+) -> dict[str, Any]:
+    """One member by its exact law; two of them are known already, and so are their distances."""
+    name = {0: "ODE", 1: "SDE"}.get(eta)
+    if name is None:
+        window = laws["SDE"].window
+        member = grid_density_sde(question.model, question.process, window, eta=eta)
+    else:
+        member = laws[name]
+
+    def known(pair: str) -> float | None:
+        return distances[pair]["W2^2"].value if pair in distances else None
+
+    to_data = None
+    if "data" in laws:
+        to_data = _w2(laws["data"], member, known(f"data-{name}"))
+    to_ode = Estimate(0.0, 0.0) if eta == 0 else _w2(laws["ODE"], member, known(f"ODE-{name}"))
+    return {"eta": eta, "to_data": to_data, "to_ODE": to_ode}
 
 
 def _sliced(a: np.ndarray, b: np.ndarray) -> Estimate:

@@ -184,9 +184,9 @@ def gap_report(
         residual, curl, share = measure.fields(question, laws, samples, keys["fields"])
         kl = measure.account(question, keys["kl"])
         theorem = measure.theorem(question, laws)
-        etas = measure.family(question, laws, samples, keys["family"])
+        between = measure.grid_distances(laws)
+        etas = measure.family(question, laws, between, samples, keys["family"])
     named = samples if question.drawn is None else {"data": question.drawn, **samples}
-    between = measure.grid_distances(laws)
     # What is said of all points together is said once, by `doubts`.
     notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     notes = [

@@ -28,14 +28,14 @@ class ReportSettings:
     **Raises:** `ValueError` for counts below one, a negative `eta`, or what is no sampler.
     """
 
-    num_samples: int = 10_000
+    num_samples: int = 4000
     repeats: int = 4
     ode: AbstractSampler = dataclasses.field(default_factory=ODE)
     sde: AbstractSampler = dataclasses.field(default_factory=SDE)
     window: Window | None = None
-    num_points: int = 256
+    num_points: int = 64
     num_paths: int = 64
-    etas: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
+    etas: tuple[float, ...] = (0.0, 0.5, 1.0)
     family: SDE = dataclasses.field(default_factory=SDE)
     theorem: bool = True
 

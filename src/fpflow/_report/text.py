@@ -136,9 +136,9 @@ def _exact_laws(distances: Any) -> Section | None:
         return None
     rows = []
     for pair, found in distances.items():
-        w2 = found["W2^2"]
+        w2 = f"{found['W2^2'].value:.3g}" if "W2^2" in found else ""
         others = ("W2^2 without cells", "TV", "KL", "Hellinger")
-        rows.append((pair, f"{w2.value:.3g}", *(str(found[name]) for name in others)))
+        rows.append((pair, w2, *(str(found.get(name, "")) for name in others)))
     header = ("pair", "W2^2", "without cells", "TV", "KL (nats)", "Hellinger")
     title = "Exact laws on the window (± floor of the grid; KL of the first from the second)"
     return Section(title, header, tuple(rows))
