@@ -109,6 +109,13 @@ def test_another_prediction_goes_through_its_adapter():
     np.testing.assert_allclose(model.score(0.3, x), -0.4 * x / sigma, rtol=1e-12)
 
 
+def test_a_function_that_changes_its_shape_is_told():
+    shapes = iter([2, 1])
+    model = fpflow.from_callback(lambda t, x: np.zeros((len(x), next(shapes))), 2)
+    with pytest.raises(ValueError, match=r"`function` must return shape \(1, 2\), got \(1, 1\)"):
+        model._on_batch(np.zeros(1), np.zeros((1, 2)))
+
+
 def test_bad_functions_are_refused():
     for function, words in (
         (lambda t, x: x[:, :1], r"must return shape \(2, 2\), got \(2, 1\)"),

@@ -179,10 +179,10 @@ def test_a_point_without_a_width_can_be_tuned_for_and_asked_for():
     """The origin alone, in more dimensions than take derivatives."""
     model, x = wrong(10, 0.05), jnp.zeros((1, 10))
     chain = fpflow.tuned_chain(fpflow.GaussianChain(num_steps=10), model, SHORT, x, key=jr.key(0))
-    assert 1e-8 < float(chain.variance) < 1
+    assert 1e-8 < float(chain.variance) < 5
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # eight filters do not reach the target
-        found = fpflow.log_prob_sde(model, SHORT, x, num_steps=20, key=jr.key(1))
+        warnings.simplefilter("ignore")  # ten filters do not reach the target
+        found = fpflow.log_prob_sde(model, SHORT, x, num_steps=40, key=jr.key(1))
     assert found.method == "TwistedFilter"
     mean, cov = law_of(fpflow.GaussianChain(0.1, 400), model, SHORT)
     exact = multivariate_normal.logpdf(x[0], mean, cov)
@@ -271,7 +271,7 @@ def test_results_show_their_numbers():
     assert f": {first}, " in shown and len(shown) < 250
     assert shown.endswith(", ...)")
     ode = fpflow.log_prob_ode(model, SHORT, x)
-    assert repr(ode).startswith(f"LogProbODE(8 points: {ode.value[0]:.6f}")
+    assert repr(ode).startswith(f"LogProbODE(8 points: {ode.value[0]:.6g} ± ")
     sde = fpflow.log_prob_sde(model, SHORT, x, num_paths=16, num_steps=8, key=jr.key(0))
     assert " by ResidualPaths, " in repr(sde)
     assert repr(jax.eval_shape(lambda: found)) == "LogProbChain((8,))"

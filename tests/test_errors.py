@@ -14,7 +14,6 @@ import fpflow
 from fpflow import _files
 from fpflow._cli import main
 from fpflow._model.network import precision_of
-from fpflow._report.measure import with_window
 from fpflow._report.split import split_on_grid
 from fpflow._reproduce.run import parse_arguments
 from fpflow._run import Run, open_run
@@ -186,7 +185,7 @@ ARGUMENTS = {
     ),
     "`fp_weight` must be finite and not negative, got nan": lambda: trained(fp_weight=np.nan),
     "`settings.window` is for dimensions one and two, the data has dimension 3": lambda: (
-        with_window(fpflow.ReportSettings(window=fpflow.Window()), np.zeros((4, 3)))
+        fpflow.ReportSettings(window=fpflow.Window()).check_dim(3)
     ),
 }  # fmt: skip
 

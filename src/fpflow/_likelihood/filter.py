@@ -15,6 +15,7 @@ from .._process import AbstractProcess
 from .._sample import AbstractChain
 from .._sample.steps import levels
 from .._types import PotentialModel, PRNGKey
+from .average import AbstractAverage, MeanOfLogs, MeanOfWeights
 from .units import AbstractUnit
 
 
@@ -62,6 +63,10 @@ def log_normal(x: Array, mean: Array, std: Array) -> Array:
     )
 
 
+# Fewer paths than these leave a filter's logarithm skewed.
+_MANY = 64
+
+
 class TwistedFilter(AbstractUnit):
     r"""A particle filter over noising paths, whose mean weight is the density of a chain.
 
@@ -81,9 +86,23 @@ class TwistedFilter(AbstractUnit):
     - `num_paths`: paths of one filter.
     """
 
-    chain: AbstractChain
+    chain: AbstractChain | None
     twist: Any = None
     num_paths: int = eqx.field(default=256, static=True)
+
+    @property
+    def average(self) -> AbstractAverage:
+        """By their logarithms, where each filter has paths enough for these to be normal."""
+        return MeanOfLogs() if self.num_paths >= _MANY else MeanOfWeights()
+
+    def bare(self) -> "TwistedFilter":
+        """Without the chain, whose steps are in the tables."""
+        return dataclasses.replace(self, chain=None)
+
+    def num_steps(self, process: AbstractProcess) -> int:
+        """Those of the chain."""
+        assert self.chain is not None
+        return len(self.chain.kernels(process, np.float64).ratio)
 
     def twisted_by(self, model: Any) -> "TwistedFilter":
         """The same with the model's potential as the twist, where there is none and it has one."""
@@ -92,6 +111,7 @@ class TwistedFilter(AbstractUnit):
         return dataclasses.replace(self, twist=model)
 
     def tables(self, process: AbstractProcess, dtype: Any) -> NoisingSteps:
+        assert self.chain is not None
         return noising_steps(self.chain, process, dtype)
 
     def draw(

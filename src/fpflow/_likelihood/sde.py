@@ -20,7 +20,7 @@ from .._types import ArrayLike, PotentialModel, PRNGKey, ScoreModel
 from .filter import TwistedFilter
 from .paths import NoisingGrid, noising_grid, path_exponents
 from .points import checked_points, how_many, is_traced, shown_values
-from .tune import tuned_chain
+from .tune import even_steps, tuned_chain
 from .units import AbstractUnit, Budget, Found, estimate
 
 
@@ -88,7 +88,9 @@ class ResidualPaths(AbstractUnit):
 # Above so many dimensions a filter over kernels, without derivatives. A guess: the costs of both at
 # one error cross somewhere between two dimensions and sixty-four, and were not measured in between.
 _DERIVATIVES_UP_TO = 8
-_TARGET, _MOST = 0.05, 2048
+_TARGET, _MOST = 0.05, 2560
+# Steps of the filter's chains in the first and the second set.
+_COARSE, _FINE = 32, 48
 
 
 def log_prob_sde(
@@ -107,8 +109,8 @@ def log_prob_sde(
     r"""The log density at $t_0$ of what the exact reverse SDE makes of the prior, in any dimension.
 
     It is the mean of the weights of noising paths from $x$: of `ResidualPaths` in up to eight
-    dimensions, and of a `TwistedFilter` over a `GaussianChain` of many steps in more, where the model
-    has a potential. A first set of paths finds how many are needed and whether the weights are even
+    dimensions, and of a `TwistedFilter` over a tuned `GaussianChain` in more, where the model has a
+    potential. A first set of paths finds how many are needed and whether the weights are even
     enough; the value is that of a second set.
 
     **Arguments:**
@@ -117,13 +119,13 @@ def log_prob_sde(
     - `process`: gives $f$, $g$, the transition and the prior.
     - `x`: points of shape `(n, dim)`.
     - `target_error`: the standard error to reach at each point, 0.05 nats by default, with at most
-      `num_paths` paths, 2048 by default.
+      `num_paths` paths, 2560 by default.
     - `num_paths`: without `target_error`, paths of each point in the second set, in whole units: pairs,
       or filters of 256 paths.
-    - `num_steps`: times of a path; by default 64 with a potential, 200 of a score alone, and 100 of
-      a filter.
+    - `num_steps`: times of a path; by default 64 with a potential, 200 of a score alone, and 48 of
+      a filter, placed where its weights need them.
     - `method`: a `ResidualPaths` or a `TwistedFilter` instead of the choice above; a filter's first set
-      has the steps of its chain and the second twice as many.
+      has the steps of its chain and the second twice as many. By default the first has two thirds.
     - `mesh`: a `jax.sharding.Mesh` of devices that share the points.
     - `progress`: a progress bar; by default only on a terminal.
     - `key`: a `jax.random.key`.
@@ -157,10 +159,11 @@ def log_prob_sde(
     asked = {"mesh": mesh, "progress": progress, "key": key}
     found = estimate(second, first, budget, model, process, points, name="log p_SDE", **asked)
     other = found.plain if isinstance(second, ResidualPaths) else found.first
+    apart = jnp.abs(found.value - other) * _remaining(first, second, process)
     result = LogProbSDE(
         found.value,
         found.standard_error,
-        jnp.abs(found.value - other),
+        apart,
         found.effective_sample_size,
         found.reliable,
         type(second).__name__,
@@ -185,6 +188,14 @@ def asked_budget(target_error: float | None, num_paths: int | None) -> Budget:
     return Budget(num_paths, target_error)
 
 
+def _remaining(first: AbstractUnit, second: AbstractUnit, process: AbstractProcess) -> float:
+    """What is left of an error of first order in the steps, in units of what finer ones took away."""
+    if not (isinstance(first, TwistedFilter) and isinstance(second, TwistedFilter)):
+        return 1.0  # the extrapolation of paths is from half as many times
+    coarse, fine = first.num_steps(process), second.num_steps(process)
+    return coarse / max(fine - coarse, 1)
+
+
 def _methods(
     method: Any, num_steps: int | None, model: Any, process: AbstractProcess, points: Array, key
 ) -> tuple[AbstractUnit, AbstractUnit]:
@@ -193,13 +204,11 @@ def _methods(
         check_counts(num_steps=num_steps)
     if method is None:
         by_filter = isinstance(model, PotentialModel) and points.shape[1] > _DERIVATIVES_UP_TO
-        if not by_filter:
-            by_parts = 64 if isinstance(model, PotentialModel) else 200
-            method = ResidualPaths(num_steps or by_parts)
-        else:
-            chain = GaussianChain(num_steps=max((num_steps or 100) // 2, 1))
-            some = points[:16]
-            method = TwistedFilter(chain=tuned_chain(chain, model, process, some, key=key))
+        if by_filter:
+            fine = num_steps or _FINE
+            coarse = max(fine * _COARSE // _FINE, 1)
+            return tuple(_filter(n, model, process, points[:16], key) for n in (coarse, fine))
+        method = ResidualPaths(num_steps or (64 if isinstance(model, PotentialModel) else 200))
     elif num_steps is not None:
         raise ValueError("`num_steps` belongs to the default method; give it to `method`.")
     if isinstance(method, ResidualPaths):
@@ -210,6 +219,18 @@ def _methods(
         )
     method = method.twisted_by(model)
     return method, dataclasses.replace(method, chain=method.chain.finer(2))
+
+
+def _filter(
+    num_steps: int, model: PotentialModel, process: AbstractProcess, some: Array, key: PRNGKey
+) -> TwistedFilter:
+    """With a variance for each coordinate and steps where the weights need them."""
+
+    def tuned(chain: GaussianChain) -> GaussianChain:
+        return tuned_chain(chain, model, process, some, diagonal=True, key=key)
+
+    chain = even_steps(tuned(GaussianChain(num_steps=num_steps)), model, process, some, model, key)
+    return TwistedFilter(chain=tuned(chain), twist=model)
 
 
 def check_found(found: Found, budget: Budget, name: str) -> None:

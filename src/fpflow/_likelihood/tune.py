@@ -1,21 +1,23 @@
 """The variance of a chain's kernels, chosen by the weights that it makes."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jaxtyping import Array
 
 from .._process import AbstractProcess, at_time
 from .._sample import GaussianChain
 from .._types import ArrayLike, PRNGKey, ScoreModel
-from .filter import NoisingSteps, noising_steps
+from .filter import NoisingSteps, log_normal, noising_steps
 from .points import checked_points
 
 # Candidates, in units of the variance of the points; neighbours lie a factor 1.5 apart.
-_CANDIDATES = np.geomspace(1e-5, 1e1, 37)
+_CANDIDATES = np.geomspace(1e-5, 1e3, 49)
 _PATHS = 16
 
 
@@ -66,6 +68,57 @@ def tuned_chain(
     )(candidates)
     scatter = _scatter(model, steps, points, diagonal, key)
     return dataclasses.replace(chain, variance=candidates[jnp.argmin(scatter, 0)])
+
+
+def even_steps(
+    chain: GaussianChain,
+    model: ScoreModel,
+    process: AbstractProcess,
+    points: Array,
+    twist: Any,
+    key: PRNGKey,
+) -> GaussianChain:
+    r"""The chain with as many steps, so placed that each adds about the same variance to the weights.
+
+    A step of size $h$ adds a variance $a h^2$, so that the sum over a given number of steps is least
+    where the steps are as dense as $\sqrt a$. A tenth of them stay where they were.
+    """
+    rows = noising_steps(chain, process, points.dtype)
+    added = np.asarray(_added(model, twist, rows, points, key), float)
+    root = np.sqrt(np.maximum(added, 0))
+    density = np.cumsum(0.9 * root / max(root.sum(), 1e-300) + 0.1 / len(root))
+    count = np.linspace(0, 1, len(root) + 1)
+    index = np.interp(count, np.concatenate([[0], density / density[-1]]), count)
+    times = np.concatenate([np.asarray(rows.below, float)[:1], np.asarray(rows.above, float)])
+    grid = np.interp(index, count, times)
+    grid[0], grid[-1] = process.t0, process.t1
+    return dataclasses.replace(chain, num_steps=None, step_grid=tuple(grid[::-1].tolist()))
+
+
+@eqx.filter_jit
+def _added(model, twist, steps: NoisingSteps, points, key):
+    """The variance over paths that each step adds to the twisted log weight, shape `(n,)`."""
+
+    def at(t, y):
+        return jnp.zeros((), y.dtype) if twist is None else twist.potential(t, y)
+
+    def path(x, key):
+        def step(carry, row):
+            y, u = carry
+            number, row = row
+            noise = jr.normal(jr.fold_in(key, number), y.shape, y.dtype)
+            new = row.scale * y + row.spread * noise
+            mean = row.ratio * new + row.pull * model.score(row.above, new)
+            u_new = at(row.above, new)
+            gain = log_normal(y, mean, row.noise) - log_normal(new, row.scale * y, row.spread)
+            return (new, u_new), gain + u_new - u
+
+        start = (x, jnp.asarray(at(steps.below[0], x), x.dtype))
+        return jax.lax.scan(step, start, (jnp.arange(len(steps.scale)), steps))[1]
+
+    keys = jr.split(key, (len(points), _PATHS))
+    found = jax.vmap(lambda x, keys: jax.vmap(lambda key: path(x, key))(keys))(points, keys)
+    return found.var(1).mean(0)
 
 
 @eqx.filter_jit

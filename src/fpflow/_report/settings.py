@@ -58,6 +58,17 @@ class ReportSettings:
         for eta in self.etas:
             check_eta(eta)
 
+    def check_dim(self, dim: int) -> None:
+        """Raises `ValueError` for a window of another dimension."""
+        if self.window is None:
+            return
+        if dim > 2:
+            raise ValueError(
+                f"`settings.window` is for dimensions one and two, the data has dimension {dim}."
+            )
+        if self.window.dim != dim:
+            raise ValueError(f"`settings.window` has dimension {self.window.dim}, the data {dim}.")
+
     def as_dict(self) -> dict:
         """Plain values for JSON."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -1,0 +1,190 @@
+r"""From independent unbiased estimates of a density to its logarithm and an error that holds."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+# The mean of n weights e^A with A of variance v is normal to a skewness gamma(v, n); with the error
+# times 1 + gamma / 2, two errors held the truth in 93 to 98 % of runs with gamma below one, A normal.
+_SKEWED, _MOST_SKEWED = 1.0, 4.0
+# Of n normal logarithms the skewness is 0 +- sqrt(6 / n); where weights have no variance it is two.
+_LONG_TAIL, _NARROW = 0.75, 0.1
+# Weights of which fewer than a twentieth are effective.
+_MOST_SPREAD = 19.0
+# Logarithms of filters wider than this are no longer normal, and their mean misses its third moment.
+_WIDE = 1.2
+
+
+class UnitSums(eqx.Module):
+    r"""Running sums of the units $e^{\ell - m}$, $m$ the largest $\ell$ so far, and of $\ell$ itself."""
+
+    largest: Array
+    weight: Array
+    square: Array
+    plain: Array
+    first: Array
+    log: Array
+    log_square: Array
+    log_cube: Array
+
+    @classmethod
+    def none(cls, x: Array) -> "UnitSums":
+        """Of no unit, in the precision of `x`."""
+        zero = jnp.zeros((), x.dtype)
+        return cls(jnp.full_like(zero, -jnp.inf), zero, zero, zero, zero, zero, zero, zero)
+
+    def add(self, logs: Array) -> "UnitSums":
+        """With units more, `logs` of shape `(units, 2)`."""
+        largest = jnp.maximum(self.largest, logs.max())
+        old = jnp.exp(self.largest - largest)
+        weight, plain = jnp.moveaxis(jnp.exp(logs - largest), -1, 0)
+        first = jnp.where(jnp.isfinite(self.largest), self.first, logs[0, 0])
+        apart = logs[:, 0] - first
+        still = jax.lax.stop_gradient(apart)
+        return UnitSums(
+            largest,
+            self.weight * old + weight.sum(),
+            self.square * old**2 + jnp.sum(weight**2),
+            self.plain * old + plain.sum(),
+            first,
+            self.log + apart.sum(),
+            self.log_square + jnp.sum(still**2),
+            self.log_cube + jnp.sum(still**3),
+        )
+
+
+class UnitMean(eqx.Module):
+    r"""What the units of one point say together.
+
+    **Attributes:**
+
+    - `value`: the logarithm of their mean, corrected for the bias of a logarithm.
+    - `spread`: the relative variance of one unit.
+    - `log_variance`, `log_skewness`: the variance of $\ell$ and its skewness.
+    - `plain`: the logarithm of the mean of the coarser estimates.
+    """
+
+    value: Array
+    spread: Array
+    log_variance: Array
+    log_skewness: Array
+    plain: Array
+
+
+def _log_moments(sums: UnitSums, count: Array) -> tuple[Array, Array, Array]:
+    """Mean, variance and skewness of the logarithms."""
+    middle, square = sums.log / count, sums.log_square / count
+    still = jax.lax.stop_gradient(middle)
+    variance = jnp.maximum(square - still**2, 0) * count / (count - 1)
+    cube = sums.log_cube / count - 3 * still * square + 2 * still**3
+    tiny = jnp.finfo(middle.dtype).eps * (1 + square)  # of round-off alone no skewness is known
+    return middle, variance, jnp.where(variance > tiny, cube / (variance + tiny) ** 1.5, 0)
+
+
+def _student(freedom: Array) -> Array:
+    """Its factor at two deviations, so that twice the error holds 95 % of an unknown variance."""
+    return 1 + 1.25 / freedom + 1.53 / freedom**2
+
+
+def _skewness(log_variance: Array, count: Array) -> Array:
+    r"""That of the mean of so many $e^A$ with $A$ normal, $(e^v + 2)\sqrt{(e^v - 1) / n}$."""
+    grown = jnp.exp(jnp.minimum(log_variance, 20.0))
+    return (grown + 2) * jnp.sqrt((grown - 1) / count)
+
+
+class AbstractAverage(eqx.Module):
+    """How units become a value, its error, and a word on both.
+
+    `least` is the smallest number of units that a first set has: a variance of fewer is no guide.
+    """
+
+    least: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def mean(self, sums: UnitSums, count: Array) -> UnitMean:
+        """What `count` units say together."""
+
+    @abc.abstractmethod
+    def error(self, found: UnitMean, log_variance: Array, count: Array, freedom: Array) -> Array:
+        """The standard error of `value`, such that two of it hold the truth in 95 % of runs, with a
+        variance of the logarithms that is known to so many degrees of freedom."""
+
+    @abc.abstractmethod
+    def reliable(self, first: UnitMean, second: UnitMean, pooled: Array, count: Array) -> Array:
+        """Whether `error` of `count` units should be believed."""
+
+    @abc.abstractmethod
+    def believed(self, first: UnitMean) -> Array:
+        """How many units would be."""
+
+    def needed(self, first: UnitMean, target: float, most: Array) -> Array:
+        """How many units reach an error of `target` and are enough to be believed, by the first set."""
+        count = first.spread / target**2
+        for _ in range(3):  # the allowances shrink as the number grows
+            count = jnp.clip(count, jnp.minimum(2.0 * self.least, most), most)
+            ratio = self.error(first, first.log_variance, count, count) / target
+            count = count * jnp.maximum(ratio**2, 0.25)
+        count = jnp.maximum(1.1 * count, self.believed(first))
+        return jnp.clip(jnp.ceil(count), jnp.minimum(2.0 * self.least, most), most)
+
+
+class MeanOfWeights(AbstractAverage):
+    """The logarithm of the mean of many units, of whatever law."""
+
+    least: int = 8
+
+    def mean(self, sums: UnitSums, count: Array) -> UnitMean:
+        mean = sums.weight / count
+        variance = jnp.maximum(sums.square / count - mean**2, 0) * count / (count - 1)
+        spread = jax.lax.stop_gradient(variance / mean**2)
+        _, log_variance, log_skewness = _log_moments(sums, count)
+        value = sums.largest + jnp.log(mean) + spread / (2 * count)
+        plain = sums.largest + jnp.log(sums.plain / count)
+        return UnitMean(value, spread, log_variance, log_skewness, plain)
+
+    def error(self, found: UnitMean, log_variance: Array, count: Array, freedom: Array) -> Array:
+        del freedom  # the spread is that of these units alone
+        skewed = jnp.minimum(_skewness(log_variance, count), _MOST_SKEWED)
+        return jnp.sqrt(found.spread / count) * _student(count - 1) * (1 + skewed / 2)
+
+    def reliable(self, first: UnitMean, second: UnitMean, pooled: Array, count: Array) -> Array:
+        """By the first set's variance, and logarithms without a long tail upwards, beyond which heavier
+        weights would lie."""
+        del pooled
+        even = _skewness(first.log_variance, count) < _SKEWED
+        short = (second.log_skewness < _LONG_TAIL) & (first.log_skewness < 2 * _LONG_TAIL)
+        short = short | (second.spread < _NARROW)  # a tail of nearly equal weights moves nothing
+        return even & short & (jnp.maximum(first.spread, second.spread) < _MOST_SPREAD)
+
+    def believed(self, first: UnitMean) -> Array:
+        grown = jnp.exp(jnp.minimum(first.log_variance, 20.0))
+        return ((grown + 2) / (0.8 * _SKEWED)) ** 2 * (grown - 1)
+
+
+class MeanOfLogs(AbstractAverage):
+    r"""$E\,\ell + \tfrac12\mathrm{var}\,\ell$ of few filters, each of so many paths that its $\ell$ is
+    normal: its error does not hang on the largest of them."""
+
+    least: int = 4
+
+    def mean(self, sums: UnitSums, count: Array) -> UnitMean:
+        middle, variance, skewness = _log_moments(sums, count)
+        value = sums.first + middle + variance / 2
+        return UnitMean(value, jnp.expm1(jnp.minimum(variance, 20.0)), variance, skewness, value)
+
+    def error(self, found: UnitMean, log_variance: Array, count: Array, freedom: Array) -> Array:
+        # Of the mean, and of the half variance, which is that of these units.
+        del found
+        scatter = log_variance / count + log_variance**2 / (2 * jnp.maximum(count - 1, 1))
+        return jnp.sqrt(scatter) * _student(freedom)
+
+    def reliable(self, first: UnitMean, second: UnitMean, pooled: Array, count: Array) -> Array:
+        """Where neither set is wider than a normal law is believed."""
+        del first, second, count
+        return pooled < _WIDE
+
+    def believed(self, first: UnitMean) -> Array:
+        return jnp.full_like(first.log_variance, 2.0 * self.least)
