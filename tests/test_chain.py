@@ -59,38 +59,38 @@ CHAINS = {
 }
 
 
+# Few steps of Euler--Maruyama leave a law wider than the noising paths reach.
+SIZES = [
+    (kind, twisted, n)
+    for kind, twisted in itertools.product(CHAINS, (True, False))
+    for n in ((30, 200) if kind == "euler-maruyama" else (5, 20, 200))
+]
+# In a short run these stand for all.
+SHORT_SIZES = [("gaussian", True, 5), ("gaussian", True, 20), ("euler-maruyama", False, 30)]
+
+
 @pytest.mark.parametrize(
-    ("kind", "twisted"),
-    [
-        ("gaussian", True),
-        ("euler-maruyama", False),
-        *(
-            pytest.param(kind, twisted, marks=pytest.mark.slow)
-            for kind, twisted in itertools.product(CHAINS, (True, False))
-            if (kind, twisted) not in (("gaussian", True), ("euler-maruyama", False))
-        ),
-    ],
+    ("kind", "twisted", "n"),
+    [pytest.param(*c, marks=() if c in SHORT_SIZES else pytest.mark.slow) for c in SIZES],
 )
-def test_the_density_of_a_chain_is_that_of_its_kernels(kind, twisted):
+def test_the_density_of_a_chain_is_that_of_its_kernels(kind, twisted, n):
     """At any number of steps; samples have the same law."""
     model = wrong(2)
-    # Few steps of Euler--Maruyama leave a law wider than the noising paths reach.
-    for n in (30, 200) if kind == "euler-maruyama" else (5, 20, 200):
-        chain = CHAINS[kind](n)
-        mean, cov = law_of(chain, model, SHORT)
-        x = jr.multivariate_normal(jr.key(1), mean, cov, (40,))
-        exact = multivariate_normal.logpdf(x, mean, cov)
-        score = model if twisted else WithoutPotential(model)
-        settings = {"num_paths": 4096, "key": jr.key(2), "progress": False}
-        found = fpflow.log_prob_chain(chain, score, SHORT, x, **settings)
-        if kind == "ancestral" and not twisted:
-            # Its kernels are wider than the noising ones: these weights have no variance.
-            assert not found.reliable.any()
-            continue
-        z = abs(found.value - exact)[found.reliable] / found.standard_error[found.reliable]
-        assert (z < 4.5).all()
-        assert float((z < 2).mean()) > 0.85  # of 40: 95 % +- 3.4
-        assert found.reliable.mean() > 0.6
+    chain = CHAINS[kind](n)
+    mean, cov = law_of(chain, model, SHORT)
+    x = jr.multivariate_normal(jr.key(1), mean, cov, (40,))
+    exact = multivariate_normal.logpdf(x, mean, cov)
+    score = model if twisted else WithoutPotential(model)
+    settings = {"num_paths": 4096, "key": jr.key(2), "progress": False}
+    found = fpflow.log_prob_chain(chain, score, SHORT, x, **settings)
+    if kind == "ancestral" and not twisted:
+        # Its kernels are wider than the noising ones: these weights have no variance.
+        assert not found.reliable.any()
+        return
+    z = abs(found.value - exact)[found.reliable] / found.standard_error[found.reliable]
+    assert (z < 4.5).all()
+    assert float((z < 2).mean()) > 0.85  # of 40: 95 % +- 3.4
+    assert found.reliable.mean() > 0.6
 
 
 def test_samples_of_a_chain_have_its_law():
@@ -188,6 +188,25 @@ def test_a_point_without_a_width_can_be_tuned_for_and_asked_for():
     exact = multivariate_normal.logpdf(x[0], mean, cov)
     assert abs(found.value[0] - exact) < 4 * found.standard_error[0] + found.step_error[0]
     assert found.standard_error[0] < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dim", [10, 50])
+def test_log_prob_sde_by_the_default_filter(dim):
+    """Of a wrong score against the law that Euler--Maruyama has in the limit of many steps."""
+    model = wrong(dim, 0.15)
+    coarse, fine = (
+        law_of(fpflow.EulerMaruyama(num_steps=n, quiet_end=False), model, SHORT)
+        for n in (2000, 4000)
+    )
+    mean, cov = (2 * b - a for a, b in zip(coarse, fine, strict=True))
+    x = jr.multivariate_normal(jr.key(1), mean, cov, (8,))
+    found = fpflow.log_prob_sde(model, SHORT, x, target_error=0.1, key=jr.key(2))
+    exact = multivariate_normal.logpdf(x, mean, cov)
+    assert found.method == "TwistedFilter" and found.reliable.mean() > 0.7
+    miss, error = abs(found.value - exact), found.standard_error
+    assert (miss < 4 * error + found.step_error)[found.reliable].all()
+    assert (error < 0.4).all() and (found.step_error < 1).all()
 
 
 def test_each_coordinate_may_have_its_variance():

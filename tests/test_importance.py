@@ -32,9 +32,8 @@ SAMPLERS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["chain", *(pytest.param(n, marks=pytest.mark.slow) for n in ("ode", "sde"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_the_evidence_of_a_known_target(name):
     """By a trained network, within three standard errors."""
     sampler, num = SAMPLERS[name]

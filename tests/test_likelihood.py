@@ -10,7 +10,6 @@ from jax.scipy.stats import multivariate_normal
 
 import fpflow
 from known import (
-    FEW_KINDS,
     KINDS,
     OU,
     LinearScore,
@@ -71,7 +70,9 @@ def test_log_prob_sde_of_an_exact_score_has_no_variance(dim):
     assert (bare.standard_error < 1e-3).all() and (bare.step_error < 5e-3).all()
 
 
-@pytest.mark.parametrize("kind", FEW_KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=() if k == "linear" else pytest.mark.slow) for k in KINDS]
+)
 def test_densities_of_an_exact_score_whatever_the_process(kind):
     """At fifty points; from the law at t1, not the prior, which for variance-exploding processes differs
     from it by a thousandth."""
@@ -113,7 +114,9 @@ def test_steps_of_a_bare_score_converge_to_second_order():
 
 
 @pytest.mark.parametrize("potential", [True, False], ids=["potential", "score"])
-@pytest.mark.parametrize("dim", [1, 2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "dim", [2, *(pytest.param(d, marks=pytest.mark.slow) for d in (1, 10, 50))]
+)
 def test_linear_wrong_score_gives_both_gaussians(dim, potential):
     model, process = wrong(dim, potential), fpflow.OrnsteinUhlenbeck(t1=1.0)
     sde_cov, ode_cov = linear_laws(model.matrix, process)

@@ -205,7 +205,8 @@ def account(question: Question, key: PRNGKey) -> KLAccount | None:
     """The KL account, for data whose marginals are known."""
     if not (callable(getattr(question.law, "marginal", None)) and question.derivatives):
         return None
-    return kl_account(question.model, question.process, question.law, key=key)
+    model, process, law = question.model, question.process, question.law
+    return kl_account(model, process, law, num_points=1024, num_steps=20, key=key)
 
 
 def theorem(question: Question, laws: dict[str, GridDensity]) -> TheoremOne | None:

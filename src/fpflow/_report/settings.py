@@ -28,7 +28,7 @@ class ReportSettings:
     **Raises:** `ValueError` for counts below one, a negative `eta`, or what is no sampler.
     """
 
-    num_samples: int = 4000
+    num_samples: int = 2500
     repeats: int = 4
     ode: AbstractSampler = dataclasses.field(default_factory=ODE)
     sde: AbstractSampler = dataclasses.field(default_factory=SDE)

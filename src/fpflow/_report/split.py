@@ -44,7 +44,7 @@ class GapSplit:
 
 
 # Draws from the exact laws that the noise is averaged over; each costs one distance.
-_DRAWS = 8
+_DRAWS = 6
 
 
 def _counted(name: str, points: np.ndarray, window: Window) -> np.ndarray:
