@@ -223,6 +223,14 @@ def test_each_coordinate_may_have_its_variance():
     assert (abs(jnp.log(chain.variance / variance)) < np.log(1.5)).all()
 
 
+def test_single_precision_is_quiet():
+    with jax.enable_x64(False), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = jax.tree.map(lambda v: v.astype(jnp.float32), wrong(2))
+        points = jnp.linspace(-1, 1, 8).reshape(4, 2)
+        fpflow.tuned_chain(fpflow.GaussianChain(num_steps=3), model, SHORT, points, key=jr.key(0))
+
+
 def test_the_path_ends_in_the_sample():
     chain, model = fpflow.GaussianChain(0.3, 7), wrong(2)
     found = fpflow.chain_paths(chain, model, SHORT, 50, dim=2, key=jr.key(5))

@@ -30,10 +30,11 @@ class LogProbSDE(eqx.Module):
     **Attributes:**
 
     - `value`: corrected for the bias of the logarithm of a mean, shape `(n,)`.
-    - `standard_error`: of the paths, shape `(n,)`: two of it held the truth in 91 to 98 % of the
-      runs at reliable points, on linear scores.
-    - `step_error`: how far `value` moves between two grids of times, shape `(n,)`: an upper estimate of
-      their error. Of a particle filter it holds the noise of both as well.
+    - `standard_error`: of the paths, shape `(n,)`; the page on coverage says how often two of it hold
+      the truth.
+    - `step_error`: what is left of the error of the steps if it falls with their size, from the
+      difference between two grids of times, shape `(n,)`. Of a particle filter it holds the noise of
+      both as well.
     - `effective_sample_size`: of how many even weights the mean would be as good, shape `(n,)`.
     - `reliable`: where the weights are even enough for `standard_error` to be believed, judged by the
       variance in paths that are no part of `value` and by the tail of those that are, shape `(n,)`.

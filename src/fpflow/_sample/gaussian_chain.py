@@ -3,6 +3,7 @@
 import dataclasses
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -67,10 +68,11 @@ class GaussianChain(AbstractChain):
         alpha, sigma = levels(process, times)
         ratio = alpha[1:] / alpha[:-1]
         gained = sigma[:-1] ** 2 - (sigma[1:] / ratio) ** 2
-        c = jnp.asarray(self.variance, dtype)
+        real = jax.dtypes.canonicalize_dtype(dtype)  # times may be asked for in more digits
+        c = jnp.asarray(self.variance, real)
         column = (-1, *[1] * c.ndim)
         signal, own, gain = (
-            jnp.asarray(v, dtype).reshape(column) for v in (alpha**2, sigma**2, gained)
+            jnp.asarray(v, real).reshape(column) for v in (alpha**2, sigma**2, gained)
         )
         wide = signal * c + own
         times, ratio, pull = (np.asarray(v, dtype) for v in (times, ratio, ratio * gained))
