@@ -41,7 +41,7 @@ class Digits(eqx.Module):
 
 def split():
     """1500 images to train on, and 64 others with their noise."""
-    images = load_digits().data / 8 - 1
+    images = load_digits(return_X_y=True)[0] / 8 - 1
     rng = np.random.default_rng(0)
     order = rng.permutation(len(images))
     held = images[order[1500:1564]]
@@ -119,7 +119,7 @@ def figure(model, chain, ode, sde, held, path):
         "chain": np.asarray(fpflow.sample(chain, model, PROCESS, 12, key=jr.key(22))),
     }
     page = plt.figure(figsize=(11, 3.6), layout="constrained")
-    left, right = page.subfigures(1, 2, width_ratios=[2.1, 1])
+    left, right = page.subfigures(1, 2, width_ratios=[2.1, 1])  # pyright: ignore
     axes = left.subplots(4, 12)
     for (name, images), line in zip(rows.items(), axes, strict=True):
         for image, ax in zip(images, line, strict=True):
@@ -140,7 +140,7 @@ def figure(model, chain, ode, sde, held, path):
 
 def main():
     """Trains, measures, writes."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/results/digits"))
     parser.add_argument("--steps", type=int, default=2000, help="of training")
     parser.add_argument("--repeats", type=int, default=10)

@@ -185,7 +185,7 @@ ARGUMENTS = {
     ),
     "`fp_weight` must be finite and not negative, got nan": lambda: trained(fp_weight=np.nan),
     "`settings.window` is for dimensions one and two, the data has dimension 3": lambda: (
-        fpflow.ReportSettings(window=fpflow.Window()).check_dim(3)
+        fpflow.ReportSettings(window=fpflow.Window()).in_dimension(3)
     ),
 }  # fmt: skip
 

@@ -138,7 +138,7 @@ def importance_sample(
         raise FloatingPointError(
             f"`log_target` is minus infinity at all {num_samples} samples: none lies in the target."
         )
-    return _summed_up(x, log_w, density is not None and not _one_law(sampler, density))
+    return summed_up(x, log_w, density is not None and not _one_law(sampler, density))
 
 
 def _one_law(a: Any, b: Any) -> bool:
@@ -187,7 +187,7 @@ def _own_densities(model, process, steps, num_paths, paths, key):
     return jax.lax.map(lambda row: one(*row), rows, batch_size=max(_BLOCK // num_paths, 1))
 
 
-def _summed_up(x: Array, log_w: Array, biased: bool) -> ImportanceSample:
+def summed_up(x: Array, log_w: Array, biased: bool) -> ImportanceSample:
     """The evidence and what tells whether it should be believed."""
     logs = np.asarray(log_w, float)
     largest = logs.max()

@@ -28,11 +28,12 @@ def rounded(value: float, error: float) -> str:
     return f"({value / unit:.{digits}f} ± {error / unit:.{digits}f})e{first:+03d}"
 
 
-def shown_fields(result: Any) -> str:
-    """The `repr` of a result: small numbers whole, large arrays by shape and range."""
-    names = getattr(result, "_fields", None) or [f.name for f in dataclasses.fields(result)]
-    parts = [f"{name}={_shown_part(getattr(result, name))}" for name in names]
-    return f"{type(result).__name__}({', '.join(parts)})"
+def shown_fields(self: Any) -> str:
+    """The `repr` of a result, as a method of its class: small numbers whole, large arrays by shape and
+    range."""
+    names = getattr(self, "_fields", None) or [f.name for f in dataclasses.fields(self)]
+    parts = [f"{name}={_shown_part(getattr(self, name))}" for name in names]
+    return f"{type(self).__name__}({', '.join(parts)})"
 
 
 def _shown_part(value: Any) -> str:

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of `fpflow report`."""
     parser.add_argument("model", help=MODEL)
     parser.add_argument("data", nargs="?", help=f"{DATA}; a run's own by default")
-    add_options(parser, ReportSettings, _SETTINGS)
+    add_options(parser, ReportSettings, _SETTINGS, kinds={"num_samples": int, "num_points": int})
     for law, sampler in (("ode", ODE()), ("sde", SDE())):
         parser.add_argument(
             f"--{law}-steps",

@@ -208,7 +208,11 @@ def _methods(
         if by_filter:
             fine = num_steps or _FINE
             coarse = max(fine * _COARSE // _FINE, 1)
-            return tuple(_filter(n, model, process, points[:16], key) for n in (coarse, fine))
+            some = points[:16]
+            return (
+                _filter(coarse, model, process, some, key),
+                _filter(fine, model, process, some, key),
+            )
         method = ResidualPaths(num_steps or (64 if isinstance(model, PotentialModel) else 200))
     elif num_steps is not None:
         raise ValueError("`num_steps` belongs to the default method; give it to `method`.")

@@ -54,6 +54,8 @@ class Question:
     law: DataLaw | None
     drawn: np.ndarray | None
     settings: ReportSettings
+    num_samples: int
+    num_points: int
     derivatives: bool
     progress: bool | None
 
@@ -72,9 +74,11 @@ def asked(
     key: PRNGKey,
 ) -> Question:
     """The question with draws of the data, and a window in dimensions one and two."""
+    assert settings.num_samples and settings.num_points  # `in_dimension` has been asked
     drawn = None if law is None else np.asarray(law.sample(key, settings.num_samples))
     own = has_derivatives(model, dim)
-    return Question(model, process, dim, law, drawn, settings, own, progress)
+    counts = (settings.num_samples, settings.num_points)
+    return Question(model, process, dim, law, drawn, settings, *counts, own, progress)
 
 
 def with_window(question: Question, samples: dict[str, np.ndarray]) -> Question:
@@ -98,7 +102,7 @@ def with_window(question: Question, samples: dict[str, np.ndarray]) -> Question:
 
 def draw(question: Question, samplers: dict[str, Any], key: PRNGKey) -> dict[str, np.ndarray]:
     """All samples of all repeats by the samplers whose gap is explained."""
-    count = question.settings.num_samples * question.settings.repeats
+    count = question.num_samples * question.settings.repeats
     found = {}
     for number, (name, sampler) in enumerate(samplers.items()):
         found[name] = _sample(question, sampler, count, jr.fold_in(key, number))
@@ -175,12 +179,14 @@ def pointwise(
         return {}, None
     settings, law = question.settings, question.law
     sets, exact = {}, None
-    if points is not None or question.drawn is not None:
-        sets["points"] = question.drawn[: settings.num_points] if points is None else points
+    if points is not None:
+        sets["points"] = points
+    elif question.drawn is not None:
+        sets["points"] = question.drawn[: question.num_points]
     if points is None and callable(getattr(law, "log_prob", None)):
         exact = np.asarray(jax.vmap(law.log_prob)(jnp.asarray(sets["points"])), float)  # pyright: ignore
         exact = exact if np.isfinite(exact).all() else None
-    sets |= {name: samples[name][: settings.num_points] for name in ("SDE", "ODE")}
+    sets |= {name: samples[name][: question.num_points] for name in ("SDE", "ODE")}
     model, process = question.model, question.process
     gaps = pointwise_gaps(model, process, sets, settings.num_paths, question.progress, key)
     return gaps, in_nats(gaps, exact)
@@ -237,8 +243,8 @@ def family(
     rows, settings = [], question.settings
     for number, eta in enumerate(settings.etas):
         sampler = dataclasses.replace(settings.family, eta=eta)
-        member = _sample(question, sampler, settings.num_samples, jr.fold_in(key, number))
-        to_ode = _sliced(member, samples["ODE"][-settings.num_samples :])
+        member = _sample(question, sampler, question.num_samples, jr.fold_in(key, number))
+        to_ode = _sliced(member, samples["ODE"][-question.num_samples :])
         to_data = None if question.drawn is None else _sliced(member, question.drawn)
         rows.append({"eta": eta, "to_data": to_data, "to_ODE": to_ode})
     return tuple(rows)
@@ -251,7 +257,7 @@ def _on_grid(
     eta: float,
 ) -> dict[str, Any]:
     """One member by its exact law; two of them are known already, and so are their distances."""
-    name = {0: "ODE", 1: "SDE"}.get(eta)
+    name = {0.0: "ODE", 1.0: "SDE"}.get(eta)
     if name is None:
         window = laws["SDE"].window
         member = grid_density_sde(question.model, question.process, window, eta=eta)

@@ -155,32 +155,41 @@ def in_nats(gaps: dict[str, PointwiseGap], exact: np.ndarray | None) -> NatsGap:
     - `exact`: the log density of the data at the points, where it is known.
     """
     sde, ode = gaps["SDE"], gaps["ODE"]
-    nll, kl_data, nearer = (None, None), (None, None), None
+    nll_ode, nll_sde, data_ode, data_sde, nearer = [None] * 5
     if "points" in gaps:
         points = gaps["points"]
-        logs = (points.log_p_ode, points.log_p_sde)
-        nll = tuple(Estimate(*mean_and_error(-log)) for log in logs)
+        nll_ode, nll_sde = _estimate(-points.log_p_ode), _estimate(-points.log_p_sde)
         nearer = points.mean
         if exact is not None:
-            over = [_with_control(exact - log, points.noise) for log in logs]
-            kl_data = tuple(Estimate(*mean_and_error(rows)) for rows in over)
-            nearer = Estimate(*mean_and_error(over[0] - over[1]))
-    potential, to_potential = (None, None), (None, None)
+            to_ode = _with_control(exact - points.log_p_ode, points.noise)
+            to_sde = _with_control(exact - points.log_p_sde, points.noise)
+            data_ode, data_sde = _estimate(to_ode), _estimate(to_sde)
+            nearer = _estimate(to_ode - to_sde)
+    potential_ode = potential_sde = kl_ode_potential = kl_sde_potential = None
     if sde.potential is not None and ode.potential is not None:
-        apart = (ode.log_p_ode - ode.potential, sde.log_p_sde - sde.potential)
-        potential = tuple((Estimate(*mean_and_error(d)), float(d.std(ddof=1))) for d in apart)
-        to_potential = tuple(_kl_up_to_constant(d) for d in apart)
+        from_ode, from_sde = ode.log_p_ode - ode.potential, sde.log_p_sde - sde.potential
+        potential_ode = (_estimate(from_ode), float(from_ode.std(ddof=1)))
+        potential_sde = (_estimate(from_sde), float(from_sde.std(ddof=1)))
+        kl_ode_potential, kl_sde_potential = map(_kl_up_to_constant, (from_ode, from_sde))
     return NatsGap(
-        Estimate(*mean_and_error(_with_control(sde.log_p_sde - sde.log_p_ode, sde.noise))),
-        Estimate(*mean_and_error(_with_control(ode.log_p_ode - ode.log_p_sde, ode.noise))),
-        *nll,
-        *kl_data,
-        nearer,
-        _mixing_bias(gaps.get("points", sde)),
-        *potential,
-        *to_potential,
-        sde.x.shape[1],
+        kl_sde_ode=_estimate(_with_control(sde.log_p_sde - sde.log_p_ode, sde.noise)),
+        kl_ode_sde=_estimate(_with_control(ode.log_p_ode - ode.log_p_sde, ode.noise)),
+        nll_ode=nll_ode,
+        nll_sde=nll_sde,
+        kl_data_ode=data_ode,
+        kl_data_sde=data_sde,
+        nearer=nearer,
+        mixing_bias=_mixing_bias(gaps.get("points", sde)),
+        potential_ode=potential_ode,
+        potential_sde=potential_sde,
+        kl_ode_potential=kl_ode_potential,
+        kl_sde_potential=kl_sde_potential,
+        dim=sde.x.shape[1],
     )
+
+
+def _estimate(values: np.ndarray) -> Estimate:
+    return Estimate(*mean_and_error(values))
 
 
 def _with_control(apart: np.ndarray, noise: np.ndarray) -> np.ndarray:

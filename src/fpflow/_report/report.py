@@ -170,7 +170,7 @@ def gap_report(
     model = as_model(model_or_score, dim)
     dim = model_dim(model, dim)
     check_dims("data", dim, model)
-    settings.check_dim(dim)
+    settings = settings.in_dimension(dim)
     check_score(model, process, dim)
     at = None if points is None else np.asarray(checked_points(model, process, points))
     question = measure.asked(model, process, dim, law, settings, progress, keys["data"])

@@ -14,12 +14,13 @@ class ReportSettings:
 
     **Arguments:**
 
-    - `num_samples`: samples of each law in the observed gap.
+    - `num_samples`: samples of each law in the observed gap: 2500 by default, above two dimensions 1000.
     - `repeats`: how often it is observed, for its spread.
     - `ode`: the sampler that stands for the ODE.
     - `sde`: the sampler that stands for the SDE: an `SDE`, or any other with noise, such as `Ancestral`.
     - `window`: the cells for dimensions one and two; by default chosen to hold the data.
-    - `num_points`: points of the pointwise gap: so many of the data, of the ODE and of the SDE.
+    - `num_points`: points of the pointwise gap, so many of the data, of the ODE and of the SDE: 64 by
+      default, above two dimensions 24.
     - `num_paths`: at most so many noising paths from each of them.
     - `etas`: members of the family between ODE (0) and SDE (1) that are compared.
     - `family`: the `SDE` that draws them in dimensions above two.
@@ -28,24 +29,22 @@ class ReportSettings:
     **Raises:** `ValueError` for counts below one, a negative `eta`, or what is no sampler.
     """
 
-    num_samples: int = 2500
+    num_samples: int | None = None
     repeats: int = 4
     ode: AbstractSampler = dataclasses.field(default_factory=ODE)
     sde: AbstractSampler = dataclasses.field(default_factory=SDE)
     window: Window | None = None
-    num_points: int = 64
+    num_points: int | None = None
     num_paths: int = 64
     etas: tuple[float, ...] = (0.0, 0.5, 1.0)
     family: SDE = dataclasses.field(default_factory=SDE)
     theorem: bool = True
 
     def __post_init__(self):
-        check_counts(
-            num_samples=self.num_samples,
-            repeats=self.repeats,
-            num_points=self.num_points,
-            num_paths=self.num_paths,
-        )
+        check_counts(repeats=self.repeats, num_paths=self.num_paths)
+        for name in ("num_samples", "num_points"):
+            if getattr(self, name) is not None:
+                check_counts(**{name: getattr(self, name)})
         for name in ("ode", "sde"):
             value = getattr(self, name)
             if not isinstance(value, AbstractSampler):
@@ -58,8 +57,18 @@ class ReportSettings:
         for eta in self.etas:
             check_eta(eta)
 
-    def check_dim(self, dim: int) -> None:
-        """Raises `ValueError` for a window of another dimension."""
+    def in_dimension(self, dim: int) -> "ReportSettings":
+        """With the counts that a report of this dimension has unless told; a budget of minutes.
+
+        **Raises:** `ValueError` for a window of another dimension.
+        """
+        self._check_window(dim)
+        samples, points = (2500, 64) if dim <= 2 else (1000, 24)
+        return dataclasses.replace(
+            self, num_samples=self.num_samples or samples, num_points=self.num_points or points
+        )
+
+    def _check_window(self, dim: int) -> None:
         if self.window is None:
             return
         if dim > 2:

@@ -59,20 +59,21 @@ def distil_potential(
     key_data, key_init, key_train = jr.split(key, 3)
     drawn = np.asarray(law.sample(key_data, 1000), float)
     check_score(model, process, drawn.shape[1])
-    if student is None:
+    network: Any = student
+    if network is None:
         prior = IsotropicGaussian()
         layers = PotentialMLP(drawn.shape[1], width=64, prior=prior, key=key_init)
         width = max(float(drawn.std()), 1e-3 * float(np.abs(drawn).max()), 1e-6)
-        student = in_frame(layers, process, centre=float(drawn.mean()), scale=width)
-    if not isinstance(student, PotentialModel):
+        network = in_frame(layers, process, centre=float(drawn.mean()), scale=width)
+    if not isinstance(network, PotentialModel):
         raise ValueError(
-            f"`student` must have a method `potential(t, x)`, got {type(student).__name__}."
+            f"`student` must have a method `potential(t, x)`, got {type(network).__name__}."
         )
     return train(
-        student,
+        network,
         process,
         law,
-        objective=Objective({"distillation": Distillation(model)}),
+        objective=Objective({"distillation": Distillation(teacher=model)}),
         num_steps=num_steps,
         batch_size=batch_size,
         progress=progress,
