@@ -26,9 +26,10 @@ WIDE = f"{GRID}::test_a_prior_wider_than_the_window_is_not_cut"
 POINTWISE = "src/fpflow/_residual/pointwise.py"
 SDE = "src/fpflow/_likelihood/sde.py"
 PATHS = "src/fpflow/_likelihood/paths.py"
-UNITS = "src/fpflow/_likelihood/units.py"
+AVERAGE = "src/fpflow/_likelihood/average.py"
 FILTER = "src/fpflow/_likelihood/filter.py"
 CHAIN = "tests/test_chain.py"
+LOGS = f"{CHAIN}::test_few_filters_know_their_error"
 WEIGHTS = "tests/test_importance.py::test_few_paths_and_steps_of_a_wrong_score_have_no_bias"
 EVIDENCE = "tests/test_importance.py::test_the_evidence_of_a_known_target[sde]"
 TAIL = "tests/test_importance.py::test_pareto_k_finds_the_tail"
@@ -74,11 +75,15 @@ MUTANTS = [
     (PATHS, "dt / 6 * (now[3] - before[3])", "dt / 12 * (now[3] - before[3])", f"{DENSITY}::test_steps_of_a_bare_score_converge_to_second_order"),
     (PATHS, "edge + model.potential(t0, x)", "edge - model.potential(t0, x)", EXACT_SDE),
     (SDE, "logsumexp(exponents, axis=0) - math.log(2)", "logsumexp(exponents, axis=0)", EXACT_SDE),
-    (UNITS, "bias = spread / (2 * count)", "bias = -spread / (2 * count)", FEW),
-    (UNITS, "self.square * old**2 + jnp.sum(weight**2)", "self.square * old**2 + 9 * jnp.sum(weight**2)", FEW),
-    (UNITS, "jnp.sqrt(found.spread / count) * student", "jnp.sqrt(found.spread / count) / 2", FEW),
-    (UNITS, "1.25 / freedom + 1.53 / freedom**2", "5 / freedom", FEW),
-    (UNITS, "(second.log_skewness < _LONG_TAIL)", "(second.log_skewness > -9)", f"{CHAIN}::test_weights_without_a_variance_are_flagged"),
+    (AVERAGE, "jnp.log(mean) + spread / (2 * count)", "jnp.log(mean) - spread / (2 * count)", FEW),
+    (AVERAGE, "self.square * old**2 + jnp.sum(weight**2)", "self.square * old**2 + 9 * jnp.sum(weight**2)", FEW),
+    (AVERAGE, "jnp.sqrt(found.spread / count) * _student(count - 1)", "jnp.sqrt(found.spread / count) / 2", FEW),
+    (AVERAGE, "1.25 / freedom + 1.53 / freedom**2", "5 / freedom", FEW),
+    (AVERAGE, "(second.log_skewness < _LONG_TAIL)", "(second.log_skewness > -9)", f"{CHAIN}::test_weights_without_a_variance_are_flagged"),
+    (AVERAGE, "sums.first + middle + variance / 2", "sums.first + middle", LOGS),
+    (AVERAGE, "jnp.sqrt(scatter) * _student(freedom)", "jnp.sqrt(scatter) / 2", LOGS),
+    ("src/fpflow/_likelihood/tune.py", "root = np.sqrt(np.asarray(added(", "root = 1 / np.sqrt(np.asarray(added(", f"{CHAIN}::test_steps_are_placed_where_the_weights_need_them"),
+    ("src/fpflow/_likelihood/sde.py", "coarse / max(fine - coarse, 1)", "0.01", "tests/test_chain.py::test_a_point_without_a_width_can_be_tuned_for_and_asked_for"),
     # chains and their filter
     (FILTER, "log_w = log_w - log_normal(new, steps.scale * y", "log_w = log_w + log_normal(new, steps.scale * y", CHAIN),
     (FILTER, "+ u_new - u\n", "- u_new + u\n", CHAIN),

@@ -84,8 +84,7 @@ def even_steps(
     where the steps are as dense as $\sqrt a$. A tenth of them stay where they were.
     """
     rows = noising_steps(chain, process, points.dtype)
-    added = np.asarray(_added(model, twist, rows, points, key), float)
-    root = np.sqrt(np.maximum(added, 0))
+    root = np.sqrt(np.asarray(added(model, twist, rows, points, key), float))
     density = np.cumsum(0.9 * root / max(root.sum(), 1e-300) + 0.1 / len(root))
     count = np.linspace(0, 1, len(root) + 1)
     index = np.interp(count, np.concatenate([[0], density / density[-1]]), count)
@@ -96,7 +95,7 @@ def even_steps(
 
 
 @eqx.filter_jit
-def _added(model, twist, steps: NoisingSteps, points, key):
+def added(model, twist, steps: NoisingSteps, points, key):
     """The variance over paths that each step adds to the twisted log weight, shape `(n,)`."""
 
     def at(t, y):
