@@ -192,7 +192,7 @@ def nats(spread, runs, points=64):
         name: np.asarray(jr.normal(jr.fold_in(jr.key(6), k), (runs * points, 2)) * np.sqrt(v))
         for k, (name, v) in enumerate(laws.items())
     }
-    gaps = pointwise_gaps(model, PROCESS, sets, 64, False, jr.key(7))
+    gaps = pointwise_gaps(model, PROCESS, sets, 256, False, jr.key(7))
 
     def part(gap, run):
         rows = slice(run * points, (run + 1) * points)

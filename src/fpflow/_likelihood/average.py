@@ -10,8 +10,6 @@ from jaxtyping import Array
 # The mean of n weights e^A with A of variance v is normal to a skewness gamma(v, n); with the error
 # times 1 + gamma / 2, two errors held the truth in 93 to 98 % of runs with gamma below one, A normal.
 _SKEWED, _MOST_SKEWED = 1.0, 4.0
-# Of n normal logarithms the skewness is 0 +- sqrt(6 / n); where weights have no variance it is two.
-_LONG_TAIL, _NARROW = 0.75, 0.1
 # Weights of which fewer than a twentieth are effective.
 _MOST_SPREAD = 19.0
 # Logarithms of filters wider than this are no longer normal, and their mean misses its third moment.
@@ -28,13 +26,12 @@ class UnitSums(eqx.Module):
     first: Array
     log: Array
     log_square: Array
-    log_cube: Array
 
     @classmethod
     def none(cls, x: Array) -> "UnitSums":
         """Of no unit, in the precision of `x`."""
         zero = jnp.zeros((), x.dtype)
-        return cls(jnp.full_like(zero, -jnp.inf), zero, zero, zero, zero, zero, zero, zero)
+        return cls(jnp.full_like(zero, -jnp.inf), zero, zero, zero, zero, zero, zero)
 
     def add(self, logs: Array) -> "UnitSums":
         """With units more, `logs` of shape `(units, 2)`."""
@@ -52,7 +49,6 @@ class UnitSums(eqx.Module):
             first,
             self.log + apart.sum(),
             self.log_square + jnp.sum(still**2),
-            self.log_cube + jnp.sum(still**3),
         )
 
 
@@ -63,25 +59,21 @@ class UnitMean(eqx.Module):
 
     - `value`: the logarithm of their mean, corrected for the bias of a logarithm.
     - `spread`: the relative variance of one unit.
-    - `log_variance`, `log_skewness`: the variance of $\ell$ and its skewness.
+    - `log_variance`: the variance of $\ell$.
     - `plain`: the logarithm of the mean of the coarser estimates.
     """
 
     value: Array
     spread: Array
     log_variance: Array
-    log_skewness: Array
     plain: Array
 
 
-def _log_moments(sums: UnitSums, count: Array) -> tuple[Array, Array, Array]:
-    """Mean, variance and skewness of the logarithms."""
+def _log_moments(sums: UnitSums, count: Array) -> tuple[Array, Array]:
+    """Mean and variance of the logarithms."""
     middle, square = sums.log / count, sums.log_square / count
     still = jax.lax.stop_gradient(middle)
-    variance = jnp.maximum(square - still**2, 0) * count / (count - 1)
-    cube = sums.log_cube / count - 3 * still * square + 2 * still**3
-    tiny = jnp.finfo(middle.dtype).eps * (1 + square)  # of round-off alone no skewness is known
-    return middle, variance, jnp.where(variance > tiny, cube / (variance + tiny) ** 1.5, 0)
+    return middle, jnp.maximum(square - still**2, 0) * count / (count - 1)
 
 
 def _student(freedom: Array) -> Array:
@@ -140,10 +132,10 @@ class MeanOfWeights(AbstractAverage):
         mean = sums.weight / count
         variance = jnp.maximum(sums.square / count - mean**2, 0) * count / (count - 1)
         spread = jax.lax.stop_gradient(variance / mean**2)
-        _, log_variance, log_skewness = _log_moments(sums, count)
+        _, log_variance = _log_moments(sums, count)
         value = sums.largest + jnp.log(mean) + spread / (2 * count)
         plain = sums.largest + jnp.log(sums.plain / count)
-        return UnitMean(value, spread, log_variance, log_skewness, plain)
+        return UnitMean(value, spread, log_variance, plain)
 
     def error(self, found: UnitMean, log_variance: Array, count: Array, freedom: Array) -> Array:
         del freedom  # the spread is that of these units alone
@@ -151,13 +143,10 @@ class MeanOfWeights(AbstractAverage):
         return jnp.sqrt(found.spread / count) * _student(count - 1) * (1 + skewed / 2)
 
     def reliable(self, first: UnitMean, second: UnitMean, pooled: Array, count: Array) -> Array:
-        """By the first set's variance, and logarithms without a long tail upwards, beyond which heavier
-        weights would lie."""
+        """By the first set's variance, which is no part of the value, and the spread of both."""
         del pooled
         even = _skewness(first.log_variance, count) < _SKEWED
-        short = (second.log_skewness < _LONG_TAIL) & (first.log_skewness < 2 * _LONG_TAIL)
-        short = short | (second.spread < _NARROW)  # a tail of nearly equal weights moves nothing
-        return even & short & (jnp.maximum(first.spread, second.spread) < _MOST_SPREAD)
+        return even & (jnp.maximum(first.spread, second.spread) < _MOST_SPREAD)
 
     def believed(self, first: UnitMean) -> Array:
         grown = jnp.exp(jnp.minimum(first.log_variance, 20.0))
@@ -171,9 +160,9 @@ class MeanOfLogs(AbstractAverage):
     least: int = 4
 
     def mean(self, sums: UnitSums, count: Array) -> UnitMean:
-        middle, variance, skewness = _log_moments(sums, count)
+        middle, variance = _log_moments(sums, count)
         value = sums.first + middle + variance / 2
-        return UnitMean(value, jnp.expm1(jnp.minimum(variance, 20.0)), variance, skewness, value)
+        return UnitMean(value, jnp.expm1(jnp.minimum(variance, 20.0)), variance, value)
 
     def error(self, found: UnitMean, log_variance: Array, count: Array, freedom: Array) -> Array:
         # Of the mean, and of the half variance, which is that of these units.

@@ -37,7 +37,7 @@ class LogProbSDE(eqx.Module):
       both as well.
     - `effective_sample_size`: of how many even weights the mean would be as good, shape `(n,)`.
     - `reliable`: where the weights are even enough for `standard_error` to be believed, judged by the
-      variance in paths that are no part of `value` and by the tail of those that are, shape `(n,)`.
+      variance in paths that are no part of `value` and the spread of all, shape `(n,)`.
     - `method`: what drew the paths.
     """
 

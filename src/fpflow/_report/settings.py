@@ -20,7 +20,7 @@ class ReportSettings:
     - `sde`: the sampler that stands for the SDE: an `SDE`, or any other with noise, such as `Ancestral`.
     - `window`: the cells for dimensions one and two; by default chosen to hold the data.
     - `num_points`: points of the pointwise gap, so many of the data, of the ODE and of the SDE: 64 by
-      default, above two dimensions 24.
+      default, above two dimensions 32.
     - `num_paths`: at most so many noising paths from each of them.
     - `etas`: members of the family between ODE (0) and SDE (1) that are compared.
     - `family`: the `SDE` that draws them in dimensions above two.
@@ -35,7 +35,7 @@ class ReportSettings:
     sde: AbstractSampler = dataclasses.field(default_factory=SDE)
     window: Window | None = None
     num_points: int | None = None
-    num_paths: int = 64
+    num_paths: int = 256
     etas: tuple[float, ...] = (0.0, 0.5, 1.0)
     family: SDE = dataclasses.field(default_factory=SDE)
     theorem: bool = True
@@ -63,7 +63,7 @@ class ReportSettings:
         **Raises:** `ValueError` for a window of another dimension.
         """
         self._check_window(dim)
-        samples, points = (2500, 64) if dim <= 2 else (1000, 24)
+        samples, points = (2500, 64) if dim <= 2 else (1000, 32)
         return dataclasses.replace(
             self, num_samples=self.num_samples or samples, num_points=self.num_points or points
         )

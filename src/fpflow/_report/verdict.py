@@ -17,7 +17,7 @@ def verdict(
 ) -> tuple[str, ...]:
     """How far apart and which law is nearer to the data; what is to blame; which number to quote."""
     kind = "W2^2" if distances else "sliced W2^2"
-    first = f"{_distance(split, nats, kind)}{_nearer(nats, distances)}."
+    first = f"{_distance(split, nats, kind, distances)}{_nearer(nats, distances)}."
     return (first, _blame(split, kind), _quote(nats, points))
 
 
@@ -26,7 +26,10 @@ def _seen(found: Estimate) -> bool:
     return abs(found.value) > 2 * found.error
 
 
-def _distance(split: GapSplit, nats: NatsGap | None, kind: str) -> str:
+def _distance(split: GapSplit, nats: NatsGap | None, kind: str, distances: dict[str, Any]) -> str:
+    if "ODE-SDE" in distances and _seen(distances["ODE-SDE"]["KL"]):
+        known = distances["ODE-SDE"]["KL"]
+        return f"The laws of SDE and ODE are {known} nats apart (KL of the ODE from the SDE)"
     if nats is None:
         return f"The laws of SDE and ODE are {kind} = {split.model} apart"
     forth, back = nats.kl_sde_ode, nats.kl_ode_sde
