@@ -64,7 +64,7 @@ def log_normal(x: Array, mean: Array, std: Array) -> Array:
 
 
 # Fewer paths than these leave a filter's logarithm skewed.
-_MANY = 64
+_MANY = 128
 
 
 class TwistedFilter(AbstractUnit):
