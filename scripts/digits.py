@@ -129,7 +129,8 @@ def figure(model, chain, ode, sde, held, path):
     ax = right.subplots()
     a, b = np.asarray(ode.value), np.asarray(sde.value)
     ax.errorbar(a, b, np.asarray(sde.standard_error), fmt="o", markersize=3, color="#0072B2")
-    low, high = np.quantile(np.concatenate([a, b]), [0.02, 1.0])
+    both = np.concatenate([a, b])
+    low, high = max(both.min(), np.quantile(both, 0.1) - 40), both.max()
     ax.plot([low, high], [low, high], color="black", linewidth=0.8)
     ax.set(
         xlim=(low - 5, high + 5), xlabel=r"$\log p_\mathrm{ODE}$ (nats)",
