@@ -1,8 +1,8 @@
 """The command line, as someone with a file of points meets it."""
 
 import argparse
-import gc
 import contextlib
+import gc
 import gzip
 import json
 import os
