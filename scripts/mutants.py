@@ -79,7 +79,7 @@ MUTANTS = [
     (AVERAGE, "self.square * old**2 + jnp.sum(weight**2)", "self.square * old**2 + 9 * jnp.sum(weight**2)", FEW),
     (AVERAGE, "jnp.sqrt(found.spread / count) * _student(count - 1)", "jnp.sqrt(found.spread / count) / 2", FEW),
     (AVERAGE, "1.25 / freedom + 1.53 / freedom**2", "5 / freedom", FEW),
-    (AVERAGE, "_skewness(first.log_variance, count) < _SKEWED", "first.log_variance > -1", f"{CHAIN}::test_weights_without_a_variance_are_flagged"),
+    (AVERAGE, "_skewness(first.log_variance, count) < _SKEWED", "first.log_variance > -1", f"{CHAIN}::test_the_first_set_decides_whether_to_believe_the_second"),
     (AVERAGE, "sums.first + middle + variance / 2", "sums.first + middle", LOGS),
     (AVERAGE, "jnp.sqrt(scatter) * _student(freedom)", "jnp.sqrt(scatter) / 2", LOGS),
     ("src/fpflow/_likelihood/tune.py", "root = np.sqrt(np.asarray(added(", "root = 1 / np.sqrt(np.asarray(added(", f"{CHAIN}::test_steps_are_placed_where_the_weights_need_them"),

@@ -1,5 +1,6 @@
 """Chains of Gaussian kernels and their own density, against chains whose law is a known Gaussian."""
 
+import dataclasses
 import inspect
 import itertools
 import warnings
@@ -13,7 +14,7 @@ import pytest
 from jax.scipy.stats import multivariate_normal
 
 import fpflow
-from fpflow._likelihood.average import MeanOfLogs, UnitSums
+from fpflow._likelihood.average import MeanOfLogs, MeanOfWeights, UnitMean, UnitSums
 from fpflow._likelihood.filter import filtered, noising_steps
 from fpflow._likelihood.tune import added, even_steps
 from known import OU, WithoutPotential
@@ -184,6 +185,15 @@ def test_few_filters_know_their_error(variance):
     assert 0.93 < float((abs(second.value) < 2 * error).mean()) < 0.97
     believed = rule.reliable(first, second, pooled, count)
     assert believed.mean() > 0.7 and not rule.reliable(first, second, pooled + 9, count).any()
+
+
+def test_the_first_set_decides_whether_to_believe_the_second():
+    """Sixteen weights whose logarithms have a variance of two are too few, however even they look."""
+    rule = MeanOfWeights()
+    even = UnitMean(*(jnp.array(v) for v in (0.0, 0.1, 0.1, 0.0)))
+    uneven = dataclasses.replace(even, log_variance=jnp.array(2.0))
+    assert rule.reliable(even, even, jnp.array(0.1), jnp.array(64.0))
+    assert not rule.reliable(uneven, even, jnp.array(0.1), jnp.array(16.0))
 
 
 def test_steps_are_placed_where_the_weights_need_them():
