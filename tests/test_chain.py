@@ -16,6 +16,7 @@ from jax.scipy.stats import multivariate_normal
 import fpflow
 from fpflow._likelihood.average import MeanOfLogs, MeanOfWeights, UnitMean, UnitSums
 from fpflow._likelihood.filter import filtered, noising_steps
+from fpflow._likelihood.sde import remaining
 from fpflow._likelihood.tune import added, even_steps
 from known import OU, WithoutPotential
 
@@ -194,6 +195,16 @@ def test_the_first_set_decides_whether_to_believe_the_second():
     uneven = dataclasses.replace(even, log_variance=jnp.array(2.0))
     assert rule.reliable(even, even, jnp.array(0.1), jnp.array(64.0))
     assert not rule.reliable(uneven, even, jnp.array(0.1), jnp.array(16.0))
+
+
+def test_what_the_steps_leave_is_told_from_two_numbers_of_them():
+    """Of an error of first order: from 32 to 48 steps it falls by half of what is left at 48."""
+    coarse, fine, same = (
+        fpflow.TwistedFilter(chain=fpflow.GaussianChain(0.3, n)) for n in (32, 48, 48)
+    )
+    assert remaining(coarse, fine, SHORT) == 2.0
+    assert remaining(fine, same, SHORT) == np.inf
+    assert remaining(fpflow.ResidualPaths(8), fpflow.ResidualPaths(8), SHORT) == 1.0
 
 
 def test_steps_are_placed_where_the_weights_need_them():

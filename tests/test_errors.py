@@ -184,6 +184,12 @@ ARGUMENTS = {
         fpflow.log_prob_sde(NETWORK, OU, X, num_paths=2**40, key=KEY)
     ),
     "`fp_weight` must be finite and not negative, got nan": lambda: trained(fp_weight=np.nan),
+    "`num_points` must be at least 2, so that they have a spread": lambda: (
+        fpflow.ReportSettings(num_points=1)
+    ),
+    "`points` must be at least two, so that they have a spread, got 1": lambda: fpflow.gap_report(
+        NETWORK, OU, points=jnp.zeros((1, 2)), key=KEY
+    ),
     "`settings.window` is for dimensions one and two, the data has dimension 3": lambda: (
         fpflow.ReportSettings(window=fpflow.Window()).in_dimension(3)
     ),

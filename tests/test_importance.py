@@ -1,6 +1,7 @@
 """Weights and evidence against targets whose evidence is known."""
 
 import inspect
+import math
 
 import equinox as eqx
 import jax
@@ -81,6 +82,32 @@ def test_pareto_k_finds_the_tail(k):
     found = [fpflow.pareto_k(np.log(row)) for row in draws]
     # Ninety weights know k to (1 + k) / 90^.5, and the prior pulls by a tenth of the way to .5.
     assert abs(np.mean(found) - k) < 0.1 * abs(k - 0.5) + 3 * (1 + k) / 90**0.5 / 40**0.5 + 0.02
+
+
+def zhang_and_stephens(tail):
+    """Their estimator (Technometrics 51 (2009) 316), one candidate after the other, and the prior
+    of Vehtari et al.: ten observations of one half."""
+    tail = sorted(tail)
+    n, quartile = len(tail), tail[int(len(tail) / 4 + 0.5) - 1]
+    candidates = 30 + int(math.sqrt(n))
+    thetas, likelihoods = [], []
+    for j in range(1, candidates + 1):
+        theta = 1 / tail[-1] + (1 - math.sqrt(candidates / (j - 0.5))) / (3 * quartile)
+        k = -sum(math.log(1 - theta * x) for x in tail) / n
+        thetas.append(theta)
+        likelihoods.append(n * (math.log(theta / k) + k - 1))
+    largest = max(likelihoods)
+    weights = [math.exp(value - largest) for value in likelihoods]
+    theta = sum(w * t for w, t in zip(weights, thetas, strict=True)) / sum(weights)
+    k = sum(math.log(1 - theta * x) for x in tail) / n
+    return (n * k + 10 * 0.5) / (n + 10)
+
+
+def test_pareto_k_is_the_estimator_of_its_paper():
+    weights = stats.genpareto.rvs(0.4, size=900, random_state=np.random.default_rng(1))
+    ordered = np.sort(weights)
+    tail = ordered[-90:] - ordered[-91]  # the three roots of 900 largest
+    assert fpflow.pareto_k(np.log(weights)) == pytest.approx(zhang_and_stephens(tail), rel=1e-9)
 
 
 def test_even_weights_have_no_tail_and_few_have_no_index():

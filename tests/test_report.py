@@ -19,7 +19,7 @@ matplotlib.use("Agg")
 import fpflow
 from fpflow._cli import main
 from fpflow._model import as_model
-from fpflow._report.measure import _strays
+from fpflow._report.doubts import strays
 from known import OU, LinearScore, WithoutPotential, linear_laws, mixture
 
 LAW = fpflow.datasets.GaussianMixture([[-1.0], [0.2], [1.3]], 0.1)
@@ -287,7 +287,7 @@ def test_strays_are_told_with_their_distance_and_their_weight():
     data[:2] = [[0, 0], [1, 1]]  # the box exactly
     x = data.copy()
     x[2:4, 1] = [4.0, -3.0]
-    (note,) = _strays("ODE", x, data)
+    (note,) = strays("ODE", x, data)
     assert "0.2% of the ODE samples" in note and "the farthest 3 widths" in note
     found = re.search(r"data is (\S+), without them (\S+):", note)
     whole, rest = float(found[1]), float(found[2])
@@ -296,7 +296,7 @@ def test_strays_are_told_with_their_distance_and_their_weight():
         float(fpflow.sliced_w2(data, np.delete(x, [2, 3], axis=0)).value), rel=0.01
     )
     assert rest < 0.01 * whole
-    assert not _strays("ODE", data, data)
-    assert _strays("SDE", x + 9, data) == [
+    assert not strays("ODE", data, data)
+    assert strays("SDE", x + 9, data) == [
         "100.0% of the SDE samples lie more than half the data's width away from it."
     ]

@@ -160,7 +160,7 @@ def log_prob_sde(
     asked = {"mesh": mesh, "progress": progress, "key": key}
     found = estimate(second, first, budget, model, process, points, name="log p_SDE", **asked)
     other = found.plain if isinstance(second, ResidualPaths) else found.first
-    apart = jnp.abs(found.value - other) * _remaining(first, second, process)
+    apart = jnp.abs(found.value - other) * remaining(first, second, process)
     result = LogProbSDE(
         found.value,
         found.standard_error,
@@ -189,12 +189,12 @@ def asked_budget(target_error: float | None, num_paths: int | None) -> Budget:
     return Budget(num_paths, target_error)
 
 
-def _remaining(first: AbstractUnit, second: AbstractUnit, process: AbstractProcess) -> float:
+def remaining(first: AbstractUnit, second: AbstractUnit, process: AbstractProcess) -> float:
     """What is left of an error of first order in the steps, in units of what finer ones took away."""
     if not (isinstance(first, TwistedFilter) and isinstance(second, TwistedFilter)):
         return 1.0  # the extrapolation of paths is from half as many times
     coarse, fine = first.num_steps(process), second.num_steps(process)
-    return coarse / max(fine - coarse, 1)
+    return coarse / (fine - coarse) if fine > coarse else math.inf
 
 
 def _methods(

@@ -29,7 +29,7 @@ from .._residual import ResidualProfile, residual_profile
 from .._sample import sample
 from .._types import DataLaw, PotentialModel, PRNGKey, ScoreModel
 from .._window import GridDensity, Window
-from ..datasets import Points, widths_away
+from ..datasets import Points
 from .fields import CurlProfile, curl_profile, gradient_share
 from .pointwise import NatsGap, PointwiseGap, in_nats, pointwise_gaps
 from .settings import ReportSettings
@@ -277,101 +277,3 @@ def _on_grid(
 def _sliced(a: np.ndarray, b: np.ndarray) -> Estimate:
     found = sliced_w2(a, b)
     return Estimate(found.value, float(np.hypot(found.standard_error, found.floor)))
-
-
-def _strays(name: str, x: np.ndarray, data: np.ndarray) -> list[str]:
-    """A word on samples far from the data, which rule every squared distance."""
-    away = widths_away(x, data)
-    stray = away > 0.5
-    if stray.mean() <= 1e-3:
-        return []
-    least = (
-        f"{stray.mean():.1%} of the {name} samples lie more than half the data's width away from it"
-    )
-    if stray.mean() > 0.5:
-        return [f"{least}."]
-    whole, rest = (float(sliced_w2(data, y).value) for y in (x, x[~stray]))
-    return [
-        f"{least}, the farthest {away.max():.3g} widths. With them the sliced W2^2 to the data is "
-        f"{whole:.3g}, without them {rest:.3g}: where these differ, squared distances in this report "
-        "are mostly those few and change from draw to draw; the pointwise gap does not. More steps of "
-        "training or a larger fp_weight draw them in."
-    ]
-
-
-def doubts(
-    question: Question,
-    named: dict[str, np.ndarray],
-    laws: dict[str, GridDensity],
-    split: GapSplit,
-    gaps: dict[str, PointwiseGap],
-) -> list[str]:
-    """What a reader should not believe without a second look."""
-    notes = []
-    if not question.derivatives:
-        notes.append(
-            "the score has no derivatives, so that log densities at points, the gap in nats and the "
-            "curl are left out; distances and densities on a grid need none."
-        )
-    if "data" in named:
-        notes += _beyond(named["data"], gaps)
-        for name in ("ODE", "SDE"):
-            notes += _strays(name, named[name], named["data"])
-    for name in ("ODE", "SDE"):
-        if laws and named[name].std(0).min() < 2 * laws[name].window.cell_width:
-            notes.append(
-                f"the {name} samples spread over less than two cells in some direction, so the grid "
-                "hardly sees their shape; use a window with more nodes."
-            )
-    for name, law in laws.items():
-        if name == "data" and law.error > 0.02:
-            notes.append(
-                f"the data on the grid is a histogram with {law.error:.1%} of counting noise in total "
-                "variation, which all distances to it contain."
-            )
-        elif law.error > 0.02:
-            notes.append(
-                f"the {name} density on the grid may be off by {law.error:.1%} in total variation: its "
-                "features are finer than the cells; use a window with more nodes."
-            )
-    notes += _unbelieved(gaps)
-    missing = split.observed.value - split.total.value
-    allowed = 3 * float(np.hypot(split.observed.error, split.total.error))
-    if abs(missing) > allowed:
-        notes.append(
-            f"the parts of the gap miss the observed one by {missing:.2g}, more than three standard "
-            f"errors ({allowed:.2g}); steps and samples interact here."
-        )
-    return notes
-
-
-def _beyond(data: np.ndarray, gaps: dict[str, PointwiseGap]) -> list[str]:
-    low, high = data.min(0), data.max(0)
-    room = 0.1 * (high - low)
-    x = gaps["points"].x if "points" in gaps else data[:0]
-    beyond = ((x < low - room) | (x > high + room)).any(1)
-    if not beyond.any():
-        return []
-    return [
-        f"{beyond.sum()} of {len(beyond)} `points` lie outside the box of the data, where the "
-        "score was not trained; densities there are extrapolated."
-    ]
-
-
-def _unbelieved(gaps: dict[str, PointwiseGap]) -> list[str]:
-    """Where the log densities themselves say that they may be wrong."""
-    notes, bad, loose, total = [], 0, 0, 0
-    for found in gaps.values():
-        bad, total = bad + int((~found.reliable).sum()), total + len(found.x)
-        loose += int((found.solver_error > 1).sum())
-    if bad:
-        notes.append(
-            f"log p_SDE is unreliable at {bad} of {total} points: the weights of its paths are too "
-            "uneven for the errors stated. Raise `num_paths`."
-        )
-    if loose:
-        notes.append(
-            f"log p_ODE is known to no better than a nat at {loose} of {total} points: the flow is so "
-            "stiff there that two tolerances of its solver disagree. Numbers in nats are theirs."
-        )
-    return notes

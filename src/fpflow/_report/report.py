@@ -21,12 +21,15 @@ from .._types import ArrayLike, DataLaw, PRNGKey
 from .._window import GridDensity
 from ..datasets import as_data, unconditional
 from . import measure
+from .doubts import doubts
 from .fields import CurlProfile
 from .pointwise import NatsGap, PointwiseGap
 from .settings import ReportSettings
 from .split import GapSplit
 from .text import as_html, as_text
 from .verdict import verdict
+
+_KEYS = ("data", "draw", "points", "fields", "kl", "family", "fine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +176,8 @@ def gap_report(
     settings = settings.in_dimension(dim)
     check_score(model, process, dim)
     at = None if points is None else np.asarray(checked_points(model, process, points))
+    if at is not None and len(at) < 2:
+        raise ValueError("`points` must be at least two, so that they have a spread, got 1.")
     question = measure.asked(model, process, dim, law, settings, progress, keys["data"])
 
     with warnings.catch_warnings(record=True) as caught:
@@ -188,12 +193,8 @@ def gap_report(
         between = measure.grid_distances(laws)
         etas = measure.family(question, laws, between, samples, keys["family"])
     named = samples if question.drawn is None else {"data": question.drawn, **samples}
-    # What is said of all points together is said once, by `doubts`.
     notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-    notes = [
-        note for note in notes if "is unreliable at" not in note and "standard error" not in note
-    ]
-    notes += measure.doubts(question, named, laws, split, pointwise)
+    notes += doubts(question, named, laws, split, pointwise)
     return GapReport(
         dim,
         question.settings.as_dict(),
@@ -213,6 +214,3 @@ def gap_report(
         {name: x[:1000] for name, x in named.items()},
         tuple(dict.fromkeys(notes)),
     )
-
-
-_KEYS = ("data", "draw", "points", "fields", "kl", "family", "fine")

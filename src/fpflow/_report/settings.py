@@ -45,6 +45,8 @@ class ReportSettings:
         for name in ("num_samples", "num_points"):
             if getattr(self, name) is not None:
                 check_counts(**{name: getattr(self, name)})
+        if self.num_points == 1:
+            raise ValueError("`num_points` must be at least 2, so that they have a spread.")
         for name in ("ode", "sde"):
             value = getattr(self, name)
             if not isinstance(value, AbstractSampler):
