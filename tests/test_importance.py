@@ -249,7 +249,7 @@ def test_the_evidence_of_mixtures_by_every_law(dim):
 @pytest.mark.slow
 def test_the_bias_of_mixing_the_laws_is_what_the_gap_predicts():
     """Samples of the SDE weighed by the ODE's density, and draws of the target with both densities."""
-    model, width = wrong(2), 0.5
+    model, width = wrong(2), 0.4
     target = lambda x: jax.scipy.stats.norm.logpdf(x, 0.0, width).sum()
     mixed = fpflow.importance_sample(
         model, SHORT, target, 4000, sampler=fpflow.SDE(), density=fpflow.ODE(), dim=2, key=jr.key(0)
@@ -257,7 +257,7 @@ def test_the_bias_of_mixing_the_laws_is_what_the_gap_predicts():
     bias = mixed.log_z
     assert abs(bias.value) > 5 * bias.error  # there is one to predict
     sets = {
-        "points": width * np.asarray(jr.normal(jr.key(1), (600, 2))),
+        "points": width * np.asarray(jr.normal(jr.key(1), (1500, 2))),
         "SDE": np.asarray(mixed.x[:8]),
         "ODE": np.asarray(mixed.x[:8]),
     }
