@@ -107,7 +107,9 @@ def test_samples_of_a_chain_have_its_law():
     assert (abs(jnp.cov(x.T) - cov) < 5 * np.sqrt(2 / num) * scale).all()
 
 
-@pytest.mark.parametrize("dim", [1, 2, 10, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "dim", [2, *(pytest.param(d, marks=pytest.mark.slow) for d in (1, 10, 50))]
+)
 def test_a_filter_is_unbiased(dim):
     r"""The mean of $\hat p / p$ over 400 filters, by noise of steps and drawing again alike."""
     model, chain = wrong(dim, 0.3), fpflow.GaussianChain(0.3, 20)
@@ -234,6 +236,7 @@ def test_kernels_that_are_exact_for_gaussian_data_have_no_variance():
     assert (found.standard_error < 1e-6).all()
 
 
+@pytest.mark.slow
 def test_a_point_without_a_width_can_be_tuned_for_and_asked_for():
     """The origin alone, in more dimensions than take derivatives."""
     model, x = wrong(10, 0.05), jnp.zeros((1, 10))

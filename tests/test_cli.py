@@ -97,6 +97,7 @@ def test_samples_are_those_of_the_library(here):
     assert np.load("f.npy").std() == pytest.approx(0.5**0.5, rel=0.2)
 
 
+@pytest.mark.slow
 def test_densities_at_points(here, capsys):
     command = ["density", "run", "-n", "5", "--paths", "8", "--steps", "10", "--out", "p.csv"]
     assert main(command) == 0

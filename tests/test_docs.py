@@ -220,7 +220,10 @@ def test_shell_blocks_run(page, tmp_path, monkeypatch):
 EXAMPLES = [name for name in fpflow.__all__ if name not in ("datasets", "plot")]
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n == "gap_report" else ()) for n in EXAMPLES],
+)
 def test_docstrings_have_a_line_that_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = re.findall(r"```python\n(.*?)```", inspect.getdoc(getattr(fpflow, name)) or "", re.S)

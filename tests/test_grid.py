@@ -354,7 +354,7 @@ def test_owens_t_is_that_of_scipy():
         np.testing.assert_allclose(found, expected, atol=1e-15)
 
 
-@pytest.mark.parametrize("size", [0.1, 3.0, 40.0])
+@pytest.mark.parametrize("size", [pytest.param(0.1, marks=pytest.mark.slow), 3.0, 40.0])
 def test_masses_of_quadrilaterals_have_their_derivative(size):
     """By a side's sweep, against that of the formula where it has one; at the origin it has none."""
     keys = jr.split(jr.key(0))

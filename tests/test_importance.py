@@ -118,7 +118,7 @@ def test_even_weights_have_no_tail_and_few_have_no_index():
 def test_uneven_weights_get_a_warning():
     with pytest.warns(UserWarning, match="the weights are too uneven to be believed: Pareto k"):
         fpflow.importance_sample(
-            NETWORK, OU, lambda x: -200 * jnp.sum((x - 2.5) ** 2), 500,
+            wrong(2), OU, lambda x: -200 * jnp.sum((x - 2.5) ** 2), 500,
             sampler=fpflow.ODE(), key=jr.key(0),
         )  # fmt: skip
 

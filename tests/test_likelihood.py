@@ -115,7 +115,7 @@ def test_steps_of_a_bare_score_converge_to_second_order():
 
 @pytest.mark.parametrize("potential", [True, False], ids=["potential", "score"])
 @pytest.mark.parametrize(
-    "dim", [2, *(pytest.param(d, marks=pytest.mark.slow) for d in (1, 10, 50))]
+    "dim", [1, *(pytest.param(d, marks=pytest.mark.slow) for d in (2, 10, 50))]
 )
 def test_linear_wrong_score_gives_both_gaussians(dim, potential):
     model, process = wrong(dim, potential), fpflow.OrnsteinUhlenbeck(t1=1.0)

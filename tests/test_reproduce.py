@@ -248,6 +248,7 @@ def test_what_the_density_plot_draws():
     matplotlib.pyplot.close("all")
 
 
+@pytest.mark.slow
 def test_interruption_keeps_the_finished_models(tmp_path, monkeypatch):
     """Stopped in the second model, the first one is there and is not trained again."""
     calls = []

@@ -212,7 +212,14 @@ SAMPLERS = [
 ]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        pytest.param(s, marks=pytest.mark.slow if isinstance(s, fpflow.SDE) else ())
+        for s in SAMPLERS
+    ],
+    ids=lambda s: type(s).__name__,
+)
 def test_transformations_go_through(sampler):
     """jit and vmap change nothing beyond round-off; the gradient is a difference quotient."""
 
