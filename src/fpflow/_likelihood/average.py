@@ -52,6 +52,29 @@ class UnitSums(eqx.Module):
             self.log_square + jnp.sum(still**2),
         )
 
+    def merged(self, owner: Array, num: int, count: int) -> "UnitSums":
+        """Rows of `count` units each, as the `num` rows to which they belong; `owner` ascends."""
+        belongs = {"num_segments": num, "indices_are_sorted": True}
+        largest = jax.ops.segment_max(self.largest, owner, **belongs)
+        old = jnp.exp(self.largest - largest[owner])
+        first = self.first[jnp.searchsorted(owner, jnp.arange(num))]
+        shift = self.first - first[owner]
+        still = jax.lax.stop_gradient(shift)
+        log_square = self.log_square + 2 * still * self.log + count * still**2
+
+        def total(rows):
+            return jax.ops.segment_sum(rows, owner, **belongs)
+
+        return UnitSums(
+            largest,
+            total(self.weight * old),
+            total(self.square * old**2),
+            total(self.plain * old),
+            first,
+            total(self.log + count * shift),
+            total(log_square),
+        )
+
 
 class UnitMean(eqx.Module):
     r"""What the units of one point say together.

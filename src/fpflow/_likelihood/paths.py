@@ -33,6 +33,50 @@ def noising_grid(process: AbstractProcess, num_steps: int, dtype) -> NoisingGrid
     return NoisingGrid(*(jnp.asarray(part, dtype) for part in parts))
 
 
+class SmoothPaths(eqx.Module):
+    r"""Paths $a x \pm c z$ with one $z$, which have the law of the noising at each time. Their times
+    hold those of a grid, four to a step; `missed` gives, for $r$ at these times, what the rules of the
+    grid miss of its integral, extrapolated and by all times alone."""
+
+    times: Array
+    scale: Array
+    width: Array
+    missed: Array
+
+
+def smooth_paths(process: AbstractProcess, num_steps: int, dtype) -> SmoothPaths:
+    times = graded_times(process, 4 * num_steps)[::-1].copy()
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        a, std = (jax.vmap(level)(jnp.asarray(times)) for level in (process.alpha, process.sigma))
+        scale = a / a[0]
+        width = jnp.sqrt(jnp.maximum(std**2 - (scale * std[0]) ** 2, 0))
+
+    def trapezoids(kept):
+        weight, half = np.zeros(len(times)), np.diff(times[kept]) / 2
+        weight[kept[:-1]] += half
+        weight[kept[1:]] += half
+        return weight
+
+    def extrapolated(kept):
+        return (4 * trapezoids(kept) - trapezoids(np.union1d(kept[::2], kept[-1:]))) / 3
+
+    every = np.arange(len(times))
+    missed = extrapolated(every) - np.stack([extrapolated(every[::4]), trapezoids(every[::4])])
+    return SmoothPaths(*(jnp.asarray(part, dtype) for part in (times, scale, width, missed)))
+
+
+def shared_error(model, process, paths: SmoothPaths, x):
+    r"""What sums over a grid miss on every path alike, shape `(2,)` as of `path_exponents`: the mean of
+    $r$ is large and changes fast where $u$ lacks a function of time alone."""
+    z = jnp.ones_like(x)  # one deviation in every direction
+
+    def rate(t, scale, width):
+        ends = jnp.stack([scale * x + width * z, scale * x - width * z])
+        return jax.vmap(lambda y: log_fp_residual(model, process, t, y))(ends).mean()
+
+    return paths.missed @ jax.vmap(rate)(paths.times, paths.scale, paths.width)
+
+
 def _integrands(model, process, t, y):
     r"""What $A$ integrates at one point: its rate in time; for a bare score also $s$, $\nabla s$ and
     $\partial_t s$."""

@@ -18,7 +18,14 @@ from .._process import AbstractProcess
 from .._sample import GaussianChain
 from .._types import ArrayLike, PotentialModel, PRNGKey, ScoreModel
 from .filter import TwistedFilter
-from .paths import NoisingGrid, noising_grid, path_exponents
+from .paths import (
+    NoisingGrid,
+    SmoothPaths,
+    noising_grid,
+    path_exponents,
+    shared_error,
+    smooth_paths,
+)
 from .points import checked_points, how_many, is_traced, shown_values
 from .tune import even_steps, tuned_chain
 from .units import AbstractUnit, Budget, Found, estimate
@@ -69,21 +76,39 @@ class ResidualPaths(AbstractUnit):
     - `num_steps`: times of a path, cubically graded towards $t_0$.
     """
 
-    num_steps: int = eqx.field(default=64, static=True)
+    num_steps: int = eqx.field(default=32, static=True)
     num_paths: int = eqx.field(default=2, static=True, init=False)
 
     def __check_init__(self):
         check_counts(num_steps=self.num_steps)
 
-    def tables(self, process: AbstractProcess, dtype: Any) -> NoisingGrid:
-        return noising_grid(process, self.num_steps, dtype)
+    def tables(self, process: AbstractProcess, dtype: Any) -> tuple[NoisingGrid, SmoothPaths]:
+        """The times of the paths, and what tells how well they are placed."""
+        return (
+            noising_grid(process, self.num_steps, dtype),
+            smooth_paths(process, self.num_steps, dtype),
+        )
+
+    def at_point(
+        self,
+        model: Any,
+        process: AbstractProcess,
+        tables: tuple[NoisingGrid, SmoothPaths],
+        x: Array,
+    ) -> tuple[NoisingGrid, Array]:
+        """The times, and what sums over them miss on every path alike."""
+        grid, smooth = tables
+        if not isinstance(model, PotentialModel):  # its mean is small, and most of it in the noise
+            return grid, jnp.zeros(2, x.dtype)
+        return grid, shared_error(model, process, smooth, x)
 
     def draw(
-        self, model: Any, process: AbstractProcess, tables: NoisingGrid, x: Array, key: PRNGKey
+        self, model: Any, process: AbstractProcess, tables: tuple[NoisingGrid, Array], x: Array, key
     ) -> Array:
         """The logarithm of the mean of a pair, extrapolated and by all times alone."""
-        exponents = path_exponents(model, process, tables, x, key, antithetic=True)
-        return jax.nn.logsumexp(exponents, axis=0) - math.log(2)
+        grid, missed = tables
+        exponents = path_exponents(model, process, grid, x, key, antithetic=True)
+        return jax.nn.logsumexp(exponents, axis=0) - math.log(2) + missed
 
 
 # Above so many dimensions a filter over kernels, without derivatives. A guess: the costs of both at
@@ -123,7 +148,7 @@ def log_prob_sde(
       `num_paths` paths, 2560 by default.
     - `num_paths`: without `target_error`, paths of each point in the second set, in whole units: pairs,
       or filters of 256 paths.
-    - `num_steps`: times of a path; by default 64 with a potential, 200 of a score alone, and 48 of
+    - `num_steps`: times of a path; by default 32 with a potential, 64 of a score alone, and 48 of
       a filter, placed where its weights need them.
     - `method`: a `ResidualPaths` or a `TwistedFilter` instead of the choice above; a filter's first set
       has the steps of its chain and the second twice as many. By default the first has two thirds.
@@ -213,7 +238,7 @@ def _methods(
                 _filter(coarse, model, process, some, key),
                 _filter(fine, model, process, some, key),
             )
-        method = ResidualPaths(num_steps or (64 if isinstance(model, PotentialModel) else 200))
+        method = ResidualPaths(num_steps or (32 if isinstance(model, PotentialModel) else 64))
     elif num_steps is not None:
         raise ValueError("`num_steps` belongs to the default method; give it to `method`.")
     if isinstance(method, ResidualPaths):

@@ -26,6 +26,8 @@ from .points import in_blocks, is_traced
 LANES = 2048
 # Paths of one point that are followed side by side; the others come one such chunk after another.
 CHUNK = 16
+# Chunks that a point gets at a time, unless all get more.
+_TURN = 4
 # The first set has about so many paths.
 _FIRST = 32
 
@@ -48,6 +50,11 @@ class AbstractUnit(eqx.Module):
     def tables(self, process: AbstractProcess, dtype: Any) -> Any:
         """What does not depend on the point or the key, worked out before anything compiles."""
 
+    def at_point(self, model: Any, process: AbstractProcess, tables: Any, x: Array) -> Any:
+        """The tables with what all units of one point share."""
+        del model, process, x
+        return tables
+
     @abc.abstractmethod
     def draw(
         self, model: Any, process: AbstractProcess, tables: Any, x: Array, key: PRNGKey
@@ -56,19 +63,22 @@ class AbstractUnit(eqx.Module):
 
 
 @eqx.filter_jit
-def sums_block(unit, model, process, tables, num_chunks, chunk, mesh, key, index, x):
-    """The sums of `num_chunks * chunk` units at each of a block of points."""
+def sums_block(unit, model, process, tables, num_chunks, chunk, mesh, key, index, start, x):
+    """The sums of `num_chunks * chunk` units at each of a block of points, from chunk `start` on."""
 
-    def one_point(index, x):
+    def one_point(index, start, x):
         point_key = jr.fold_in(key, index)
+        own = unit.at_point(model, process, tables, x)
 
         def more(number, sums):
-            keys = jax.vmap(lambda i: jr.fold_in(point_key, i))(number * chunk + jnp.arange(chunk))
-            return sums.add(jax.vmap(lambda key: unit.draw(model, process, tables, x, key))(keys))
+            keys = jax.vmap(lambda i: jr.fold_in(point_key, i))(
+                (start + number) * chunk + jnp.arange(chunk)
+            )
+            return sums.add(jax.vmap(lambda key: unit.draw(model, process, own, x, key))(keys))
 
         return jax.lax.fori_loop(0, num_chunks, more, UnitSums.none(x))
 
-    return over_devices(jax.vmap(one_point), mesh)(index, x)
+    return over_devices(jax.vmap(one_point), mesh)(index, start, x)
 
 
 class Budget(eqx.Module):
@@ -120,25 +130,26 @@ def estimate(
     traced = is_traced((model, points, key))
 
     def sums(unit, counts, key, word):
-        """Those of as many chunks as the neediest point of a block needs."""
+        """Those of at least so many units, in turns of equal length: a needy point has many."""
         tables = unit.tables(process, points.dtype)
         chunks = -(-counts // chunk)
-        order = np.argsort(chunks, kind="stable")
+        turn = max(int(chunks.min()), min(_TURN, int(chunks.max())))
+        turns = -(-chunks // turn)
+        owner = np.repeat(np.arange(len(points)), turns)
+        start = turn * (np.arange(len(owner)) - np.repeat(np.cumsum(turns) - turns, turns))
+        # An array, so that more units compile nothing new; a loop that is differentiated needs to
+        # know the number.
+        looped = turn if traced else jnp.asarray(turn)
 
         def block(index, x):
-            own = order[np.minimum(np.asarray(index), len(order) - 1)]
-            # An array, so that more units compile nothing new; a loop that is differentiated needs to
-            # know the number.
-            number = chunks[own].max()
-            looped = int(number) if traced else jnp.asarray(number)
-            at = jnp.asarray(own)
-            return sums_block(
-                unit.bare(), model, process, tables, looped, chunk, mesh, key, at, x
-            ), (jnp.full(len(own), number * chunk))
+            row = np.minimum(np.asarray(index), len(owner) - 1)
+            at = (jnp.asarray(owner[row]), jnp.asarray(start[row]))
+            return sums_block(unit.bare(), model, process, tables, looped, chunk, mesh, key, *at, x)
 
         width = max(LANES // (chunk * per_unit), 1)
-        found = in_blocks(block, points[order], width, word, progress, mesh)
-        return jax.tree.map(lambda v: v[np.argsort(order)], found)
+        found = in_blocks(block, points[owner], width, word, progress, mesh)
+        total = found.merged(jnp.asarray(owner), len(points), turn * chunk)
+        return total, jnp.asarray(turns * turn * chunk)
 
     found, count = sums(first_unit, np.full(len(points), few), key_first, f"{name}, first set")
     first = average.mean(found, count)
