@@ -27,27 +27,50 @@ def _estimate(
             return check_mass("unextrapolated", law.unextrapolated, window)
         return mass
 
-    error = abs(value - divergence(plain(a, p), plain(b, q)))
-    sides = ((a, p, lambda mass: divergence(mass, q)), (b, q, lambda mass: divergence(p, mass)))
-    for law, own, other in sides:
-        if isinstance(law, GridDensity) and law.unextrapolated is None and law.error > 1e-9:
-            error += _counting_error(own, float(law.error), other, value)
-    return Estimate(value, error, "floor")
+    moved = abs(value - divergence(plain(a, p), plain(b, q)))
+    numbers = [_points_counted(law, mass) for law, mass in ((a, p), (b, q))]
+    if numbers == [None, None]:
+        return Estimate(value, moved, "floor")
+    noise, floor = _counting(divergence, (p, q), numbers, value)
+    return Estimate(value, float(np.hypot(moved, noise)), floor=floor)
 
 
-def _counting_error(
-    mass: np.ndarray,
-    total_variation: float,
-    divergence: Callable[[np.ndarray], float],
+def _points_counted(law, mass: np.ndarray) -> int | None:
+    """Of a histogram, from its expected total variation."""
+    if not isinstance(law, GridDensity) or law.unextrapolated is not None or law.error < 1e-9:
+        return None
+    return round(np.sqrt(mass).sum() ** 2 / (2 * np.pi * float(law.error) ** 2))
+
+
+# Times that histograms are drawn again; their deviation is known to a tenth.
+_DRAWS = 64
+
+
+def _counting(
+    divergence: Callable[[np.ndarray, np.ndarray], float],
+    masses: tuple[np.ndarray, np.ndarray],
+    numbers: list[int | None],
     value: float,
-) -> float:
-    """How far counting again moves a divergence from a histogram, whose number of points follows from
-    its expected total variation."""
-    count = np.sqrt(mass).sum() ** 2 / (2 * np.pi * total_variation**2)
+) -> tuple[float, float]:
+    """The standard error of counting, and what histograms of one law are apart: of the law that is no
+    histogram, or of both together. The error is that between equal laws, unless these are told apart."""
     rng = np.random.default_rng(0)
-    again = [rng.multinomial(round(count), mass.ravel()) / round(count) for _ in range(8)]
-    moves = [divergence(counts.reshape(mass.shape)) - value for counts in again]
-    return float(np.sqrt(np.mean(np.square(moves))))
+
+    def drawn(laws) -> np.ndarray:
+        def again(law, count):
+            if count is None:
+                return law
+            return rng.multinomial(count, law.ravel()).reshape(law.shape) / count
+
+        return np.array([divergence(*map(again, laws, numbers)) for _ in range(_DRAWS)])
+
+    exact = [mass for mass, count in zip(masses, numbers, strict=True) if count is None]
+    one = exact[0] if exact else np.average(masses, axis=0, weights=numbers)  # pyright: ignore
+    equal = drawn((one, one))
+    floor, error = float(equal.mean()), float(equal.std(ddof=1))
+    if abs(value - floor) > 3 * error:
+        error = max(error, float(drawn(masses).std(ddof=1)))
+    return error, floor
 
 
 def total_variation(
@@ -60,8 +83,10 @@ def total_variation(
     - `a`, `b`: masses of the window's shape that sum to one, or `GridDensity` objects.
     - `window`: the window of both; that of `a` or `b` where they carry one, else `Window()`.
 
-    **Returns:** an `Estimate` whose error is how far the masses without extrapolation move it, and
-    for a histogram how far counting again would.
+    **Returns:** an `Estimate` whose error is how far the masses without extrapolation move it. With a
+    histogram it is the standard error of counting, and `floor` is what equal laws would be apart:
+    `value - floor` is zero within two errors where they are equal, and no measure of how far apart
+    laws are which it tells apart.
 
     **Raises:** `ValueError` as `w2_grid` does.
     """

@@ -19,13 +19,15 @@ class Estimate:
     - `value`: the number.
     - `error`: how far it may be off; `kind` says in what sense.
     - `kind`: `"standard error"` of a Monte-Carlo mean; `"floor"`, how far the masses without
-      extrapolation, or counting again, move it; `"bracket"`, how far another computation lies from
-      it; `"lower bound"`, where the truth may be anything above.
+      extrapolation move it; `"bracket"`, how far another computation lies from it; `"lower bound"`,
+      where the truth may be anything above.
+    - `floor`: what counting alone makes of equal laws.
     """
 
     value: float
     error: float
     kind: str = "standard error"
+    floor: float = 0.0
 
     def __str__(self) -> str:
         return rounded(self.value, self.error)

@@ -1,6 +1,7 @@
 """Distances between two sets of samples in any dimension, with the floor that noise gives them."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import scipy
@@ -16,9 +17,11 @@ class SampleDistance:
     **Attributes:**
 
     - `value`: between the two sets, in units of $x^2$.
-    - `standard_error`: of the samples and, where there are some, of the projections.
-    - `floor`: what two sets of this size from one law are apart, from halves of either set. A `value`
-      near it says only that the laws are not much further apart than this.
+    - `standard_error`: of the samples and, where there are some, of the projections: of `value - floor`
+      where that is within three errors of zero, else of `value`.
+    - `floor`: what two sets of this size from one law are apart, from halves of either set. `value -
+      floor` is zero within two errors where the laws are equal; it is no estimate of their distance
+      where they are not, since sets of laws that are far apart add less than the floor.
     """
 
     value: float
@@ -40,6 +43,29 @@ def _checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"`x` and `y` must have one dimension, got {x.shape[1]} and {y.shape[1]}.")
     return x, y
+
+
+# Ways to halve either set.
+_SPLITS = 8
+
+
+def _between_halves(
+    distance: Callable[[np.ndarray, np.ndarray], float], x: np.ndarray, y: np.ndarray
+) -> tuple[float, float]:
+    """The floor and its standard error as that of one value: halves have twice the squared noise of the
+    whole, and neither depends on the laws' being equal."""
+    rng, found = np.random.default_rng(0), []
+    for points in (x, y):
+        for _ in range(_SPLITS):
+            order = rng.permutation(len(points))
+            found.append(distance(points[order[::2]], points[order[1::2]]) / 2)
+    return float(np.mean(found)), float(np.std(found, ddof=1))
+
+
+def _told_apart(value: float, floor: float, null: float, error: float) -> SampleDistance:
+    """With the error that belongs to it."""
+    apart = abs(value - floor) > 3 * null
+    return SampleDistance(value, max(null, error) if apart else null, floor)
 
 
 def _sliced(x: np.ndarray, y: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -69,6 +95,10 @@ def _sampling_variance(x: np.ndarray, y: np.ndarray, directions: np.ndarray) -> 
     return float((mean_potential / directions.shape[1]).var(ddof=1) / n)
 
 
+# Directions of the floor, which hardly differs between them.
+_FEW = 64
+
+
 def sliced_w2(
     x: ArrayLike, y: ArrayLike, *, num_projections: int = 256, seed: int = 0
 ) -> SampleDistance:
@@ -90,13 +120,12 @@ def sliced_w2(
     directions = np.random.default_rng(seed).normal(size=(x.shape[1], num_projections))
     directions /= np.linalg.norm(directions, axis=0)
     values = x.shape[1] * _sliced(x, y, directions)
-    # Halves have twice the noise of the whole, whose square is what the floor measures.
-    halves = [_sliced(points[::2], points[1::2], directions).mean() for points in (x, y)]
-    floor = x.shape[1] * float(np.mean(halves))
+    few = directions[:, :_FEW]
+    floor, null = _between_halves(lambda a, b: x.shape[1] * float(_sliced(a, b, few).mean()), x, y)
     over_directions = values.var(ddof=1) / num_projections if x.shape[1] > 1 else 0.0
     drawn = [_sampling_variance(a, b, directions) for a, b in ((x, y), (y, x))]
     error = (over_directions + x.shape[1] ** 2 * sum(drawn)) ** 0.5
-    return SampleDistance(float(values.mean()), float(error), float(floor / 2))
+    return _told_apart(float(values.mean()), floor, null, float(error))
 
 
 def w2_moments(x: ArrayLike, y: ArrayLike) -> SampleDistance:
@@ -110,8 +139,8 @@ def w2_moments(x: ArrayLike, y: ArrayLike) -> SampleDistance:
 
     - `x`, `y`: samples of shapes `(n, dim)` and `(m, dim)`.
 
-    **Returns:** a `SampleDistance`; the standard error is over four groups, the floor that of two sets
-    of this size from one law.
+    **Returns:** a `SampleDistance`; the standard error leaves out one group of twenty after the other,
+    the floor is that of two sets of this size from one law.
 
     **Raises:** `ValueError` for samples that are not finite or do not fit.
 
@@ -128,11 +157,20 @@ def w2_moments(x: ArrayLike, y: ArrayLike) -> SampleDistance:
         spread = sum(np.trace(c) for c in covariances) - 2 * np.sqrt(np.maximum(cross, 0)).sum()
         return float(((a.mean(0) - b.mean(0)) ** 2).sum() + spread)
 
-    pairs = zip(np.array_split(x, 4), np.array_split(y, 4), strict=True)
-    error = np.std([bures(a, b) for a, b in pairs], ddof=1) / 2
-    # Halves have twice the squared noise of the whole.
-    floor = np.mean([bures(points[::2], points[1::2]) for points in (x, y)]) / 2
-    return SampleDistance(bures(x, y), float(error), float(floor))
+    return _told_apart(bures(x, y), *_between_halves(bures, x, y), _jackknife(bures, x, y))
+
+
+def _jackknife(
+    distance: Callable[[np.ndarray, np.ndarray], float], x: np.ndarray, y: np.ndarray
+) -> float:
+    """The standard error of a smooth function of both sets, each with one group of twenty left out."""
+    variance = 0.0
+    for k, points in enumerate((x, y)):
+        groups = np.array_split(np.arange(len(points)), min(20, len(points) // 2))
+        kept = [np.delete(points, rows, 0) for rows in groups]
+        found = [distance(rest, y) if k == 0 else distance(x, rest) for rest in kept]
+        variance += np.var(found) * (len(groups) - 1)
+    return float(variance**0.5)
 
 
 def w2_samples(x: ArrayLike, y: ArrayLike, *, max_points: int = 2000) -> SampleDistance:
@@ -162,6 +200,8 @@ def w2_samples(x: ArrayLike, y: ArrayLike, *, max_points: int = 2000) -> SampleD
     xs, ys = (np.array_split(points, 4) for points in (x, y))
     values = [distance(a, b) for a, b in zip(xs, ys, strict=True)]
     floor = [distance(group[i], group[i + 1]) for group in (xs, ys) for i in (0, 2)]
+    # Of three degrees of freedom each, six in the difference: Student has 2.45 for 1.96.
+    error, floor_error = (1.25 * np.std(parts, ddof=1) / 2 for parts in (values, floor))
     return SampleDistance(
-        float(np.mean(values)), float(np.std(values, ddof=1) / 2), float(np.mean(floor))
+        float(np.mean(values)), float(np.hypot(error, floor_error)), float(np.mean(floor))
     )

@@ -1,6 +1,7 @@
 """The numbers of the report, one function a section."""
 
 import dataclasses
+from concurrent.futures import Executor
 from typing import Any
 
 import jax
@@ -100,13 +101,16 @@ def with_window(question: Question, samples: dict[str, np.ndarray]) -> Question:
     return dataclasses.replace(question, settings=dataclasses.replace(settings, window=paper))
 
 
-def draw(question: Question, samplers: dict[str, Any], key: PRNGKey) -> dict[str, np.ndarray]:
+def draw(
+    question: Question, samplers: dict[str, Any], key: PRNGKey, pool: Executor
+) -> dict[str, np.ndarray]:
     """All samples of all repeats by the samplers whose gap is explained."""
     count = question.num_samples * question.settings.repeats
-    found = {}
-    for number, (name, sampler) in enumerate(samplers.items()):
-        found[name] = _sample(question, sampler, count, jr.fold_in(key, number))
-    return found
+    drawn = [
+        pool.submit(_sample, question, sampler, count, jr.fold_in(key, number))
+        for number, sampler in enumerate(samplers.values())
+    ]
+    return {name: found.result() for name, found in zip(samplers, drawn, strict=True)}
 
 
 def _sample(question: Question, sampler: Any, count: int, key: PRNGKey) -> np.ndarray:
@@ -115,13 +119,14 @@ def _sample(question: Question, sampler: Any, count: int, key: PRNGKey) -> np.nd
 
 
 def gap(
-    question: Question, samples: dict[str, np.ndarray], key: PRNGKey
+    question: Question, samples: dict[str, np.ndarray], key: PRNGKey, pool: Executor
 ) -> tuple[dict[str, GridDensity], GapSplit]:
     """The exact laws, where there is a grid, and the split of the observed gap."""
     model, process, settings = question.model, question.process, question.settings
     window, repeats = settings.window, settings.repeats
     if window is None:
-        fine = draw(question, {"ODE": settings.ode.finer(4), "SDE": settings.sde.finer(4)}, key)
+        finer = {"ODE": settings.ode.finer(4), "SDE": settings.sde.finer(4)}
+        fine = draw(question, finer, key, pool)
         return {}, split_sliced(samples["ODE"], samples["SDE"], fine["ODE"], fine["SDE"], repeats)
     laws = {
         "ODE": grid_density_ode(model, process, window),
@@ -215,10 +220,10 @@ def account(question: Question, key: PRNGKey) -> KLAccount | None:
     return kl_account(model, process, law, num_points=1024, num_steps=20, key=key)
 
 
-def theorem(question: Question, laws: dict[str, GridDensity]) -> TheoremOne | None:
+def theorem(question: Question) -> TheoremOne | None:
     """The paper's bound, where there are a grid and a potential."""
     model, settings = question.model, question.settings
-    if not (laws and settings.theorem and settings.window and isinstance(model, PotentialModel)):
+    if not (settings.theorem and settings.window and isinstance(model, PotentialModel)):
         return None
     return theorem_one(model, question.process, settings.window)
 
