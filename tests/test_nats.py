@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import fpflow
-from fpflow._report.pointwise import PointwiseGap, in_nats, mean_and_error
+from fpflow._errors import mean_and_error
+from fpflow._report.pointwise import PointwiseGap, in_nats
 from fpflow._report.text import as_html
 from fpflow._report.verdict import verdict
 from fpflow._shown import rounded, shown_fields

@@ -56,13 +56,18 @@ class Exact(eqx.Module):
 
 
 class Hutchinson(eqx.Module):
-    r"""The unbiased estimates $\epsilon^\top (\nabla v)\,\epsilon$ with Rademacher signs $\epsilon$.
+    r"""The unbiased estimates $\epsilon^\top (\nabla v)\,\epsilon$ with $\epsilon$ uniform on the
+    sphere of radius $\sqrt d$.
+
+    They vary no more than those of Rademacher signs, which in few dimensions often repeat each other, so
+    that their spread is zero and their mean wrong.
 
     **Arguments:**
 
-    - `num_probes`: independent estimates, at least two, because their spread is the error.
+    - `num_probes`: independent estimates, at least four, because their spread is the error.
 
-    **Raises:** `ValueError` for fewer than two probes.
+    **Raises:** `ValueError` for fewer than four probes, and in no more dimensions than probes, where
+    `Exact()` costs no more and has no error.
 
     ??? cite "Reference"
         Hutchinson, Commun. Stat. Simul. Comput. 19 (1990) 433; Grathwohl et al., *FFJORD*, ICLR
@@ -72,15 +77,21 @@ class Hutchinson(eqx.Module):
     num_probes: int = 8
 
     def __check_init__(self):
-        if self.num_probes < 2:
+        if self.num_probes < 4:
             raise ValueError(
-                f"`num_probes` must be at least 2, so that their spread gives an error, "
+                f"`num_probes` must be at least 4, so that their spread gives an error, "
                 f"got {self.num_probes}."
             )
 
     def probes(self, key: PRNGKey, x: Point) -> Array:
-        """Signs of shape `(num_probes, dim)`."""
-        return jr.rademacher(key, (self.num_probes, x.size), x.dtype)
+        """Points of the sphere, shape `(num_probes, dim)`."""
+        if x.size <= self.num_probes:
+            raise ValueError(
+                f"{self.num_probes} probes in dimension {x.size} cost no less than `fpflow.Exact()`, "
+                "which has no error; use that."
+            )
+        z = jr.normal(key, (self.num_probes, x.size), x.dtype)
+        return z * (x.size**0.5 / jnp.linalg.norm(z, axis=1, keepdims=True))
 
     def __call__(self, field: Callable[[Point], Point], x: Point, probes: Array):
         """The field, shape `(dim,)`, and the estimates, shape `(num_probes,)`."""

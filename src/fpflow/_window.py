@@ -92,8 +92,8 @@ class GridDensity(eqx.Module):
       off: an overestimate for the extrapolated `mass`. For a histogram it is the
       expected noise of counting; for a data law, the error of quadrature.
     - `window`: the window itself.
-    - `unextrapolated`: the mass of the finer refinement alone, where there are two. How far it
-      moves a distance from `mass` is that distance's floor.
+    - `unextrapolated`: the mass of the finer refinement alone, where there are two, moved by the
+      solver's own error. How far it moves a distance from `mass` is that distance's floor.
     """
 
     mass: np.ndarray | Array

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._errors import student
+
 # The mean of n weights e^A with A of variance v is normal to a skewness gamma(v, n); with the error
 # times 1 + gamma / 2, two errors held the truth in 93 to 98 % of runs with gamma below one, A normal.
 _SKEWED, _MOST_SKEWED = 1.0, 4.0
@@ -100,11 +102,6 @@ def _log_moments(sums: UnitSums, count: Array) -> tuple[Array, Array]:
     return middle, jnp.maximum(square - still**2, 0) * count / (count - 1)
 
 
-def _student(freedom: Array) -> Array:
-    """Its factor at two deviations, so that twice the error holds 95 % of an unknown variance."""
-    return 1 + 1.25 / freedom + 1.53 / freedom**2
-
-
 def _skewness(log_variance: Array, count: Array) -> Array:
     r"""That of the mean of so many $e^A$ with $A$ normal, $(e^v + 2)\sqrt{(e^v - 1) / n}$."""
     grown = jnp.exp(jnp.minimum(log_variance, 20.0))
@@ -164,7 +161,7 @@ class MeanOfWeights(AbstractAverage):
     def error(self, found: UnitMean, log_variance: Array, count: Array, freedom: Array) -> Array:
         del freedom  # the spread is that of these units alone
         skewed = jnp.minimum(_skewness(log_variance, count), _MOST_SKEWED)
-        return jnp.sqrt(found.spread / count) * _student(count - 1) * (1 + skewed / 2)
+        return jnp.sqrt(found.spread / count) * student(count - 1) * (1 + skewed / 2)
 
     def reliable(self, first: UnitMean, second: UnitMean, pooled: Array, count: Array) -> Array:
         """By the first set's variance, which is no part of the value, and the spread of both."""
@@ -192,7 +189,7 @@ class MeanOfLogs(AbstractAverage):
         # Of the mean, and of the half variance, which is that of these units.
         del found
         scatter = log_variance / count + log_variance**2 / (2 * jnp.maximum(count - 1, 1))
-        return jnp.sqrt(scatter) * _student(freedom)
+        return jnp.sqrt(scatter) * student(freedom)
 
     def reliable(self, first: UnitMean, second: UnitMean, pooled: Array, count: Array) -> Array:
         """Where neither set is wider than a normal law is believed."""

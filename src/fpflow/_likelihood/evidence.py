@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from .._devices import check_mesh, over_devices
+from .._errors import student
 from .._model import check_counts
 from .._process import AbstractProcess
 from .._types import ArrayLike, PRNGKey, ScoreModel
@@ -49,7 +50,9 @@ def _evidence_block(model, process, grid, num_groups, importance, mesh, key, ind
         bounds = jax.lax.map(
             group, jnp.arange(num_groups), batch_size=max(min(CHUNK // importance, num_groups), 1)
         )
-        return EvidenceBound(bounds.mean(), bounds.std(ddof=1) / num_groups**0.5)
+        return EvidenceBound(
+            bounds.mean(), bounds.std(ddof=1) / num_groups**0.5 * student(num_groups - 1)
+        )
 
     return over_devices(jax.vmap(one_point), mesh)(index, x)
 

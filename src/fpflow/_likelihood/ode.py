@@ -1,5 +1,7 @@
 r"""The density of the probability-flow ODE at points: the change of variables along the flow."""
 
+import warnings
+
 import diffrax
 import equinox as eqx
 import jax
@@ -12,6 +14,7 @@ from .._calculus import Divergence, Exact
 from .._calculus import divergence as exact_divergence
 from .._devices import check_mesh, over_devices
 from .._dynamics import flow_velocity
+from .._errors import student
 from .._model import check_counts
 from .._process import AbstractProcess
 from .._residual import log_fp_residual
@@ -22,6 +25,8 @@ from .points import checked_points, in_blocks, is_traced, shown_values
 _BLOCK = 2048
 # A point that needs more has a score that no tolerance follows.
 _MOST_STEPS = 4096
+# Nats by which two tolerances may differ without a word.
+_LOOSE = 0.1
 
 
 class ThroughResidual(eqx.Module):
@@ -40,8 +45,8 @@ class LogProbODE(eqx.Module):
 
     - `value`: shape `(n,)`.
     - `standard_error`: of the divergence estimate, shape `(n,)`; zero where it is exact.
-    - `solver_error`: the distance to the solution at ten times the tolerance, shape `(n,)`: an
-      upper estimate of the error of `value` from the steps.
+    - `solver_error`: the distance to the solution at ten times the tolerance, shape `(n,)`: the size of
+      the error of `value` from the steps, mostly more than it, and no bound.
     - `num_steps`, `num_rejected`: steps of the solver that were accepted and refused, shape `(n,)`.
     """
 
@@ -114,9 +119,11 @@ def _block(model, process, method, solver, tolerance, mesh, key, index, x):
         loose, _, _ = at_tolerance(10)
         loose = jax.lax.stop_gradient(loose)
         value, size = estimates.mean(), estimates.size
-        spread = jax.lax.stop_gradient(estimates).std(ddof=1) if size > 1 else jnp.zeros_like(value)
+        noise = jnp.zeros_like(value)
+        if size > 1:
+            noise = jax.lax.stop_gradient(estimates).std(ddof=1) / size**0.5 * student(size - 1)
         error = jnp.abs(jax.lax.stop_gradient(value) - loose.mean())
-        return LogProbODE(value, spread / size**0.5, error, accepted, rejected)
+        return LogProbODE(value, noise, error, accepted, rejected)
 
     return over_devices(jax.vmap(one_point), mesh)(index, x)
 
@@ -147,8 +154,8 @@ def log_prob_ode(
     - `model`: has `score(t, x)` for one point.
     - `process`: gives $f$, $g$ and the prior.
     - `x`: points of shape `(n, dim)`.
-    - `divergence`: `Exact()` (default); `Hutchinson(num_probes)`, whose price does not grow with
-      `dim`; `ThroughResidual()`, the identity for potentials.
+    - `divergence`: `Exact()` (default); `Hutchinson(num_probes)` of fewer probes than dimensions, whose
+      price does not grow with `dim`; `ThroughResidual()`, the identity for potentials.
     - `tolerance`: of the solver, relative and absolute; by default 1e-5 in single and 1e-9 in double
       precision.
     - `solver`: a diffrax solver with an error estimate; by default `diffrax.Tsit5()`, in double
@@ -161,7 +168,7 @@ def log_prob_ode(
     **Returns:** a `LogProbODE` in the precision of the model.
 
     **Raises:** `ValueError` for bad arguments; `FloatingPointError` where the score is not finite or
-    the solver gave up.
+    the solver gave up. Warns where `solver_error` is above 0.1 nats.
 
     **Example:**
 
@@ -204,6 +211,14 @@ def log_prob_ode(
         raise FloatingPointError(
             f"log p_ODE is not finite at {bad} of {len(points)} points: the score is not finite along "
             f"the flow, or the solver gave up after {_MOST_STEPS} steps; raise `tolerance`."
+        )
+    loose = 0 if is_traced(result) else int((result.solver_error > _LOOSE).sum())
+    if loose:
+        warnings.warn(
+            f"log p_ODE is known to no better than {_LOOSE} nats at {loose} of {len(points)} points: "
+            f"two tolerances of the solver differ by up to {float(result.solver_error.max()):.2g}; "
+            "lower `tolerance`, or distrust the score there.",
+            stacklevel=2,
         )
     return result
 

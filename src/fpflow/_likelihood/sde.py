@@ -37,7 +37,7 @@ class LogProbSDE(eqx.Module):
     **Attributes:**
 
     - `value`: corrected for the bias of the logarithm of a mean, shape `(n,)`.
-    - `standard_error`: of the paths, shape `(n,)`; the page on coverage says how often two of it hold
+    - `standard_error`: of the paths, shape `(n,)`; the page on reliability says how often two of it hold
       the truth.
     - `step_error`: what is left of the error of the steps if it falls with their size, from the
       difference between two grids of times, shape `(n,)`. Of a particle filter it holds the noise of

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy
 
+from .._errors import student
 from .._shown import shown_fields
 from .._types import ArrayLike
 
@@ -200,8 +201,8 @@ def w2_samples(x: ArrayLike, y: ArrayLike, *, max_points: int = 2000) -> SampleD
     xs, ys = (np.array_split(points, 4) for points in (x, y))
     values = [distance(a, b) for a, b in zip(xs, ys, strict=True)]
     floor = [distance(group[i], group[i + 1]) for group in (xs, ys) for i in (0, 2)]
-    # Of three degrees of freedom each, six in the difference: Student has 2.45 for 1.96.
-    error, floor_error = (1.25 * np.std(parts, ddof=1) / 2 for parts in (values, floor))
+    # Of three degrees of freedom each, six in the difference.
+    error, floor_error = (student(6) * np.std(parts, ddof=1) / 2 for parts in (values, floor))
     return SampleDistance(
         float(np.mean(values)), float(np.hypot(error, floor_error)), float(np.mean(floor))
     )

@@ -94,7 +94,7 @@ def _unbelieved(gaps: dict[str, PointwiseGap]) -> list[str]:
     notes, bad, loose, total = [], 0, 0, 0
     for found in gaps.values():
         bad, total = bad + int((~found.reliable).sum()), total + len(found.x)
-        loose += int((found.solver_error > 1).sum())
+        loose += int((found.solver_error > 0.1).sum())
     if bad:
         notes.append(
             f"log p_SDE is unreliable at {bad} of {total} points: the weights of its paths are too "
@@ -102,7 +102,7 @@ def _unbelieved(gaps: dict[str, PointwiseGap]) -> list[str]:
         )
     if loose:
         notes.append(
-            f"log p_ODE is known to no better than a nat at {loose} of {total} points: the flow is so "
-            "stiff there that two tolerances of its solver disagree. Numbers in nats are theirs."
+            f"log p_ODE is known to no better than 0.1 nats at {loose} of {total} points: the flow is "
+            "so stiff there that two tolerances of its solver disagree. Numbers in nats are theirs."
         )
     return notes

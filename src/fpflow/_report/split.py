@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 
+from .._errors import mean_and_error, student
 from .._metrics import Estimate, sliced_w2, w2_continuous, w2_grid
 from .._shown import shown_fields
 from .._window import GridDensity, Window
 from ..datasets import count_in_cells
-from .pointwise import mean_and_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,33 +73,35 @@ def split_on_grid(
     - `ode`, `sde`: the exact laws on the window.
     """
     window = ode.window
+    pooled_ode, pooled_sde = (
+        _counted("ODE", ode_samples, window),
+        _counted("SDE", sde_samples, window),
+    )
     grouped = [np.array_split(points, repeats) for points in (ode_samples, sde_samples)]
     observed = [
         w2_grid(_counted("ODE", a, window), _counted("SDE", b, window), window).value
         for a, b in zip(*grouped, strict=True)
     ]
-    pooled = w2_grid(
-        _counted("ODE", ode_samples, window), _counted("SDE", sde_samples, window), window
-    ).value
+    pooled = w2_grid(pooled_ode, pooled_sde, window).value
     exact = w2_grid(ode, sde).value
 
-    def drawn(count: int) -> list[float]:
-        """The same distance between draws from the exact laws: noise and nothing else."""
+    def drawn(masses: list[np.ndarray], count: int) -> list[float]:
+        """The same distance between draws from two laws."""
         values = []
         for _ in range(_DRAWS):
-            a, b = (rng.multinomial(count, law.mass.ravel()) / count for law in (ode, sde))
+            a, b = (rng.multinomial(count, mass.ravel()) / count for mass in masses)
             values.append(w2_grid(a.reshape(window.shape), b.reshape(window.shape), window).value)
         return values
 
-    few, many = drawn(len(grouped[0][0])), drawn(len(ode_samples))
+    # Noise of the exact laws; and that of the samplers' own, which the steps have moved.
+    few = drawn([np.asarray(law.mass) for law in (ode, sde)], len(grouped[0][0]))
+    many = drawn([pooled_ode, pooled_sde], len(ode_samples))
     (few_mean, few_error), (many_mean, many_error) = mean_and_error(few), mean_and_error(many)
     observed_mean = float(np.mean(observed))
-    # A handful of repeats knows its own spread badly; the draws know it better.
-    spread = max(np.std(observed, ddof=1), np.std(few, ddof=1))
-    observed_error = float(spread / repeats**0.5)
-    # The noise acts on the samplers' own laws, which the steps have moved: what pooling the repeats
-    # takes away shows by how much that differs from the noise of the exact laws.
-    interaction = abs((observed_mean - pooled) - (few_mean - many_mean))
+    # Repeats and draws know the spread of one value together.
+    variance = (repeats - 1) * np.var(observed, ddof=1) + (_DRAWS - 1) * np.var(few, ddof=1)
+    freedom = repeats + _DRAWS - 2
+    observed_error = float((variance / freedom / repeats) ** 0.5 * student(freedom))
     # One pooled value: its spread is that of the groups over the root of their number.
     pooled_error = float(np.std(many, ddof=1))
     # Without cells, unless the laws are so far apart that the first order overshoots.
@@ -109,8 +111,8 @@ def split_on_grid(
     return GapSplit(
         Estimate(observed_mean, observed_error),
         model,
-        Estimate(pooled - many_mean, float(np.hypot(pooled_error, many_error))),
-        Estimate(few_mean - exact, float(np.hypot(few_error, interaction))),
+        Estimate(2 * pooled - many_mean - exact, float(np.hypot(pooled_error, many_error))),
+        Estimate(few_mean - exact, float(few_error)),
         Estimate(exact - model.value, model.error, "bracket"),
     )
 
@@ -130,6 +132,12 @@ def split_sliced(
         return [sliced_w2(p, q) for p, q in pairs]
 
     coarse, fine = groups(ode_samples, sde_samples), groups(fine_ode, fine_sde)
+    # Of other pairs, so that the sum of the parts is not the observed one by construction.
+    n = len(ode_samples) // repeats
+    crossed = (
+        groups(np.roll(ode_samples, n, 0), sde_samples),
+        groups(np.roll(fine_ode, n, 0), fine_sde),
+    )
     observed = mean_and_error([d.value for d in coarse])
     # Between groups of one law; neighbours in a ring, so that each group is used twice.
     floors = []
@@ -139,7 +147,7 @@ def split_sliced(
     # Each law contributes half of the noise between two of its own groups.
     noise = mean_and_error([(a + b) / 2 for a, b in zip(*floors, strict=True)])
     exact = mean_and_error([d.value for d in fine])
-    steps = mean_and_error([a.value - b.value for a, b in zip(coarse, fine, strict=True)])
+    steps = mean_and_error([a.value - b.value for a, b in zip(*crossed, strict=True)])
     return GapSplit(
         Estimate(*observed),
         Estimate(exact[0] - noise[0], float(np.hypot(exact[1], noise[1]))),

@@ -1,6 +1,6 @@
 """Mean squares of the residual over a box or under the data's marginals, whole and by time."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from .._errors import mean_and_error
 from .._model import check_dims, check_key, model_dim
 from .._noising import noised_at
 from .._process import AbstractProcess, graded_times
@@ -90,11 +91,6 @@ def _prepared(model, data, dim, key) -> tuple[DataLaw | None, int]:
     return law, model_dim(model, dim)
 
 
-def _mean(terms: ArrayLike, axis: int = 0) -> tuple[Any, Any]:
-    array = np.asarray(terms)
-    return array.mean(axis), array.std(axis, ddof=1) / array.shape[axis] ** 0.5
-
-
 def residual_norm(
     model: PotentialModel,
     process: AbstractProcess,
@@ -137,7 +133,9 @@ def residual_norm(
     t = start + (process.t1 - start) * v**3
     box = jnp.asarray([low, high], t.dtype)
     square, variance = _moments(model, process, law, box, dim, t, points_per_time, key_place)
-    (value, error), (spatial, spatial_error) = (_mean(3 * v**2 * m) for m in (square, variance))
+    (value, error), (spatial, spatial_error) = (
+        mean_and_error(3 * v**2 * m) for m in (square, variance)
+    )
     return ResidualNorm(float(value), float(error), float(spatial), float(spatial_error))
 
 
@@ -177,4 +175,4 @@ def residual_profile(
     box = jnp.asarray([low, high], t.dtype)
     moments = _moments(model, process, law, box, dim, t.ravel(), points_per_time, key_place)
     square, variance = (np.asarray(m).reshape(shape) for m in moments)
-    return ResidualProfile(cuts, *_mean(square, 1), *_mean(variance, 1))
+    return ResidualProfile(cuts, *mean_and_error(square, 1), *mean_and_error(variance, 1))
