@@ -143,12 +143,16 @@ def test_three_ways_to_the_divergence_agree():
     miss = abs(exact.value - other.value)
     # Single precision along the way: tolerance 1e-5 at about twenty steps.
     assert (miss < 10 * (exact.solver_error + other.solver_error) + 5e-4).all()
-    probed = fpflow.log_prob_ode(
-        model, OU, x, divergence=fpflow.Hutchinson(num_probes=16), key=jr.key(5)
-    )
+
+
+def test_probes_know_their_error():
+    model = fpflow.PotentialMLP(20, width=16, depth=1, prior=OU.prior, key=jr.key(0))
+    x = jr.normal(jr.key(1), (50, 20))
+    exact = fpflow.log_prob_ode(model, OU, x)
+    probed = fpflow.log_prob_ode(model, OU, x, divergence=fpflow.Hutchinson(8), key=jr.key(5))
     z = (probed.value - exact.value) / jnp.maximum(probed.standard_error, 1e-6)
     assert (probed.standard_error > 0).all()
-    # Fifty Student ratios with 15 degrees of freedom.
+    # Fifty Student ratios with 7 degrees of freedom, whose factor is in the error.
     assert abs(z.mean()) < 5 / 50**0.5 and 0.7 < z.std() < 1.4
 
 
@@ -332,7 +336,11 @@ def test_bad_input_is_refused():
             lambda: fpflow.log_prob_sde(NETWORK, OU, x, num_paths=2, key=key),
             "`num_paths` must be at",
         ),
-        (lambda: fpflow.Hutchinson(num_probes=1), "`num_probes` must be at least 2"),
+        (lambda: fpflow.Hutchinson(num_probes=3), "`num_probes` must be at least 4"),
+        (
+            lambda: fpflow.log_prob_ode(NETWORK, OU, x, divergence=fpflow.Hutchinson(4), key=key),
+            "4 probes in dimension 2 cost no less than `fpflow.Exact",
+        ),
         (
             lambda: fpflow.evidence_bound(NETWORK, OU, x, num_groups=1, key=key),
             "`num_groups` must be at least 2",
