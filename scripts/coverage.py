@@ -299,7 +299,10 @@ def probes(runs):
         )
         miss = np.asarray(found.value - exact)
         yield Row(
-            "log_prob_ode, Hutchinson", f"d = {dim}, {num} probes", miss, found.standard_error
+            "log_prob_ode, Hutchinson",
+            f"d = {dim}, {num} probes",
+            miss,
+            np.asarray(found.standard_error),
         )
 
 
@@ -351,7 +354,7 @@ def splits(runs):
             drawn = [
                 rng.choice(window.centres(), 2000, p=np.ravel(law.mass))[:, None] for law in laws
             ]
-            found.append(split_on_grid(*drawn, *laws, 4, rng))
+            found.append(split_on_grid(drawn[0], drawn[1], laws[0], laws[1], 4, rng))
         miss = np.array([f.observed.value - f.total.value for f in found])
         error = np.array([np.hypot(f.observed.error, f.total.error) for f in found])
         yield Row("GapSplit, observed less total", f"shift {shift}", miss, error)
@@ -366,9 +369,9 @@ def without_cells(runs):
             shift, width = 0.1 * rng.normal(size=dim), 0.5 * np.exp(0.1 * rng.normal())
             a = fpflow.datasets.GaussianMixture([[0.0] * dim], 0.5)
             b = fpflow.datasets.GaussianMixture([list(shift)], width)
-            cells = [law.cell_probabilities(window) for law in (a, b)]
+            cells = (a.cell_probabilities(window), b.cell_probabilities(window))
             exact = (shift**2).sum() + dim * (width**0.5 - 0.5**0.5) ** 2
-            estimate = fpflow.w2_continuous(*cells)
+            estimate = fpflow.w2_continuous(cells[0], cells[1])
             found.append((estimate.value - exact, estimate.error))
         yield Row("w2_continuous", f"d = {dim}, {nodes} nodes", *np.array(found).T, kind="bracket")
 

@@ -17,7 +17,7 @@ def kl_gaussians(a, b):
     return float(np.trace(ratio) - len(a) - np.linalg.slogdet(ratio)[1]) / 2
 
 
-@pytest.mark.parametrize("dim", [1, 3])
+@pytest.mark.parametrize("dim", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_accounts_of_a_linear_wrong_score(dim):
     """Data that is the prior itself, N(0, I/2), so that all parts are Gaussian integrals."""
     data = fpflow.datasets.GaussianMixture(np.zeros((1, dim)), 0.5)

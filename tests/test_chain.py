@@ -70,7 +70,7 @@ SIZES = [
     for n in ((30, 200) if kind == "euler-maruyama" else (5, 20, 200))
 ]
 # In a short run these stand for all.
-SHORT_SIZES = [("gaussian", True, 5), ("gaussian", True, 20), ("euler-maruyama", False, 30)]
+SHORT_SIZES = [("gaussian", True, 5), ("gaussian", False, 5)]
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ def test_arguments_are_refused(words):
 def test_samples_far_from_the_data_are_refused():
     law = fpflow.datasets.circles().cell_probabilities(fpflow.Window(nodes=8))
     with pytest.raises(
-        ValueError, match=r"none of the 2 ODE samples lies in Window\(.*, which hold"
+        ValueError, match=r"none of the 3 ODE samples lies in Window\(.*, which hold"
     ):
         split_on_grid(X + 9, X, law, law, 2, np.random.default_rng(0))
 

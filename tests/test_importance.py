@@ -146,6 +146,7 @@ def test_what_has_no_density_is_refused(settings, words):
         fpflow.importance_sample(NETWORK, OU, thrice, 10, key=jr.key(0), **settings)
 
 
+@pytest.mark.slow
 def test_an_equation_between_is_another_law():
     """Samples of eta = 1/2 by the density of eta = 1."""
     found = fpflow.importance_sample(

@@ -40,7 +40,7 @@ def wrong(dim, potential=True):
     return (LinearPotential if potential else LinearScore)(matrix)
 
 
-@pytest.mark.parametrize("dim", [1, 2, 5])
+@pytest.mark.parametrize("dim", [1, 2, pytest.param(5, marks=pytest.mark.slow)])
 def test_log_prob_ode_of_an_exact_score(dim):
     law = mixture(dim)
     x = law.sample(jr.key(1), 20)
@@ -52,7 +52,7 @@ def test_log_prob_ode_of_an_exact_score(dim):
     assert (result.solver_error < 1e-6).all()
 
 
-@pytest.mark.parametrize("dim", [1, 2, 5])
+@pytest.mark.parametrize("dim", [1, 2, pytest.param(5, marks=pytest.mark.slow)])
 def test_log_prob_sde_of_an_exact_score_has_no_variance(dim):
     law = mixture(dim)
     x = law.sample(jr.key(1), 20)
@@ -70,9 +70,8 @@ def test_log_prob_sde_of_an_exact_score_has_no_variance(dim):
     assert (bare.standard_error < 1e-3).all() and (bare.step_error < 5e-3).all()
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=() if k == "linear" else pytest.mark.slow) for k in KINDS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_densities_of_an_exact_score_whatever_the_process(kind):
     """At fifty points; from the law at t1, not the prior, which for variance-exploding processes differs
     from it by a thousandth."""
@@ -113,9 +112,18 @@ def test_steps_of_a_bare_score_converge_to_second_order():
     assert 3 < errors[0] / errors[1] < 5.5
 
 
-@pytest.mark.parametrize("potential", [True, False], ids=["potential", "score"])
 @pytest.mark.parametrize(
-    "dim", [1, *(pytest.param(d, marks=pytest.mark.slow) for d in (2, 10, 50))]
+    ("dim", "potential"),
+    [
+        pytest.param(
+            dim,
+            potential,
+            marks=() if dim == 1 and potential else pytest.mark.slow,
+            id=f"{dim}-{'potential' if potential else 'score'}",
+        )
+        for dim in (1, 2, 10, 50)
+        for potential in (True, False)
+    ],
 )
 def test_linear_wrong_score_gives_both_gaussians(dim, potential):
     model, process = wrong(dim, potential), fpflow.OrnsteinUhlenbeck(t1=1.0)
@@ -145,6 +153,7 @@ def test_three_ways_to_the_divergence_agree():
     assert (miss < 10 * (exact.solver_error + other.solver_error) + 5e-4).all()
 
 
+@pytest.mark.slow
 def test_probes_know_their_error():
     model = fpflow.PotentialMLP(20, width=16, depth=1, prior=OU.prior, key=jr.key(0))
     x = jr.normal(jr.key(1), (50, 20))
@@ -236,6 +245,7 @@ def test_densities_of_a_trained_network_integrate_to_one(law):
     assert abs(total - 1) < 1e-3
 
 
+@pytest.mark.slow
 def test_evidence_bound_tightens_towards_log_prob_sde():
     model = LinearPotential(jnp.diag(jnp.array([2.4, 1.7])))
     x = jnp.array([[0.5, 0.5], [1.0, -0.5], [0.0, 1.5]])
@@ -259,6 +269,7 @@ def test_uneven_weights_are_called_unreliable():
     assert not result.reliable.all()
 
 
+@pytest.mark.slow
 def test_few_paths_are_unbiased_and_know_their_error():
     """The same point four thousand times with eight paths each."""
     model, process = LinearPotential(jnp.array([[3.0]])), fpflow.OrnsteinUhlenbeck(t1=1.0)
@@ -356,3 +367,10 @@ def test_bad_input_is_refused():
         match="log p_SDE is not finite at 3 of 3 points: the score has no finite value somewhere on the",
     ):
         fpflow.log_prob_sde(NotANumber(), OU, x, num_steps=10, key=key)
+
+
+def test_a_loose_flow_says_so():
+    x = fpflow.datasets.gaussian_mixture().sample(jr.key(0), 5)
+    with pytest.warns(UserWarning, match="log p_ODE is known to no better than 0.1 nats at"):
+        found = fpflow.log_prob_ode(NETWORK, OU, x, tolerance=0.3)
+    assert found.solver_error.max() > 0.1

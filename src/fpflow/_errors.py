@@ -18,4 +18,5 @@ def mean_and_error(values: ArrayLike, axis: int = 0) -> tuple[Any, Any]:
     """The mean along an axis and its standard error, two of which hold 95 % for few values too."""
     values = np.asarray(values, float)
     n = values.shape[axis]
-    return values.mean(axis), values.std(axis, ddof=1) / n**0.5 * student(n - 1)
+    mean, error = values.mean(axis), values.std(axis, ddof=1) / n**0.5 * student(n - 1)
+    return (mean, error) if values.ndim > 1 else (float(mean), float(error))

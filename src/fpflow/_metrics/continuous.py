@@ -63,6 +63,8 @@ def _cells_of_twice_the_width(
 ) -> tuple[Window, list[np.ndarray]]:
     """Two and two, with an empty cell at the end where their number is odd."""
     odd, half = window.nodes % 2, (window.nodes + 1) // 2
+    if half < 2:  # no wider cells fit
+        return window, list(masses)
     low = window.low + window.cell_width / 2
     double = Window(low, low + 2 * (half - 1) * window.cell_width, half, window.dim)
     return double, [window.merge(np.pad(mass, (0, odd)), 2) for mass in masses]

@@ -189,8 +189,7 @@ def in_nats(gaps: dict[str, PointwiseGap], exact: np.ndarray | None) -> NatsGap:
 
 
 def _estimate(values: np.ndarray) -> Estimate:
-    mean, error = mean_and_error(values)
-    return Estimate(float(mean), float(error))
+    return Estimate(*mean_and_error(values))
 
 
 def _skewed(values: np.ndarray) -> Estimate:

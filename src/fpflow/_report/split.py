@@ -112,7 +112,7 @@ def split_on_grid(
         Estimate(observed_mean, observed_error),
         model,
         Estimate(2 * pooled - many_mean - exact, float(np.hypot(pooled_error, many_error))),
-        Estimate(few_mean - exact, float(few_error)),
+        Estimate(few_mean - exact, few_error),
         Estimate(exact - model.value, model.error, "bracket"),
     )
 
