@@ -35,6 +35,7 @@ def test_accounts_of_a_linear_wrong_score(dim):
     assert abs(account.prior.value) < 1e-9
 
 
+@pytest.mark.slow
 def test_account_of_an_exact_score_is_zero():
     law = fpflow.datasets.GaussianMixture([[-1.0], [1.0]], 0.2)
     account = fpflow.kl_account(law.marginal(OU), OU, law, num_points=64, key=jr.key(0))

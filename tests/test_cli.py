@@ -79,6 +79,7 @@ def test_data_comes_in_many_forms(here, data):
     assert isinstance(fpflow.load(here / name / "model.fpflow").model.model, fpflow.ScoreMLP)
 
 
+@pytest.mark.slow
 def test_samples_are_those_of_the_library(here):
     model = fpflow.load("run/model.fpflow").model
     process, settings = fpflow.OrnsteinUhlenbeck(), {"num_steps": 10, "key": jax.random.key(0)}

@@ -107,6 +107,7 @@ def test_a_flow_that_stretches_cells_far_beyond_the_prior_keeps_their_masses(dim
     np.testing.assert_allclose(found.unextrapolated, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_bare_score_gives_the_density_of_its_potential():
     """Edge integrals by Gauss's rule against differences of the potential."""
     window = fpflow.Window(-3.0, 3.0, 24)
@@ -210,6 +211,7 @@ class Steep:
         return -2 * x - jnp.array([jnp.sign(x[0]) * wall, 0.0])
 
 
+@pytest.mark.slow
 def test_steep_scores_are_followed():
     """A finer tolerance must not move the masses."""
     window = fpflow.Window(-3.0, 3.0, 24)
@@ -249,7 +251,13 @@ def test_a_prior_wider_than_the_window_is_not_cut(process):
     assert max(sde.outside, ode.outside) < 1e-9
 
 
-@pytest.mark.parametrize("kind", [*FEW_KINDS, pytest.param("wide", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "linear",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in (*FEW_KINDS, "wide") if k != "linear"),
+    ],
+)
 def test_exact_scores_give_the_exact_cells_whatever_the_process(kind):
     """By less than 2e-4 on cells twice as wide as the paper's."""
     process, window = {**KINDS, "wide": WIDE["ou"]}[kind], fpflow.Window(nodes=32)
@@ -354,7 +362,8 @@ def test_owens_t_is_that_of_scipy():
         np.testing.assert_allclose(found, expected, atol=1e-15)
 
 
-@pytest.mark.parametrize("size", [pytest.param(0.1, marks=pytest.mark.slow), 3.0, 40.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [0.1, 3.0, 40.0])
 def test_masses_of_quadrilaterals_have_their_derivative(size):
     """By a side's sweep, against that of the formula where it has one; at the origin it has none."""
     keys = jr.split(jr.key(0))

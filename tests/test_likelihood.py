@@ -9,6 +9,7 @@ import pytest
 from jax.scipy.stats import multivariate_normal
 
 import fpflow
+from fpflow._likelihood.average import MeanOfLogs, MeanOfWeights, UnitSums
 from known import (
     KINDS,
     OU,
@@ -287,6 +288,7 @@ def test_few_paths_are_unbiased_and_know_their_error():
     assert 0.93 < float((miss < 2).mean()) < 0.99
 
 
+@pytest.mark.slow
 def test_more_paths_are_spent_where_the_error_is_too_large():
     """The target holds for what is stated, and what is stated for the truth."""
     model = LinearPotential(jnp.diag(jnp.array([2.2, 1.7])))
@@ -374,3 +376,39 @@ def test_a_loose_flow_says_so():
     with pytest.warns(UserWarning, match="log p_ODE is known to no better than 0.1 nats at"):
         found = fpflow.log_prob_ode(NETWORK, OU, x, tolerance=0.3)
     assert found.solver_error.max() > 0.1
+
+
+class Gauged(eqx.Module):
+    """A potential with a function of time more, which no sampler feels."""
+
+    model: LinearPotential
+
+    def potential(self, t, x):
+        return self.model.potential(t, x) + 3 * jnp.exp(-10 * t)
+
+    def score(self, t, x):
+        return self.model.score(t, x)
+
+
+def test_a_function_of_time_in_the_potential_changes_nothing():
+    """Its rate of thirty at t0 is integrated apart from the paths."""
+    model, x = wrong(2), jnp.array([[0.3, -0.5], [1.0, 0.2]])
+    options = {"num_paths": 16, "method": fpflow.ResidualPaths(16), "key": jr.key(0)}
+    plain, gauged = (
+        fpflow.log_prob_sde(m, fpflow.OrnsteinUhlenbeck(t1=1.0), x, **options)
+        for m in (model, Gauged(model))
+    )
+    # Simpson's rule at 64 times leaves 4e-5.
+    np.testing.assert_allclose(gauged.value, plain.value, atol=1e-4)
+    assert (gauged.step_error < 1e-3).all()
+
+
+def test_turns_of_units_add_up():
+    """Three turns of eight units say what twenty-four at once say."""
+    logs = 3 * jr.normal(jr.key(0), (24, 2))
+    none = UnitSums.none(jnp.zeros(1))
+    turns = jax.vmap(none.add)(logs.reshape(3, 8, 2)).merged(jnp.zeros(3, int), 1, 8)
+    for average in (MeanOfWeights(), MeanOfLogs()):
+        whole, joined = (average.mean(sums, jnp.array(24.0)) for sums in (none.add(logs), turns))
+        for name in ("value", "spread", "log_variance", "plain"):
+            np.testing.assert_allclose(getattr(joined, name)[0], getattr(whole, name), rtol=1e-12)

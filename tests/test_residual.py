@@ -185,6 +185,7 @@ def test_penalties_take_other_squares():
     np.testing.assert_allclose(probed, exact, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_weak_form_is_the_strong_one_tested():
     """Against the same test functions with the Laplacian left where it was."""
     law, t, n = mixture(2), jnp.array(0.5), 40_000

@@ -413,6 +413,7 @@ def _hold(folder, held, free):
     run(folder, num_steps=5, log_fn=wait)
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_share_a_folder(tmp_path):
     """The second is refused and writes nothing; the lock dies with the first, by whatever death."""
     context = multiprocessing.get_context("forkserver")

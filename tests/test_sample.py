@@ -215,7 +215,7 @@ SAMPLERS = [
 @pytest.mark.parametrize(
     "sampler",
     [
-        pytest.param(s, marks=pytest.mark.slow if isinstance(s, fpflow.SDE) else ())
+        pytest.param(s, marks=pytest.mark.slow if isinstance(s, fpflow.SDE | fpflow.ODE) else ())
         for s in SAMPLERS
     ],
     ids=lambda s: type(s).__name__,
@@ -329,6 +329,7 @@ def test_exact_score_samples_the_data_law_within_the_noise(law):
     assert value < np.mean(floors) + 5 * np.std(floors, ddof=1)
 
 
+@pytest.mark.slow
 def test_batches_and_order_do_not_change_samples():
     model = fpflow.PotentialMLP(2, width=8, depth=1, key=jr.key(0))
     settings = {"num_steps": 4, "key": jr.key(3)}

@@ -11,6 +11,7 @@ import jax.random as jr
 import numpy as np
 
 from .. import _likelihood
+from .._errors import mean_and_error
 from .._files import write_whole
 from .._model import as_model, check_dims
 from ..datasets import Points, as_data, draw
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
     lines = [",".join(names), *(",".join(f"{v:.9g}" for v in row) for row in table)]
     write_whole(arguments.out, ("\n".join(lines) + "\n").encode())
     apart = table[:, -1]
-    spread = apart.std(ddof=1) / len(apart) ** 0.5 if len(apart) > 1 else float("nan")
+    spread = mean_and_error(apart)[1] if len(apart) > 1 else float("nan")
     print(f"{len(x)} points: {arguments.out}")
     print(
         f"mean log p_ODE {table[:, -5].mean():.4f}, log p_SDE {table[:, -3].mean():.4f}, difference "
