@@ -35,10 +35,9 @@ KINDS = {
 }
 
 
-# In a short run three of them stand for all.
+# In a short run two of them stand for all.
 FEW_KINDS = [
-    pytest.param(name, marks=() if name in ("vp", "ve", "linear") else pytest.mark.slow)
-    for name in KINDS
+    pytest.param(name, marks=() if name in ("ve", "linear") else pytest.mark.slow) for name in KINDS
 ]
 
 

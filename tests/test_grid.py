@@ -11,7 +11,7 @@ import scipy.special
 import fpflow
 from fpflow._grid.gaussian import gaussian_over_quadrilaterals, owens_t
 from fpflow._grid.sde import _bernoulli, thomas
-from known import FEW_KINDS, KINDS, OU, LinearScore, WithoutPotential, bures, linear_laws
+from known import KINDS, OU, LinearScore, WithoutPotential, bures, linear_laws
 
 MIXTURE = fpflow.datasets.gaussian_mixture()
 EXACT = MIXTURE.marginal(OU)
@@ -253,10 +253,7 @@ def test_a_prior_wider_than_the_window_is_not_cut(process):
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        "linear",
-        *(pytest.param(k, marks=pytest.mark.slow) for k in (*FEW_KINDS, "wide") if k != "linear"),
-    ],
+    [pytest.param(k, marks=() if k == "linear" else pytest.mark.slow) for k in (*KINDS, "wide")],
 )
 def test_exact_scores_give_the_exact_cells_whatever_the_process(kind):
     """By less than 2e-4 on cells twice as wide as the paper's."""
