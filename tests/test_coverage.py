@@ -28,7 +28,8 @@ def check(row):
         least = binom.ppf(1e-4, num, 0.93) / num
         # Twice what the table allows at 200 runs; half the error would miss by far more.
         assert held >= least, (row.name, row.case, held, least)
-        assert 0.6 < row.tightness < 4, (row.name, row.case, row.tightness)
+        if num > RUNS / 2:  # of few it says nothing
+            assert 0.6 < row.tightness < 4, (row.name, row.case, row.tightness)
     else:
         assert row.held(1, own) >= binom.ppf(1e-4, own.sum(), 0.98) / own.sum(), row.case
 
