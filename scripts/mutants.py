@@ -62,7 +62,7 @@ MUTANTS = [
     (SPLIT, "Estimate(2 * pooled - many_mean - exact", "Estimate(pooled - 2 * many_mean - exact", f"{BENCH} -k splits"),
     ("src/fpflow/_metrics/continuous.py", "max(abs(value - coarse), abs(coarse - coarser) / 4)", "1e-3 * abs(value - coarse)", f"{BENCH} -k without_cells"),
     ("src/fpflow/_metrics/continuous.py", "abs(value - other) + abs(value - coarse)", "1e-3 * abs(value - other)", f"{BENCH} -k without_cells"),
-    ("src/fpflow/_grid/ode.py", "1, 4 * tolerance)", "1, tolerance)", f"{BENCH} -k grids"),
+    ("src/fpflow/_grid/ode.py", "1, tolerance / 10)", "1, tolerance)", f"{BENCH} -k grids"),
     ("src/fpflow/_calculus.py", "(x.size**0.5 / jnp.linalg.norm", "(1 / jnp.linalg.norm", PROBES),
     (ODE, "/ size**0.5 * student(size - 1)", "/ size * student(size - 1)", PROBES),
     ("src/fpflow/_likelihood/evidence.py", "/ num_groups**0.5 * student(num_groups - 1)", "/ num_groups**0.5 / 2", f"{BENCH} -k bounds"),

@@ -59,10 +59,10 @@ def in_two_resolutions(
     num_steps: int,
     window: Window,
     traced: bool,
-    rough: Callable[[], Float[Array, "..."]] | None = None,
+    tight: Callable[[], Float[Array, "..."]] | None = None,
 ) -> GridDensity:
-    """The density from the masses of cells at `(refine, num_steps)` and `coarser` than that; `rough`
-    computes the coarser ones once more by a solver whose own error is larger.
+    """The density from the masses of cells at `(refine, num_steps)` and `coarser` than that; `tight`
+    computes the coarser ones once more by a solver whose own error is far smaller.
 
     Float64 within this block only: small steps would drown in the round-off of float32. Under a
     transformation of JAX it is the caller's default precision instead, since that cannot be changed
@@ -70,7 +70,8 @@ def in_two_resolutions(
     """
     with contextlib.nullcontext() if traced else jax.enable_x64(True):
         fine, coarse = masses(refine, num_steps), masses(*coarser(refine, num_steps))
-        moved = 0.0 if rough is None else rough() - coarse
+        # Twice, because what the smaller error is no one knows.
+        moved = 0.0 if tight is None else 2 * (tight() - coarse)
         found = extrapolated(fine, coarse, refine, window, moved)
         return found if traced else _checked(found)
 

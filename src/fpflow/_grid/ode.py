@@ -109,7 +109,7 @@ def grid_density_ode(
       carried worst.
 
     **Returns:** a `GridDensity`: Richardson's extrapolation of this computation and one with half
-    the refinement; `error` comes from their difference and from a third at four times the tolerance.
+    the refinement; `error` comes from their difference and from a third at a tenth of the tolerance.
     Warns where it is above 0.1.
 
     **Raises:** `ValueError` for bad arguments, or when the window holds no mass; `FloatingPointError`
@@ -132,10 +132,10 @@ def grid_density_ode(
     def masses(refine, _, tolerance=tolerance):
         return ode_cell_masses(model, process, window, refine, tolerance, adjoint)
 
-    def rough():
-        return masses(coarser(refine, 1)[0], 1, 4 * tolerance)
+    def tight():
+        return masses(coarser(refine, 1)[0], 1, tolerance / 10)
 
-    found = in_two_resolutions(masses, refine, 1, window, traced, rough)
+    found = in_two_resolutions(masses, refine, 1, window, traced, tight)
     if not traced and found.error > _USELESS:
         warnings.warn(
             f"the density of the ODE on the grid may be off by {found.error:.2g} in total variation: "

@@ -42,8 +42,8 @@ def _points_counted(law, mass: np.ndarray) -> int | None:
     return round(np.sqrt(mass).sum() ** 2 / (2 * np.pi * float(law.error) ** 2))
 
 
-# Times that histograms are drawn again; their deviation is known to a tenth.
-_DRAWS = 64
+# Times that histograms are drawn again; their deviation is known to a twentieth.
+_DRAWS = 256
 
 
 def _counting(
