@@ -10,7 +10,7 @@ from ._types import ArrayLike
 def student(freedom: Any) -> Any:
     r"""By how much an error is wider whose variance is known to so many degrees of freedom, so that
     twice the error holds 95.45 %: Student's quantile over the normal one, by the series of Cornish and
-    Fisher, to a hundredth from two degrees on."""
+    Fisher, to one per cent from two degrees on."""
     return 1 + 1.25 / freedom + 1.53 / freedom**2 + 1.43 / freedom**3 + 0.92 / freedom**4
 
 

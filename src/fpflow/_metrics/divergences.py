@@ -39,7 +39,10 @@ def _points_counted(law, mass: np.ndarray) -> int | None:
     """Of a histogram, from its expected total variation."""
     if not isinstance(law, GridDensity) or law.unextrapolated is not None or law.error < 1e-9:
         return None
-    return round(np.sqrt(mass).sum() ** 2 / (2 * np.pi * float(law.error) ** 2))
+    count = np.sqrt(mass).sum() ** 2 / (2 * np.pi * float(law.error) ** 2)
+    return round(
+        np.clip(count, 1, 1e15)
+    )  # a quadrature's tiny error would be more than whole numbers hold
 
 
 # Times that histograms are drawn again; their deviation is known to a twentieth.

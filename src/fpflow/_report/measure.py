@@ -1,7 +1,6 @@
 """The numbers of the report, one function a section."""
 
 import dataclasses
-from concurrent.futures import Executor
 from typing import Any
 
 import jax
@@ -101,16 +100,13 @@ def with_window(question: Question, samples: dict[str, np.ndarray]) -> Question:
     return dataclasses.replace(question, settings=dataclasses.replace(settings, window=paper))
 
 
-def draw(
-    question: Question, samplers: dict[str, Any], key: PRNGKey, pool: Executor
-) -> dict[str, np.ndarray]:
+def draw(question: Question, samplers: dict[str, Any], key: PRNGKey) -> dict[str, np.ndarray]:
     """All samples of all repeats by the samplers whose gap is explained."""
     count = question.num_samples * question.settings.repeats
-    drawn = [
-        pool.submit(_sample, question, sampler, count, jr.fold_in(key, number))
-        for number, sampler in enumerate(samplers.values())
-    ]
-    return {name: found.result() for name, found in zip(samplers, drawn, strict=True)}
+    found = {}
+    for number, (name, sampler) in enumerate(samplers.items()):
+        found[name] = _sample(question, sampler, count, jr.fold_in(key, number))
+    return found
 
 
 def _sample(question: Question, sampler: Any, count: int, key: PRNGKey) -> np.ndarray:
@@ -119,14 +115,14 @@ def _sample(question: Question, sampler: Any, count: int, key: PRNGKey) -> np.nd
 
 
 def gap(
-    question: Question, samples: dict[str, np.ndarray], key: PRNGKey, pool: Executor
+    question: Question, samples: dict[str, np.ndarray], key: PRNGKey
 ) -> tuple[dict[str, GridDensity], GapSplit]:
     """The exact laws, where there is a grid, and the split of the observed gap."""
     model, process, settings = question.model, question.process, question.settings
     window, repeats = settings.window, settings.repeats
     if window is None:
         finer = {"ODE": settings.ode.finer(4), "SDE": settings.sde.finer(4)}
-        fine = draw(question, finer, key, pool)
+        fine = draw(question, finer, key)
         return {}, split_sliced(samples["ODE"], samples["SDE"], fine["ODE"], fine["SDE"], repeats)
     laws = {
         "ODE": grid_density_ode(model, process, window),

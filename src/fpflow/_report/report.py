@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax.numpy as jnp
@@ -181,21 +180,18 @@ def gap_report(
         raise ValueError("`points` must be at least two, so that they have a spread, got 1.")
     question = measure.asked(model, process, dim, law, settings, progress, keys["data"])
 
-    with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(2) as pool:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        samples = measure.draw(
-            question, {"ODE": settings.ode, "SDE": settings.sde}, keys["draw"], pool
-        )
+        samplers = {"ODE": settings.ode, "SDE": settings.sde}
+        samples = measure.draw(question, samplers, keys["draw"])
         question = measure.with_window(question, samples)
-        # Half of a report is compilation, which keeps one core busy: some sections side by side.
-        likelihoods = pool.submit(measure.pointwise, question, samples, at, keys["points"])
-        kl = pool.submit(measure.account, question, keys["kl"])
-        theorem = pool.submit(measure.theorem, question)
-        laws, split = measure.gap(question, samples, keys["fine"], pool)
-        fields = pool.submit(measure.fields, question, laws, samples, keys["fields"])
+        laws, split = measure.gap(question, samples, keys["fine"])
+        pointwise, nats = measure.pointwise(question, samples, at, keys["points"])
+        residual, curl, share = measure.fields(question, laws, samples, keys["fields"])
+        kl = measure.account(question, keys["kl"])
+        theorem = measure.theorem(question)
         between = measure.grid_distances(laws)
         etas = measure.family(question, laws, between, samples, keys["family"])
-        (pointwise, nats), (residual, curl, share) = likelihoods.result(), fields.result()
     named = samples if question.drawn is None else {"data": question.drawn, **samples}
     notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     notes += doubts(question, named, laws, split, pointwise)
@@ -211,8 +207,8 @@ def gap_report(
         residual,
         curl,
         share,
-        kl.result(),
-        theorem.result(),
+        kl,
+        theorem,
         etas,
         laws,
         {name: x[:1000] for name, x in named.items()},
