@@ -88,9 +88,9 @@ class GridDensity(eqx.Module):
       window; they sum to one.
     - `outside`: the probability beyond the window.
     - `error`: an estimate of the total variation between `mass` and the truth. For a grid density it
-      is what two refinements say of the error of the finer one, plus the negative mass that was cut
-      off: an overestimate for the extrapolated `mass`. For a histogram it is the
-      expected noise of counting; for a data law, the error of quadrature.
+      is what two refinements say of the error of the finer one, with the solver's own for the ODE, plus
+      the negative mass that was cut off: an overestimate for the extrapolated `mass`. For a histogram it
+      is the expected noise of counting; for a data law, the error of quadrature.
     - `window`: the window itself.
     - `unextrapolated`: the mass of the finer refinement alone, where there are two, moved by the
       solver's own error. How far it moves a distance from `mass` is that distance's floor.
