@@ -83,6 +83,11 @@ def without_mismatch(process, law):
     return exact(**fields)
 
 
+def in_double(model):
+    """The same network in double precision."""
+    return jax.tree.map(lambda leaf: leaf.astype(float) if eqx.is_array(leaf) else leaf, model)
+
+
 class LinearScore(eqx.Module):
     """The wrong score s = -A x, under which both laws stay Gaussian."""
 

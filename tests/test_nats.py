@@ -93,7 +93,9 @@ def test_data_of_known_density_have_divergences():
 
 
 def split(model, steps, noise):
-    parts = [fpflow.Estimate(v, 0.01) for v in (model + steps + noise, model, steps, noise, 0.0)]
+    parts = [
+        fpflow.Estimate(v, 0.01) for v in (model + steps + noise, model, steps, noise, 0.0, 0.0)
+    ]
     return fpflow.GapSplit(*parts)
 
 

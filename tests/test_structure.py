@@ -79,7 +79,9 @@ def test_imports_stand_at_the_top():
 
 def test_every_public_name_has_a_docstring():
     for name in dir(fpflow):
-        assert (getattr(fpflow, name).__doc__ or "").strip(), name
+        words = (getattr(fpflow, name).__doc__ or "").strip()
+        # Python writes the signature where a dataclass has none.
+        assert words and not words.startswith(f"{name}("), name
 
 
 def test_a_star_brings_a_short_list_of_what_exists():

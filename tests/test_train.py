@@ -45,7 +45,6 @@ def test_the_penalty_pulls_the_residual_down_and_reaches_the_gradient():
         result = fpflow.train(
             model, OU, GAUSSIAN, fp_weight=weight, **{**SETTINGS, "num_steps": 400}
         )
-        batch_norm = result.history["fp"][-1] if weight else 0.0
         norms.append(
             fpflow.residual_norm(
                 result.model, OU, num_times=512, points_per_time=8, key=jr.key(2)
@@ -53,7 +52,8 @@ def test_the_penalty_pulls_the_residual_down_and_reaches_the_gradient():
         )
     # Over keys the ratio is .12 to .23; a penalty whose gradient is lost leaves it at one.
     assert norms[1] < 0.5 * norms[0]
-    assert np.isfinite(batch_norm)
+    # What the last batch saw of it, under the noised data and not a box: of the same order.
+    assert result.history["fp"][-1] < result.history["fp"][0] / 2
 
 
 def test_one_key_one_result_whatever_the_chunk():

@@ -45,8 +45,8 @@ def _points_counted(law, mass: np.ndarray) -> int | None:
     )  # a quadrature's tiny error would be more than whole numbers hold
 
 
-# Times that histograms are drawn again; their deviation is known to a twentieth.
-_DRAWS = 256
+# Times that histograms are drawn again; their deviation is known to two per cent.
+_DRAWS = 1024
 
 
 def _counting(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy
 
-from .._errors import student
+from .._errors import mean_and_error, student
 from .._shown import shown_fields
 from .._types import ArrayLike
 
@@ -18,16 +18,19 @@ class SampleDistance:
     **Attributes:**
 
     - `value`: between the two sets, in units of $x^2$.
-    - `standard_error`: of the samples and, where there are some, of the projections: of `value - floor`
-      where that is within three errors of zero, else of `value`.
-    - `floor`: what two sets of this size from one law are apart, from halves of either set. `value -
-      floor` is zero within two errors where the laws are equal; it is no estimate of their distance
-      where they are not, since sets of laws that are far apart add less than the floor.
+    - `standard_error`: of `value - floor` as the squared distance of the laws, which the samples and,
+      where there are some, the projections give it. A square near zero is no normal variable: there
+      the error is up to twice too wide.
+    - `floor`: what two sets of this size from one law are apart, from halves of either set. Sets of laws
+      that are far apart add less than the floor.
+    - `floor_error`: the standard error of `value - floor` where the laws are equal: the laws are told
+      apart where it is more than two or three of these.
     """
 
     value: float
     standard_error: float
     floor: float
+    floor_error: float
 
     __repr__ = shown_fields
 
@@ -60,13 +63,13 @@ def _between_halves(
         for _ in range(_SPLITS):
             order = rng.permutation(len(points))
             found.append(distance(points[order[::2]], points[order[1::2]]) / 2)
-    return float(np.mean(found)), float(np.std(found, ddof=1))
+    return float(np.mean(found)), float(np.std(found, ddof=1) * student(2 * _SPLITS - 2))
 
 
-def _told_apart(value: float, floor: float, null: float, error: float) -> SampleDistance:
-    """With the error that belongs to it."""
-    apart = abs(value - floor) > 3 * null
-    return SampleDistance(value, max(null, error) if apart else null, floor)
+def _with_error(value: float, floor: float, null: float, first_order: float) -> SampleDistance:
+    """With the error of equal laws, and that of laws apart: of what is linear in the samples as these
+    see it, and twice the square's, because where the value is small by chance so is the first."""
+    return SampleDistance(value, (first_order**2 + 2 * null**2) ** 0.5, floor, null)
 
 
 def _sliced(x: np.ndarray, y: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -126,7 +129,7 @@ def sliced_w2(
     over_directions = values.var(ddof=1) / num_projections if x.shape[1] > 1 else 0.0
     drawn = [_sampling_variance(a, b, directions) for a, b in ((x, y), (y, x))]
     error = (over_directions + x.shape[1] ** 2 * sum(drawn)) ** 0.5
-    return _told_apart(float(values.mean()), floor, null, float(error))
+    return _with_error(float(values.mean()), floor, null, float(error))
 
 
 def w2_moments(x: ArrayLike, y: ArrayLike) -> SampleDistance:
@@ -158,7 +161,7 @@ def w2_moments(x: ArrayLike, y: ArrayLike) -> SampleDistance:
         spread = sum(np.trace(c) for c in covariances) - 2 * np.sqrt(np.maximum(cross, 0)).sum()
         return float(((a.mean(0) - b.mean(0)) ** 2).sum() + spread)
 
-    return _told_apart(bures(x, y), *_between_halves(bures, x, y), _jackknife(bures, x, y))
+    return _with_error(bures(x, y), *_between_halves(bures, x, y), _jackknife(bures, x, y))
 
 
 def _jackknife(
@@ -183,10 +186,10 @@ def w2_samples(x: ArrayLike, y: ArrayLike, *, max_points: int = 2000) -> SampleD
     **Arguments:**
 
     - `x`, `y`: samples of shapes `(n, dim)` and `(m, dim)`.
-    - `max_points`: how many of each are used, in four groups; the time grows with its cube.
+    - `max_points`: how many of each are used, in eight groups; the time grows with its cube.
 
-    **Returns:** a `SampleDistance`: the mean over four pairs of groups, its standard error, and the
-    distance between groups of one law.
+    **Returns:** a `SampleDistance`: the mean over eight pairs of groups, the distance between groups of
+    one law, and the standard error of their difference.
 
     **Raises:** `ValueError` for samples that are not finite or do not fit.
     """
@@ -198,11 +201,12 @@ def w2_samples(x: ArrayLike, y: ArrayLike, *, max_points: int = 2000) -> SampleD
         costs = scipy.spatial.distance.cdist(a, b, "sqeuclidean")
         return float(ot.emd2([], [], costs, numItermax=10**7))  # pyright: ignore
 
-    xs, ys = (np.array_split(points, 4) for points in (x, y))
-    values = [distance(a, b) for a, b in zip(xs, ys, strict=True)]
-    floor = [distance(group[i], group[i + 1]) for group in (xs, ys) for i in (0, 2)]
-    # Of three degrees of freedom each, six in the difference.
-    error, floor_error = (student(6) * np.std(parts, ddof=1) / 2 for parts in (values, floor))
-    return SampleDistance(
-        float(np.mean(values)), float(np.hypot(error, floor_error)), float(np.mean(floor))
-    )
+    count = min(8, min(len(x), len(y)) // 2 * 2)
+    xs, ys = (np.array_split(points, count) for points in (x, y))
+    # In two pairs of groups what each group adds by itself is in value and floor alike, and cancels.
+    values, floors = [], []
+    for i in range(0, count, 2):
+        values.append((distance(xs[i], ys[i]) + distance(xs[i + 1], ys[i + 1])) / 2)
+        floors.append((distance(xs[i], xs[i + 1]) + distance(ys[i], ys[i + 1])) / 2)
+    _, error = mean_and_error(np.subtract(values, floors))
+    return SampleDistance(float(np.mean(values)), error, float(np.mean(floors)), error)

@@ -66,12 +66,11 @@ def doubts(
                 "features are finer than the cells; use a window with more nodes."
             )
     notes += _unbelieved(gaps)
-    missing = split.observed.value - split.total.value
-    allowed = 3 * float(np.hypot(split.observed.error, split.total.error))
-    if abs(missing) > allowed:
+    missing = split.unexplained
+    if abs(missing.value) > 3 * missing.error:
         notes.append(
-            f"the parts of the gap miss the observed one by {missing:.2g}, more than three standard "
-            f"errors ({allowed:.2g}); steps and samples interact here."
+            f"the parts of the gap miss the observed one by {missing}, more than three standard "
+            "errors; steps and samples interact here."
         )
     return notes
 

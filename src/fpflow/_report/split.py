@@ -23,9 +23,10 @@ class GapSplit:
       part of the gap.
     - `noise`: what the finite number of samples adds.
     - `binning`: what counting in cells adds; zero without cells.
-    - `total`: the sum of the four. Its error says how far it may be from `observed`.
+    - `unexplained`: `observed` less `total`, with its own error: samples that move both cancel.
+    - `total`: the sum of the four.
 
-    The parts are measured one by one and not as remainders, so `total` against `observed` is a check.
+    The parts are measured one by one and not as remainders, so that `unexplained` is a check.
     """
 
     observed: Estimate
@@ -33,6 +34,7 @@ class GapSplit:
     discretisation: Estimate
     noise: Estimate
     binning: Estimate
+    unexplained: Estimate
 
     __repr__ = shown_fields
 
@@ -43,18 +45,18 @@ class GapSplit:
         return Estimate(value, float(np.hypot(self.discretisation.error, self.noise.error)))
 
 
-# Draws from the exact laws that the noise is averaged over; each costs one distance.
-_DRAWS = 6
+# Times that all samples are drawn from the exact laws again; each costs a distance a repeat and one.
+_DRAWS = 4
 
 
 def _counted(name: str, points: np.ndarray, window: Window) -> np.ndarray:
-    counts = count_in_cells(points, window)
+    counts = np.asarray(count_in_cells(points, window), float)
     if counts.sum() == 0:
         raise ValueError(
             f"none of the {len(points)} {name} samples lies in {window}, which holds the data: the "
             "score drives them away, or the process is not the one it was trained with."
         )
-    return counts / counts.sum()
+    return counts
 
 
 def split_on_grid(
@@ -73,47 +75,55 @@ def split_on_grid(
     - `ode`, `sde`: the exact laws on the window.
     """
     window = ode.window
-    pooled_ode, pooled_sde = (
-        _counted("ODE", ode_samples, window),
-        _counted("SDE", sde_samples, window),
-    )
-    grouped = [np.array_split(points, repeats) for points in (ode_samples, sde_samples)]
-    observed = [
-        w2_grid(_counted("ODE", a, window), _counted("SDE", b, window), window).value
-        for a, b in zip(*grouped, strict=True)
+
+    def distance(a: np.ndarray, b: np.ndarray) -> float:
+        return w2_grid(a / a.sum(), b / b.sum(), window).value
+
+    def apart(first: list[np.ndarray], second: list[np.ndarray]) -> tuple[list[float], float]:
+        """Between counts group by group, and between all of either."""
+        each = [distance(a, b) for a, b in zip(first, second, strict=True)]
+        return each, distance(np.sum(first, 0), np.sum(second, 0))
+
+    def drawn(law: GridDensity) -> list[np.ndarray]:
+        mass, sizes = np.ravel(law.mass), [len(g) for g in np.array_split(ode_samples, repeats)]
+        return [rng.multinomial(size, mass).reshape(window.shape).astype(float) for size in sizes]
+
+    groups = [
+        [_counted(name, group, window) for group in np.array_split(points, repeats)]
+        for name, points in (("ODE", ode_samples), ("SDE", sde_samples))
     ]
-    pooled = w2_grid(pooled_ode, pooled_sde, window).value
-    exact = w2_grid(ode, sde).value
+    each, pooled = apart(*groups)
+    draws = [apart(drawn(ode), drawn(sde)) for _ in range(_DRAWS)]
+    exact, observed = w2_grid(ode, sde).value, float(np.mean(each))
+    few, many = np.array([np.mean(d[0]) for d in draws]), np.array([d[1] for d in draws])
+    factor = student(_DRAWS - 1)
 
-    def drawn(masses: list[np.ndarray], count: int) -> list[float]:
-        """The same distance between draws from two laws."""
-        values = []
-        for _ in range(_DRAWS):
-            a, b = (rng.multinomial(count, mass.ravel()) / count for mass in masses)
-            values.append(w2_grid(a.reshape(window.shape), b.reshape(window.shape), window).value)
-        return values
-
-    # Noise of the exact laws; and that of the samplers' own, which the steps have moved.
-    few = drawn([np.asarray(law.mass) for law in (ode, sde)], len(grouped[0][0]))
-    many = drawn([pooled_ode, pooled_sde], len(ode_samples))
-    (few_mean, few_error), (many_mean, many_error) = mean_and_error(few), mean_and_error(many)
-    observed_mean = float(np.mean(observed))
+    # What so many times the samples leave of the noise: between what they leave of squares and, where
+    # cells are wider than what moves, of absolute values.
+    left = (many.mean() - exact) / max(few.mean() - exact, 1e-300)
+    left = np.clip(left, 1 / repeats, repeats**-0.5)
+    # What is linear in the samples is in both and cancels.
+    fall = (few - many) / (1 - left)
+    noise, noise_error = mean_and_error(fall)
+    # The samplers' laws without noise, from their samples alone.
+    steps = pooled - (observed - pooled) * left / (1 - left) - exact
+    steps_error = float(np.hypot(many.std(ddof=1), left * fall.std(ddof=1)) * factor)
     # Repeats and draws know the spread of one value together.
-    variance = (repeats - 1) * np.var(observed, ddof=1) + (_DRAWS - 1) * np.var(few, ddof=1)
-    freedom = repeats + _DRAWS - 2
-    observed_error = float((variance / freedom / repeats) ** 0.5 * student(freedom))
-    # One pooled value: its spread is that of the groups over the root of their number.
-    pooled_error = float(np.std(many, ddof=1))
+    values = [each, *(d[0] for d in draws)]
+    observed_error = float((np.var(values, axis=1, ddof=1).mean() / repeats) ** 0.5)
+    observed_error *= student(len(values) * (repeats - 1))
     # Without cells, unless the laws are so far apart that the first order overshoots.
     model = w2_continuous(ode, sde)
     if model.value > exact:
         model = Estimate(exact, model.value - exact, "bracket")
     return GapSplit(
-        Estimate(observed_mean, observed_error),
+        Estimate(observed, observed_error),
         model,
-        Estimate(2 * pooled - many_mean - exact, float(np.hypot(pooled_error, many_error))),
-        Estimate(few_mean - exact, few_error),
+        Estimate(float(steps), steps_error),
+        Estimate(noise, noise_error),
         Estimate(exact - model.value, model.error, "bracket"),
+        # One more fall, of the same law unless steps and samples interact.
+        Estimate(float(observed - exact - steps - noise), noise_error * (_DRAWS + 1) ** 0.5),
     )
 
 
@@ -147,11 +157,14 @@ def split_sliced(
     # Each law contributes half of the noise between two of its own groups.
     noise = mean_and_error([(a + b) / 2 for a, b in zip(*floors, strict=True)])
     exact = mean_and_error([d.value for d in fine])
-    steps = mean_and_error([a.value - b.value for a, b in zip(*crossed, strict=True)])
+    changes = [a.value - b.value for a, b in zip(*crossed, strict=True)]
+    paired = [a.value - b.value for a, b in zip(coarse, fine, strict=True)]
+    steps, unexplained = mean_and_error(changes), mean_and_error(np.subtract(paired, changes))
     return GapSplit(
         Estimate(*observed),
         Estimate(exact[0] - noise[0], float(np.hypot(exact[1], noise[1]))),
         Estimate(*steps),
         Estimate(*noise),
         Estimate(0.0, 0.0),
+        Estimate(*unexplained),
     )

@@ -124,6 +124,7 @@ def _split(report: Any) -> Section:
         ("cells", split.binning),
         ("sum of the four", split.total),
         ("observed between samples", split.observed),
+        ("observed less the sum", split.unexplained),
     ]
     rows = tuple((name, str(e), e.kind) for name, e in parts)
     return Section(
@@ -146,7 +147,7 @@ def _exact_laws(distances: Any) -> Section | None:
 
 def _between_samples(distances: Any) -> Section:
     rows = [
-        (pair, name, rounded(d.value, d.standard_error), f"{d.floor:.2g}")
+        (pair, name, rounded(d.value, d.standard_error), rounded(d.floor, d.floor_error))
         for pair, found in distances.items()
         for name, d in found.items()
     ]
