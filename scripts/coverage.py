@@ -306,6 +306,50 @@ def probes(runs):
         )
 
 
+def solvers(runs):
+    """What a solver states of log p_ODE against what it misses: a size."""
+    law = fpflow.datasets.gaussian_mixture()
+    wrong_law = fpflow.datasets.GaussianMixture(np.asarray(law.means) * 1.1, 0.2)
+    model = wrong_law.marginal(PROCESS)
+    x = law.sample(jr.key(6), runs)
+    exact = fpflow.log_prob_ode(model, PROCESS, x, tolerance=1e-10, progress=False).value
+    for tolerance in (1e-2, 1e-3, 1e-5):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # says of the first that it is loose
+            found = fpflow.log_prob_ode(model, PROCESS, x, tolerance=tolerance, progress=False)
+        miss = np.asarray(found.value - exact)
+        yield Row(
+            "log_prob_ode, solver_error",
+            f"tolerance {tolerance:g}",
+            miss,
+            np.asarray(found.solver_error),
+            kind="size",
+        )
+
+
+def accounts(runs):
+    """Both right sides of the account, for data that is the prior and a wrong linear score."""
+    model = wrong(0.3, 2)
+    data = fpflow.datasets.GaussianMixture(np.zeros((1, 2)), 0.5)
+    _, variance = exact_laws(model)
+    ratio = 0.5 / np.asarray(variance)
+    kl_ode = float((ratio - 1 - np.log(ratio)).sum() / 2)
+    slopes = np.diag(np.asarray(model.matrix))
+    matching = (PROCESS.t1 - PROCESS.t0) / 2 * float(((slopes + 2) ** 2 / 2).sum())
+    for points in (64, 1024):
+        found = [
+            fpflow.kl_account(
+                model, PROCESS, data, num_points=points, num_steps=20, key=jr.fold_in(jr.key(7), run)
+            )
+            for run in range(runs)
+        ]
+        for name, exact in (("kl_ode", kl_ode), ("score_matching", matching)):
+            parts = [getattr(f, name) for f in found]
+            miss = np.array([part.value for part in parts]) - exact
+            error = np.array([part.error for part in parts])
+            yield Row(f"kl_account, {name}", f"{points} points", miss, error)
+
+
 def bounds(runs):
     """Evidence bounds of few groups, against that of very many."""
     model = wrong(0.6)
@@ -397,8 +441,8 @@ def grids(runs):
 
 
 GROUPS = (
-    densities, evidences, gaps_in_nats, histograms, sample_distances, probes, bounds, residuals,
-    splits, without_cells, grids,
+    densities, evidences, gaps_in_nats, histograms, sample_distances, probes, solvers, accounts,
+    bounds, residuals, splits, without_cells, grids,
 )  # fmt: skip
 HEADER = (
     "estimator", "case", "reliable", "one error", "two errors", "the others", "rms z", "bias",

@@ -68,7 +68,8 @@ def test_soap_does_not_mind_a_turned_valley():
         float(loss(run(optimiser, jax.grad(loss), start, 1000)))
         for optimiser in (optax.adam(1e-2, 0.95, 0.95), fpflow.Soap(1e-2))
     ]
-    assert ends[1] < 0.2 * ends[0]
+    # Over eight seeds the ratio is 3e-5 to 5e-3; without the turned axes Soap is Adam.
+    assert ends[1] < 0.02 * ends[0]
 
 
 def test_training_with_soap_learns_and_repeats():
