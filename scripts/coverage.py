@@ -339,7 +339,12 @@ def accounts(runs):
     for points in (64, 1024):
         found = [
             fpflow.kl_account(
-                model, PROCESS, data, num_points=points, num_steps=20, key=jr.fold_in(jr.key(7), run)
+                model,
+                PROCESS,
+                data,
+                num_points=points,
+                num_steps=20,
+                key=jr.fold_in(jr.key(7), run),
             )
             for run in range(runs)
         ]

@@ -46,6 +46,10 @@ PROBES = f"{DENSITY}::test_probes_know_their_error"
 GAUGE = f"{DENSITY}::test_a_function_of_time_in_the_potential_changes_nothing"
 TURNS = f"{DENSITY}::test_turns_of_units_add_up"
 BENCH = "tests/test_coverage.py"
+CONFORM = "tests/test_conformance.py::test_the_exact_score_gets_the_known_answer_whatever_its_gauge"
+FIRST = "test_the_first_set_decides_whether_to_believe_the_second"
+KNOWN = "tests/test_nats.py::test_data_of_known_density_have_divergences"
+TWO = "tests/test_nats.py::test_the_gap_at_points_of_two_gaussians"
 TURN = "tests/test_report.py::test_what_is_no_gradient_of_a_turning_score"
 DIVERGENCES = "src/fpflow/_metrics/divergences.py"
 SETS = "src/fpflow/_metrics/samples.py"
@@ -72,6 +76,17 @@ MUTANTS = [
     ("src/fpflow/_calculus.py", "(x.size**0.5 / jnp.linalg.norm", "(1 / jnp.linalg.norm", PROBES),
     (ODE, "/ size**0.5 * student(size - 1)", "/ size * student(size - 1)", PROBES),
     ("src/fpflow/_likelihood/evidence.py", "/ num_groups**0.5 * student(num_groups - 1)", "/ num_groups**0.5 / 2", f"{BENCH} -k bounds"),
+    (ODE, "jnp.abs(jax.lax.stop_gradient(value) - loose.mean())", "jnp.abs(jax.lax.stop_gradient(value) - loose.mean()) / 1000", f"{BENCH} -k solvers"),
+    ("src/fpflow/_likelihood/evidence.py", "bounds.mean(), bounds.std", "bounds.mean() + 0.02, bounds.std", f"{CONFORM}[evidence_bound]"),
+    ("src/fpflow/_grid/evaluate.py", "jnp.abs(best - fine).sum() / 2", "jnp.abs(best - fine).sum() * 1e-6", f"{GRID}::test_exact_score_gives_the_exact_cells"),
+    (AVERAGE, "_SKEWED, _MOST_SKEWED = 1.0, 4.0", "_SKEWED, _MOST_SKEWED = 4.0, 4.0", f"{CHAIN}::{FIRST}"),
+    (AVERAGE, "_MOST_SPREAD = 19.0", "_MOST_SPREAD = 999.0", f"{CHAIN}::{FIRST}"),
+    (AVERAGE, "_WIDE = 1.2", "_WIDE = 9.0", f"{CHAIN}::{FIRST}"),
+    (AVERAGE, "found.spread / count) * student(count - 1)", "found.spread / count) / 2", f"{BENCH} -k densities"),
+    (AVERAGE, "jnp.sqrt(scatter) * student(freedom)", "jnp.sqrt(scatter) / 2", LOGS),
+    ("src/fpflow/_accounting/kl.py", "terms.std(ddof=1) / len(terms) ** 0.5", "terms.std(ddof=1) / len(terms) ** 0.5 / 2", f"{BENCH} -k accounts"),
+    ("src/fpflow/_report/pointwise.py", "kl_data_ode=data_ode", "kl_data_ode=data_sde", KNOWN),
+    ("src/fpflow/_report/pointwise.py", "_estimate(apart),", "_estimate(-3 * apart),", TWO),
     # what paths share
     (PATHS, "missed = extrapolated(every) - np.stack", "missed = 0 * extrapolated(every) - np.stack", GAUGE),
     (PATHS, "return (4 * trapezoids(kept) - trapezoids(", "return (2 * trapezoids(kept) + trapezoids(", GAUGE),

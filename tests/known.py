@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import pytest
 from scipy.linalg import sqrtm
 
 import fpflow
@@ -33,12 +32,6 @@ KINDS = {
     "linear": fpflow.LinearPath(),
     "trigonometric": fpflow.TrigonometricPath(),
 }
-
-
-# In a short run two of them stand for all.
-FEW_KINDS = [
-    pytest.param(name, marks=() if name in ("ve", "linear") else pytest.mark.slow) for name in KINDS
-]
 
 
 class Stretch(fpflow.AbstractProcess):

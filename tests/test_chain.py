@@ -197,6 +197,15 @@ def test_the_first_set_decides_whether_to_believe_the_second():
     uneven = dataclasses.replace(even, log_variance=jnp.array(2.0))
     assert rule.reliable(even, even, jnp.array(0.1), jnp.array(64.0))
     assert not rule.reliable(uneven, even, jnp.array(0.1), jnp.array(16.0))
+    # Enough of them may be believed, as far as an effective share of a twentieth: a spread of 19.
+    assert rule.reliable(uneven, even, jnp.array(0.1), jnp.array(1024.0))
+    for spread, believed in ((15.0, True), (25.0, False)):
+        wide = dataclasses.replace(even, spread=jnp.array(spread))
+        assert bool(rule.reliable(even, wide, jnp.array(0.1), jnp.array(64.0))) == believed
+    # And filters whose logarithms are as narrow as a normal law's are believed to be.
+    for variance, believed in ((1.0, True), (1.5, False)):
+        found = MeanOfLogs().reliable(even, even, jnp.array(variance), jnp.array(8.0))
+        assert bool(found) == believed
 
 
 def test_what_the_steps_leave_is_told_from_two_numbers_of_them():

@@ -12,11 +12,12 @@ import pytest
 
 import fpflow
 from fpflow._errors import mean_and_error
-from fpflow._report.pointwise import PointwiseGap, in_nats
+from fpflow._report.pointwise import PointwiseGap, in_nats, pointwise_gaps
 from fpflow._report.text import as_html
 from fpflow._report.verdict import verdict
 from fpflow._shown import rounded, shown_fields
-from known import OU, WithoutPotential, mixture
+from known import OU, WithoutPotential, linear_laws, mixture
+from test_likelihood import LinearPotential
 
 WIDE, NARROW = 1.0, 0.8  # variances of the two laws on a line
 
@@ -65,6 +66,20 @@ def test_divergences_between_known_laws(noise):
     assert abs(mean.value + 7) < 4 * max(mean.error, 1e-12) and abs(spread - noise) < 0.02
     bits = dataclasses.replace(found, dim=3).bits(found.nll_sde)
     assert bits.value == pytest.approx(found.nll_sde.value / math.log(8))
+
+
+def test_the_gap_at_points_of_two_gaussians():
+    """Of a wrong linear score on a line: both laws are known, and so is the difference at every point
+    and its mean over any."""
+    model, process = LinearPotential(jnp.array([[3.0]])), fpflow.OrnsteinUhlenbeck(t1=1.0)
+    wide, narrow = (float(cov[0, 0]) for cov in linear_laws(model.matrix, process))
+    x = np.linspace(0.5, 1.2, 5)
+    found = pointwise_gaps(model, process, {"points": x[:, None]}, 4096, False, jr.key(0))["points"]
+    apart = log_normal(x, wide) - log_normal(x, narrow)
+    np.testing.assert_allclose(found.log_p_ode, log_normal(x, narrow), atol=1e-6)
+    assert (abs(found.log_p_sde - log_normal(x, wide)) < 4 * found.error).all()
+    assert abs(found.mean.value - apart.mean()) < 2 * found.error.max()
+    assert found.error.max() < 0.2 * abs(apart).max()
 
 
 def test_errors_of_divergences_hold():

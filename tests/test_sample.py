@@ -13,7 +13,7 @@ import pytest
 import fpflow
 from fpflow._sample.steps import step_times
 from fpflow.datasets import count_in_cells
-from known import FEW_KINDS, KINDS, OU, LinearScore, WithoutPotential, linear_laws, mixture
+from known import KINDS, OU, LinearScore, WithoutPotential, linear_laws, mixture
 
 MIXTURE = fpflow.datasets.gaussian_mixture()
 EXACT = MIXTURE.marginal(OU)
@@ -130,19 +130,29 @@ def drawn():
 CORRECTED = fpflow.PredictorCorrector(100, signal_to_noise=0.05)
 
 
+DRAWN = [
+    *((fpflow.ODE(num_steps=50), kind) for kind in KINDS),
+    *((fpflow.SDE(num_steps=100), kind) for kind in KINDS),
+    *((fpflow.EulerMaruyama(num_steps=200), kind) for kind in ("subvp", "linear")),
+    *((fpflow.Ancestral(200), kind) for kind in ("ve-harmonic", "linear")),
+    *((fpflow.DDIM(200), kind) for kind in ("subvp", "trigonometric")),
+    *((fpflow.EDMHeun(churn=20.0), kind) for kind in ("ve", "vp")),
+    *((CORRECTED, kind) for kind in ("edm", "linear")),
+    *((fpflow.GaussianChain(0.3, 200), kind) for kind in ("ou", "edm")),
+]
+
+
 @pytest.mark.parametrize(
     ("sampler", "kind"),
     [
-        *((fpflow.ODE(num_steps=50), kind) for kind in KINDS),
-        *(
-            pytest.param(fpflow.SDE(num_steps=100), *kind.values, marks=kind.marks)
-            for kind in FEW_KINDS
-        ),
-        *((fpflow.EulerMaruyama(num_steps=200), kind) for kind in ("subvp", "linear")),
-        *((fpflow.Ancestral(200), kind) for kind in ("ve-harmonic", "linear")),
-        *((fpflow.DDIM(200), kind) for kind in ("subvp", "trigonometric")),
-        *((fpflow.EDMHeun(churn=20.0), kind) for kind in ("ve", "vp")),
-        *((CORRECTED, kind) for kind in ("edm", "linear")),
+        pytest.param(
+            *case,
+            # In a short run two processes stand for all.
+            marks=pytest.mark.slow
+            if isinstance(case[0], fpflow.SDE) and case[1] not in ("ve", "linear")
+            else (),
+        )
+        for case in DRAWN
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
