@@ -404,9 +404,11 @@ def splits(runs):
                 rng.choice(window.centres(), 2000, p=np.ravel(law.mass))[:, None] for law in laws
             ]
             found.append(split_on_grid(drawn[0], drawn[1], laws[0], laws[1], 4, rng))
-        miss = np.array([f.unexplained.value for f in found])
-        error = np.array([f.unexplained.error for f in found])
-        yield Row("GapSplit, observed less total", f"shift {shift}", miss, error)
+        # Samplers without steps have none of their own.
+        for name in ("unexplained", "discretisation"):
+            parts = [getattr(f, name) for f in found]
+            miss, error = (np.array([getattr(p, k) for p in parts]) for k in ("value", "error"))
+            yield Row(f"GapSplit, {name}", f"shift {shift}", miss, error)
 
 
 def without_cells(runs):

@@ -197,6 +197,7 @@ def test_the_first_set_decides_whether_to_believe_the_second():
     uneven = dataclasses.replace(even, log_variance=jnp.array(2.0))
     assert rule.reliable(even, even, jnp.array(0.1), jnp.array(64.0))
     assert not rule.reliable(uneven, even, jnp.array(0.1), jnp.array(16.0))
+    assert not rule.reliable(uneven, even, jnp.array(0.1), jnp.array(64.0))
     # Enough of them may be believed, as far as an effective share of a twentieth: a spread of 19.
     assert rule.reliable(uneven, even, jnp.array(0.1), jnp.array(1024.0))
     for spread, believed in ((15.0, True), (25.0, False)):

@@ -96,15 +96,15 @@ def test_errors_of_divergences_hold():
 
 def test_data_of_known_density_have_divergences():
     rng = np.random.default_rng(2)
-    data = rng.normal(size=20_000) * 0.9**0.5
+    data = rng.normal(size=20_000) * 0.6**0.5
     gaps = {name: gap_at(v) for name, v in {"points": data, **draws(100, rng)}.items()}
-    found = in_nats(gaps, log_normal(data, 0.9))
+    found = in_nats(gaps, log_normal(data, 0.6))
     for value, exact in (
-        (found.kl_data_ode, kl(0.9, NARROW)),
-        (found.kl_data_sde, kl(0.9, WIDE)),
-        (found.nearer, kl(0.9, NARROW) - kl(0.9, WIDE)),
+        (found.kl_data_ode, kl(0.6, NARROW)),
+        (found.kl_data_sde, kl(0.6, WIDE)),
+        (found.nearer, kl(0.6, NARROW) - kl(0.6, WIDE)),
     ):
-        assert abs(value.value - exact) < 4 * value.error and value.error < 2e-3
+        assert abs(value.value - exact) < 4 * value.error and value.error < 4e-3
 
 
 def split(model, steps, noise):
