@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from .._likelihood import flow_log_prob
+from .._likelihood import flow_score
 from .._metrics import Estimate
 from .._model import check_counts, check_score
 from .._noising import moved
@@ -55,7 +55,7 @@ def _terms(model, process, data, marginal, num_points, num_steps, key):
 
     def at_point(t, weight, x0, z, z_end):
         x = moved(process, t, x0, z)
-        score, flow = model.score(t, x), jax.grad(flow_log_prob, 3)(model, process, t, x, num_steps)
+        score, flow = model.score(t, x), flow_score(model, process, t, x, num_steps)
         error = marginal.score(t, x) - score
         half_g2 = process.diffusion(t) ** 2 / 2
         end = moved(process, jnp.asarray(process.t1, x0.dtype), x0, z_end)

@@ -7,7 +7,7 @@ from .filter import filtered as filtered
 from .filter import noising_steps as noising_steps
 from .ode import LogProbODE as LogProbODE
 from .ode import ThroughResidual as ThroughResidual
-from .ode import flow_log_prob as flow_log_prob
+from .ode import flow_score as flow_score
 from .ode import log_prob_ode as log_prob_ode
 from .points import checked_points as checked_points
 from .sde import LogProbSDE as LogProbSDE

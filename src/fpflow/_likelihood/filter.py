@@ -11,9 +11,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._process import AbstractProcess
+from .._process import AbstractProcess, levels
 from .._sample import AbstractChain
-from .._sample.steps import levels
 from .._types import PotentialModel, PRNGKey
 from .average import AbstractAverage, MeanOfLogs, MeanOfWeights
 from .units import AbstractUnit

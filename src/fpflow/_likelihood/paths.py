@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .._calculus import divergence
-from .._process import AbstractProcess, graded_times
+from .._process import AbstractProcess, graded_times, levels
 from .._residual import log_fp_residual
 from .._types import PotentialModel
 
@@ -24,13 +24,10 @@ class NoisingGrid(eqx.Module):
 def noising_grid(process: AbstractProcess, num_steps: int, dtype) -> NoisingGrid:
     times = graded_times(process, num_steps)[::-1].copy()
     # In double precision: the variance of a short step is a difference of close numbers.
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        t = jnp.asarray(times)
-        a, std = jax.vmap(process.alpha)(t), jax.vmap(process.sigma)(t)
-        scale = a[1:] / a[:-1]
-        noise = jnp.sqrt(jnp.maximum(std[1:] ** 2 - (scale * std[:-1]) ** 2, 0))
-        parts = [np.asarray(part) for part in (t, scale, noise)]
-    return NoisingGrid(*(jnp.asarray(part, dtype) for part in parts))
+    a, std = levels(process, times)
+    scale = a[1:] / a[:-1]
+    noise = np.sqrt(np.maximum(std[1:] ** 2 - (scale * std[:-1]) ** 2, 0))
+    return NoisingGrid(*(jnp.asarray(part, dtype) for part in (times, scale, noise)))
 
 
 class SmoothPaths(eqx.Module):
@@ -46,10 +43,9 @@ class SmoothPaths(eqx.Module):
 
 def smooth_paths(process: AbstractProcess, num_steps: int, dtype) -> SmoothPaths:
     times = graded_times(process, 4 * num_steps)[::-1].copy()
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        a, std = (jax.vmap(level)(jnp.asarray(times)) for level in (process.alpha, process.sigma))
-        scale = a / a[0]
-        width = jnp.sqrt(jnp.maximum(std**2 - (scale * std[0]) ** 2, 0))
+    a, std = levels(process, times)
+    scale = a / a[0]
+    width = np.sqrt(np.maximum(std**2 - (scale * std[0]) ** 2, 0))
 
     def trapezoids(kept):
         weight, half = np.zeros(len(times)), np.diff(times[kept]) / 2

@@ -148,17 +148,31 @@ def estimate(
 
         width = max(LANES // (chunk * per_unit), 1)
         found = in_blocks(block, points[owner], width, word, progress, mesh)
-        total = found.merged(jnp.asarray(owner), len(points), turn * chunk)
+        total = _merged(found, jnp.asarray(owner), len(points), turn * chunk)
         return total, jnp.asarray(turns * turn * chunk)
 
     found, count = sums(first_unit, np.full(len(points), few), key_first, f"{name}, first set")
-    first = average.mean(found, count)
     counts = np.full(len(points), most)
     if budget.target_error is not None and not traced:
-        needed = average.needed(first, budget.target_error, jnp.asarray(float(most)))
+        needed = _needed(average, found, count, budget.target_error, jnp.asarray(float(most)))
         counts = np.nan_to_num(np.asarray(needed), nan=few).astype(int)
     total, used = sums(unit, counts, key_second, name)
-    second = average.mean(total, used)
+    return _summed_up(average, per_unit, found, count, total, used)
+
+
+# In programs of their own, because op by op they take longer to compile than all the paths.
+_merged = eqx.filter_jit(UnitSums.merged)
+
+
+@eqx.filter_jit
+def _needed(average, found, count, target, most):
+    return average.needed(average.mean(found, count), target, most)
+
+
+@eqx.filter_jit
+def _summed_up(average, per_unit, found, count, total, used) -> Found:
+    """By the sums and counts of both sets."""
+    first, second = average.mean(found, count), average.mean(total, used)
     freedom = count + used - 2
     pooled = (first.log_variance * (count - 1) + second.log_variance * (used - 1)) / freedom
     return Found(

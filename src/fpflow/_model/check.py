@@ -85,11 +85,16 @@ def check_score(model: Any, process: AbstractProcess, dim: int) -> None:
         ) from error
     if shape != (dim,):
         raise ValueError(f"`model.score` must return shape ({dim},), got {shape}.")
-    score = model.score(jnp.asarray(process.t1, dtype), jnp.full(dim, 0.5, dtype))
+    score = _score_at(model, jnp.asarray(process.t1, dtype), jnp.full(dim, 0.5, dtype))
     if isinstance(score, Tracer):
         return  # under a transformation there are no values to look at
     if not np.isfinite(np.asarray(score)).all():
         raise ValueError(f"`model.score` must be finite, got {score} at t = {process.t1}, x = 0.5.")
+
+
+@eqx.filter_jit
+def _score_at(model, t, x):
+    return model.score(t, x)
 
 
 def _own_process(model: Any) -> AbstractProcess | None:

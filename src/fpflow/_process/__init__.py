@@ -2,7 +2,9 @@ from collections.abc import Callable
 
 from .base import AbstractProcess as AbstractProcess
 from .base import at_time as at_time
+from .base import at_times as at_times
 from .base import graded_times as graded_times
+from .base import levels as levels
 from .base import variance as variance
 from .check import check_process as check_process
 from .check import same_noise as same_noise

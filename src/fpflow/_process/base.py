@@ -132,10 +132,39 @@ def at_time(function: Any, t: float) -> float:
         return float(function(jnp.asarray(t, float)))
 
 
+def at_times(function: Any, process: AbstractProcess, t: np.ndarray) -> Any:
+    """`function(process, t)` at every number of a grid, as `at_time`, in one program: sixty small
+    ones take seconds to compile."""
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        # A process that holds arrays may be asked for their values, which a program does not know.
+        whole = not any(map(eqx.is_array, jax.tree.leaves(process)))
+        found = (_at_times if whole else _at_times.__wrapped__)(
+            function, process, jnp.asarray(t, float)
+        )
+        return jax.tree.map(np.asarray, found)
+
+
+@eqx.filter_jit
+def _at_times(function, process, t):
+    return jax.vmap(lambda t: function(process, t))(t)
+
+
+def _graded(process, u):
+    return process.graded_time(u)
+
+
 def graded_times(process: AbstractProcess, num_steps: int) -> np.ndarray:
     r"""The times of `num_steps` steps from $t_1$ down to $t_0$ by `graded_time`, shape `(n + 1,)`."""
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        return np.asarray(jax.vmap(process.graded_time)(jnp.linspace(1.0, 0.0, num_steps + 1)))
+    return at_times(_graded, process, np.linspace(1.0, 0.0, num_steps + 1))
+
+
+def levels(process: AbstractProcess, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r"""$\alpha$ and $\sigma$ at the times of a grid, in double precision."""
+    return at_times(_levels, process, t)
+
+
+def _levels(process, t):
+    return process.alpha(t), process.sigma(t)
 
 
 def check_signal(process: AbstractProcess) -> None:

@@ -185,7 +185,8 @@ def pointwise(
     elif question.drawn is not None:
         sets["points"] = question.drawn[: question.num_points]
     if points is None and callable(getattr(law, "log_prob", None)):
-        exact = np.asarray(jax.vmap(law.log_prob)(jnp.asarray(sets["points"])), float)  # pyright: ignore
+        log_prob = jax.jit(jax.vmap(law.log_prob))  # pyright: ignore
+        exact = np.asarray(log_prob(jnp.asarray(sets["points"])), float)
         exact = exact if np.isfinite(exact).all() else None
     sets |= {name: samples[name][: question.num_points] for name in ("SDE", "ODE")}
     model, process = question.model, question.process

@@ -119,7 +119,8 @@ def pointwise_gaps(
     if isinstance(model, PotentialModel):
         t0 = jnp.asarray(process.t0, model_dtype(model))
         rows = jnp.asarray(x, model_dtype(model))
-        potential = np.asarray(jax.vmap(lambda x: model.potential(t0, x))(rows), float)
+        of_points = jax.jit(jax.vmap(lambda x: model.potential(t0, x)))
+        potential = np.asarray(of_points(rows), float)
     noise = np.asarray(sde.standard_error, float)
     solver_error, reliable = np.asarray(ode.solver_error, float), np.asarray(sde.reliable)
     found, start = {}, 0

@@ -10,11 +10,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._process import AbstractProcess
+from .._process import AbstractProcess, levels
 from .._shown import shown_fields
 from .._types import PRNGKey, ScoreModel
 from .base import AbstractSampler, SampleInfo
-from .steps import levels, step_times
+from .steps import step_times
 
 
 class Kernels(eqx.Module):

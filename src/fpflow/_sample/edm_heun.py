@@ -10,10 +10,10 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._process import AbstractProcess
+from .._process import AbstractProcess, levels
 from .._types import ArrayLike, PRNGKey, ScoreModel
 from .base import AbstractSampler, SampleInfo
-from .steps import chosen_steps, finer_steps, levels, step_times
+from .steps import chosen_steps, finer_steps, step_times
 
 _STEPS = 50
 

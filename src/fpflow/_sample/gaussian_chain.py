@@ -9,10 +9,10 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from .._process import AbstractProcess
+from .._process import AbstractProcess, levels
 from .._types import ArrayLike
 from .chain import AbstractChain, Kernels
-from .steps import chosen_steps, finer_steps, levels, step_times
+from .steps import chosen_steps, finer_steps, step_times
 
 _STEPS = 100
 

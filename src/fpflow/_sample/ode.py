@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._dynamics import flow_velocity
-from .._process import AbstractProcess
+from .._process import AbstractProcess, levels
 from .._types import ArrayLike, PRNGKey, ScoreModel
 from .base import AbstractSampler, SampleInfo
 from .solve import Controller, check_controller, finer_controller, solve
-from .steps import chosen_steps, finer_steps, levels, step_times
+from .steps import chosen_steps, finer_steps, step_times
 
 # Heun takes two evaluations a step. On the mixture half of these steps already stay within the sampling
 # noise of 200,000 points; Euler's method needs far more for that.

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
 from .._model import check_counts
-from .._process import AbstractProcess, graded_times
+from .._process import AbstractProcess, at_times, graded_times
 from .._types import ArrayLike
 
 # A grid of one's own, as samplers keep it: it has a hash, so that it is part of a program.
@@ -76,17 +75,10 @@ def step_times(
     return grid
 
 
-def levels(process: AbstractProcess, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    r"""$\alpha$ and $\sigma$ at given times, in double precision also while JAX traces."""
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        t = jnp.asarray(times)
-        alpha, sigma = jax.vmap(process.alpha)(t), jax.vmap(process.sigma)(t)
-        return np.asarray(alpha), np.asarray(sigma)
-
-
 def rates(process: AbstractProcess, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     r"""$(\log\alpha)'$, by which $f = (\log\alpha)'\,x$, and $g$ at given times, as `levels`."""
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        t = jnp.asarray(times)
-        rate = jax.vmap(lambda t: process.drift(t, jnp.ones(1))[0])(t)
-        return np.asarray(rate), np.asarray(jax.vmap(process.diffusion)(t))
+    return at_times(_rates, process, times)
+
+
+def _rates(process, t):
+    return process.drift(t, jnp.ones(1, t.dtype))[0], process.diffusion(t)
