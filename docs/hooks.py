@@ -27,7 +27,15 @@ def on_page_content(content, page, config, files):
         drawn = convert(html.unescape(match[3]).strip(), display=display)
         return re.sub(r"(<mi>(?:log|sup)</mi>)", r'\1<mspace width="0.17em"/>', drawn)
 
-    return _FORMULA.sub(mathml, content)
+    return _en_dashes(_FORMULA.sub(mathml, content))
+
+
+def _en_dashes(content):
+    """`Fokker--Planck` of docstrings, outside of code."""
+    parts = re.split(r"(<(?:pre|code)\b.*?</(?:pre|code)>|<[^>]*>)", content, flags=re.S)
+    return "".join(
+        part if part.startswith("<") else re.sub(r"(?<=\w)--(?=\w)", "–", part) for part in parts
+    )
 
 
 def on_files(files, config):

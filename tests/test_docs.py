@@ -1,6 +1,7 @@
 """The pages: they build without a warning, show what they should, and their code runs."""
 
 import contextlib
+import dataclasses
 import functools
 import http.server
 import importlib.util
@@ -235,6 +236,25 @@ def test_docstrings_have_a_line_that_runs(name, tmp_path, monkeypatch):
             "model": fpflow.PotentialMLP(2, width=8, depth=1, key=jax.random.key(0)),
         }  # fmt: skip
         exec(compile(code[0], name, "exec"), space)
+
+
+@pytest.mark.slow
+def test_the_example_of_two_laws_runs():
+    """Sixty steps of every stage: pictures of networks that have learnt little."""
+    example = runpy.run_path(str(DOCS / "examples" / "two_laws.py"))
+
+    def short(preset):
+        stages = {
+            name: dataclasses.replace(getattr(preset, name), num_steps=60, batch_size=64)
+            for name in ("plain", "regularised")
+        }
+        return dataclasses.replace(preset, **stages)
+
+    presets = [short(fpflow.paper.PRESETS[name]) for name in ("published", "standard")]
+    with jax.enable_x64(False):
+        figure, gaps = example["main"](*presets, fpflow.Window(nodes=24))
+    assert len(figure.axes) == 6 and all(w2.value > 0 for _, w2 in gaps.values())
+    plt.close("all")
 
 
 @pytest.mark.slow

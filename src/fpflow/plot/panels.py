@@ -91,7 +91,12 @@ def densities(laws: Mapping[str, GridDensity], *, axes: Sequence[Axes] | None = 
 
 
 def difference(
-    mass: np.ndarray, window: Window, *, ax: Axes | None = None, title: str = ""
+    mass: np.ndarray,
+    window: Window,
+    *,
+    ax: Axes | None = None,
+    vmax: float | None = None,
+    title: str = "",
 ) -> Axes:
     """The difference of two masses on a window as a density, on a scale symmetric about zero.
 
@@ -99,10 +104,12 @@ def difference(
 
     - `mass`: the difference of probabilities of the cells, shape `(nodes, nodes)`.
     - `window`: their window.
+    - `vmax`: the end of the scale, so that several differences share one; by default the 99.8th
+      percentile.
     """
     ax, edges = new_axes(ax), window.edges()
     values = np.asarray(mass).T / window.cell_width**2
-    top = max(float(np.quantile(np.abs(values), 0.998)), 1e-12)
+    top = max(float(np.quantile(np.abs(values), 0.998)), 1e-12) if vmax is None else vmax
     image = ax.imshow(
         values,
         origin="lower",
