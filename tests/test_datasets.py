@@ -185,6 +185,26 @@ def test_bad_mixtures_are_refused(arguments, words):
         datasets.GaussianMixture(*arguments)
 
 
+def test_frames_and_series_of_rows_are_points():
+    """What offers `to_numpy`, as frames of pandas and polars do, whose `sample` is no data law's."""
+
+    class Frame:
+        def __init__(self, table):
+            self.table = table
+
+        def to_numpy(self):
+            return self.table
+
+        def sample(self, n=None, frac=None):
+            raise AssertionError("not asked")
+
+    table = np.random.default_rng(0).normal(size=(50, 3))
+    rows = np.empty(50, object)
+    rows[:] = list(table)
+    for frame in (Frame(table), Frame(rows)):
+        np.testing.assert_allclose(datasets.as_data(frame).points, table, rtol=1e-6)
+
+
 def test_bad_shapes_of_laws_are_refused():
     with pytest.raises(ValueError, match="`radii` and `width` must be positive"):
         datasets.Circles(width=0.0)

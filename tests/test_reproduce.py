@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import itertools
 import json
+import sys
 import time
 
 import jax
@@ -220,15 +221,48 @@ def test_presets_are_the_papers():
     json.dumps(published.as_dict())
 
 
+@pytest.fixture
+def own_laws(tmp_path, monkeypatch):
+    """A module in the current folder, of points and of what the paper's window does not hold."""
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        "import numpy as np",
+        "moons = np.random.default_rng(0).normal(size=(500, 2))",
+        "far = np.where(np.arange(500)[:, None] % 2, moons, moons + 9)",
+        "line = moons[:, :1]",
+    ]
+    (tmp_path / "own_laws.py").write_text("\n".join(lines))
+    yield tmp_path
+    sys.modules.pop("own_laws", None)
+
+
+@pytest.mark.slow
+def test_a_law_of_ones_own_takes_the_place_of_the_papers(own_laws, small_window):
+    arguments = ["--preset", "quick", "--scale", "1e-6", "--dataset", "own_laws:moons"]
+    with jax.enable_x64(False):
+        assert reproduce.main([*arguments, "--fp-weight", "0", "--out", "out"]) == 0
+    table = (own_laws / "out" / "tables.md").read_text()
+    assert "| w_R | moons | published |" in table and "entries are not above" not in table
+    assert (own_laws / "out" / "figures" / "densities-moons.png").stat().st_size > 10_000
+    with np.load(own_laws / "out" / "runs" / "moons-w0-seed0" / "numbers.npz") as arrays:
+        points = reproduce.law_of("own_laws:moons").sample(jr.key(3), 100_000)
+        drawn = fpflow.datasets.Points(points).cell_probabilities(SMALL)
+        # Of 100,000 draws from 500 points.
+        assert fpflow.total_variation(drawn.mass, arrays["data"], SMALL).value < 0.05
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--scale", "0"], "--scale must lie in (0, 1], got 0.0"),
         (["--fp-weight", "-1"], "--fp-weight must be finite and not negative"),
         (["--preset", "fast"], "invalid choice: 'fast'"),
+        (["--dataset", "moons"], "--dataset moons: must be one of mixture, circles, checkerboard, or"),
+        (["--dataset", "own_laws:far"], "50% of it lies beyond the paper's window, [-3.5, 3.5]"),
+        (["--dataset", "own_laws:line"], "must lie in the plane, got dimension 1"),
     ],
 )
-def test_bad_options_are_one_line(arguments, words, capsys):
+def test_bad_options_are_one_line(arguments, words, capsys, own_laws):
     with pytest.raises(SystemExit) as caught:
         reproduce.parse_arguments(arguments)
     assert caught.value.code == 2

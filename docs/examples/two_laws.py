@@ -3,7 +3,7 @@
 The authors' setting of arXiv 2311.15996, at a twentieth of its work, trains a potential network by score
 matching alone: its SDE and its ODE draw from distributions that are far apart. A network of the same
 size trained by fpflow with the Fokker-Planck equation has two that agree. Densities are exact, computed
-on a grid without samples. Five minutes on two cores.
+on a grid without samples. Ten minutes on two cores.
 """
 
 import jax.random as jr

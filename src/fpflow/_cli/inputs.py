@@ -2,11 +2,8 @@
 
 import argparse
 import dataclasses
-import importlib
 import json
-import os
 import pathlib
-import sys
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -15,6 +12,7 @@ import numpy as np
 from .. import paper
 from .._files import DamagedFile
 from .._model import as_model, given, load
+from .._named import imported
 from .._process import BY_NAME, AbstractProcess, OrnsteinUhlenbeck, check_process, same_noise
 from ..datasets import Points
 from .points import read_points
@@ -23,25 +21,6 @@ DATA = (
     "points (n, dim) in a .npy, .npz or .csv file, one point a row; module:name of a data law; or "
 )
 DATA += f"one of {', '.join(paper.DATASETS)}"
-
-
-def imported(name: str) -> Any:
-    """The object `module:name`, modules of the current folder included."""
-    module, _, attribute = name.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"module {module!r} of {name!r} was not found: {error}") from error
-    except Exception as error:
-        raise ValueError(
-            f"module {module!r} of {name!r} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
-    finally:
-        sys.path.remove(os.getcwd())
-    if not hasattr(found, attribute):
-        raise ValueError(f"module {module!r} has no {attribute!r}.")
-    return getattr(found, attribute)
 
 
 def process_named(name: str) -> AbstractProcess:

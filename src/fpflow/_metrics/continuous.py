@@ -46,13 +46,13 @@ def w2_continuous(
     """
     p, q, window = both_masses(a, b, window)
     double, (wide_p, wide_q) = _cells_of_twice_the_width(window, p, q)
-    wider = _cells_of_twice_the_width(double, wide_p, wide_q)
-    cells = ((p, q, window), (wide_p, wide_q, double), (*wider[1], wider[0]))
+    widest, (widest_p, widest_q) = _cells_of_twice_the_width(double, wide_p, wide_q)
+    cells = ((p, q, window), (wide_p, wide_q, double), (widest_p, widest_q, widest))
     if window.dim == 1:
-        value, coarse, coarser = (_on_a_line(*masses) for masses in cells)
+        value, coarse, coarser = (_on_a_line(a, b, w) for a, b, w in cells)
         other = value
     else:
-        value, coarse, coarser = (_first_order(*masses, _arithmetic) for masses in cells)
+        value, coarse, coarser = (_first_order(a, b, w, _arithmetic) for a, b, w in cells)
         other = _first_order(p, q, window, _logarithmic)
     # Where two widths happen to agree the third says how large the error may be.
     error = abs(value - coarse) + abs(coarse - coarser) / 6 + abs(value - other)

@@ -137,16 +137,16 @@ def at_times(function: Any, process: AbstractProcess, t: np.ndarray) -> Any:
     ones take seconds to compile."""
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         # A process that holds arrays may be asked for their values, which a program does not know.
-        whole = not any(map(eqx.is_array, jax.tree.leaves(process)))
-        found = (_at_times if whole else _at_times.__wrapped__)(
-            function, process, jnp.asarray(t, float)
-        )
-        return jax.tree.map(np.asarray, found)
+        holds_arrays = any(map(eqx.is_array, jax.tree.leaves(process)))
+        compute = _op_by_op if holds_arrays else _at_once
+        return jax.tree.map(np.asarray, compute(function, process, jnp.asarray(t, float)))
 
 
-@eqx.filter_jit
-def _at_times(function, process, t):
+def _op_by_op(function, process, t):
     return jax.vmap(lambda t: function(process, t))(t)
+
+
+_at_once = eqx.filter_jit(_op_by_op)
 
 
 def _graded(process, u):

@@ -11,7 +11,6 @@ import scipy
 
 import fpflow
 
-from .. import paper
 from .tables import load_numbers
 
 WINDOW = fpflow.Window()
@@ -37,12 +36,14 @@ def draw_figures(
         plt.close(figure)
         drawn.append(folder / f"{name}.png")
 
-    keep(_data_laws(list(table)), "data")
+    masses = {}
     for dataset, by_weight in table.items():
         arrays = {w: dict(np.load(where[dataset, w] / "numbers.npz")) for w in by_weight}
+        masses[dataset] = next(iter(arrays.values()))["data"]
         histories = {w: np.load(where[dataset, w] / "network.npz") for w in by_weight}
         keep(_densities(dataset, by_weight, arrays), f"densities-{dataset}")
         keep(_losses(dataset, histories), f"losses-{dataset}")
+    keep(_data_laws(masses), "data")
     if len(where) > 1:
         keep(_gap(table), "gap-against-residual")
         if any(0.0 in by_weight for by_weight in table.values()):
@@ -52,22 +53,20 @@ def draw_figures(
     return drawn
 
 
-def _data_mass(dataset: str) -> np.ndarray:
-    return paper.DATASETS[dataset]().cell_probabilities(WINDOW).mass
-
-
-def _data_laws(names: list[str]):
+def _data_laws(masses: dict[str, np.ndarray]):
+    names = list(masses)
     figure, axes = plt.subplots(
         1, len(names), figsize=(4.2 * len(names), 3.6), layout="constrained", squeeze=False
     )
     for ax, name in zip(axes[0], names, strict=True):
-        fpflow.plot.density(_data_mass(name), WINDOW, ax=ax, title=name)
+        fpflow.plot.density(masses[name], WINDOW, ax=ax, title=name)
     return figure
 
 
 def _densities(dataset: str, by_weight: dict, arrays: dict):
     """Rows SDE and ODE, a column a weight, the data beside them, one colour scale for all."""
-    data, weights = _data_mass(dataset), sorted(by_weight)
+    weights = sorted(by_weight)
+    data = arrays[weights[0]]["data"]
     vmax = data.max() / WINDOW.cell_width**2
     columns = len(weights) + 1
     figure, axes = plt.subplots(

@@ -12,6 +12,7 @@ import io
 import json
 import pathlib
 import time
+import zlib
 
 import diffrax
 import equinox as eqx
@@ -24,6 +25,10 @@ import fpflow
 
 from .. import paper
 from .._files import write_whole
+from .._named import imported
+from .._types import DataLaw
+from .._window import GridDensity
+from ..datasets import Points, as_data, unconditional
 from .figures import draw_figures
 from .tables import BEGIN, insert_tables, write_tables
 
@@ -45,7 +50,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="in (0, 1]: steps shrink by its eighth root, batches by its 15/8-th power (default 1)",
     )
     parser.add_argument(
-        "--dataset", nargs="+", choices=paper.DATASETS, help="default: those of the preset"
+        "--dataset",
+        nargs="+",
+        metavar="NAME",
+        help=f"of {', '.join(paper.DATASETS)}, or module:name of points or a data law of your own "
+        "in the plane (default: those of the preset)",
     )
     parser.add_argument(
         "--fp-weight",
@@ -74,9 +83,53 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--page must be a file with the line {BEGIN}, got {arguments.page}")
     if not 0 < arguments.scale <= 1:
         parser.error(f"--scale must lie in (0, 1], got {arguments.scale}")
+    for dataset in arguments.dataset or ():
+        try:
+            law_of(dataset)
+        except ValueError as error:
+            parser.error(f"--dataset {dataset}: {error}")
     if any(not (w >= 0 and np.isfinite(w)) for w in arguments.fp_weight or ()):
         parser.error(f"--fp-weight must be finite and not negative, got {arguments.fp_weight}")
     return arguments
+
+
+def law_of(dataset: str) -> DataLaw:
+    """A data law by its name, one of the paper's or `module:name`.
+
+    **Raises:** `ValueError` for another name, and for what does not lie in the paper's window.
+    """
+    if dataset in paper.DATASETS:
+        return paper.DATASETS[dataset]()
+    if ":" not in dataset:
+        raise ValueError(f"must be one of {', '.join(paper.DATASETS)}, or module:name.")
+    law = unconditional(as_data(imported(dataset)))
+    points = np.asarray(law.sample(jr.key(0), 4096))
+    if points.shape[1] != 2:
+        raise ValueError(f"must lie in the plane, got dimension {points.shape[1]}.")
+    beyond = ((points < WINDOW.low) | (points > WINDOW.high)).any(1).mean()
+    if beyond > 0.01:
+        raise ValueError(
+            f"{beyond:.0%} of it lies beyond the paper's window, [{WINDOW.low:g}, {WINDOW.high:g}] "
+            "along each axis; scale it."
+        )
+    return law
+
+
+def cells_of(law: DataLaw) -> GridDensity:
+    """Its masses on the window: exact where it knows them, else those of a million draws."""
+    own = getattr(law, "cell_probabilities", None)
+    draws = None if own else Points(law.sample(jr.key(1), 1_000_000))
+    return own(WINDOW) if draws is None else draws.cell_probabilities(WINDOW)  # pyright: ignore
+
+
+def label(dataset: str) -> str:
+    """What folders and tables call it."""
+    return dataset.rpartition(":")[2]
+
+
+def setting_of(dataset: str) -> str:
+    """The data set whose sharpness and prior a preset takes: its own, or for others the mixture's."""
+    return dataset if dataset in paper.DATASETS else "mixture"
 
 
 def save(run: pathlib.Path, name: str, numbers: dict, arrays: dict) -> None:
@@ -95,6 +148,12 @@ def saved(run: pathlib.Path, name: str, settings: dict) -> dict | None:
     return numbers if numbers.get("settings") == settings else None
 
 
+def _is_whole(run: pathlib.Path) -> bool:
+    """Whether the arrays are those that the figures are drawn from; older runs lack the data's."""
+    with np.load(run / "numbers.npz") as arrays:
+        return "data" in arrays
+
+
 def layers_of(model) -> dict:
     network = model.network
     weights = {f"w{k}": w for k, w in enumerate(network.weights)}
@@ -106,13 +165,14 @@ def network_in(run: pathlib.Path, dataset: str, preset: paper.Preset) -> fpflow.
     with np.load(run / "network.npz") as arrays:
         count = sum(name[0] == "w" and name[1:].isdigit() for name in arrays)
         layers = [(arrays[f"w{k}"], arrays[f"b{k}"]) for k in range(count)]
-    precision = PROCESS.prior.std**-2 if dataset in preset.on_prior else 0.0
-    return fpflow.PotentialMLP.from_layers(layers, beta=preset.betas[dataset], precision=precision)
+    own = setting_of(dataset)
+    precision = PROCESS.prior.std**-2 if own in preset.on_prior else 0.0
+    return fpflow.PotentialMLP.from_layers(layers, beta=preset.betas[own], precision=precision)
 
 
 def prior_of(dataset: str, preset: paper.Preset) -> fpflow.IsotropicGaussian | None:
     """What the layers correct."""
-    return PROCESS.prior if dataset in preset.on_prior else None
+    return PROCESS.prior if setting_of(dataset) in preset.on_prior else None
 
 
 def distances(laws: dict) -> dict:
@@ -140,7 +200,7 @@ def measure(model, plain, law, preset, key) -> tuple[dict, dict]:
     laws = {
         "SDE": fpflow.grid_density_sde(model, PROCESS, WINDOW),
         "ODE": fpflow.grid_density_ode(model, PROCESS, WINDOW),
-        "data": law.cell_probabilities(WINDOW),
+        "data": cells_of(law),
     }
     middle = time.perf_counter()
     numbers = {
@@ -153,7 +213,7 @@ def measure(model, plain, law, preset, key) -> tuple[dict, dict]:
     if plain is not None:
         over = fpflow.excess_loss(model, PROCESS, law, reference=plain, key=key_loss)
         numbers["excess_over_plain"] = over._asdict()
-    arrays = {"ode": laws["ODE"].mass, "sde": laws["SDE"].mass}
+    arrays = {"ode": laws["ODE"].mass, "sde": laws["SDE"].mass, "data": laws["data"].mass}
     if preset.num_samples:
         grid, n = paper.step_grid(), preset.num_samples
         euler = fpflow.ODE(diffrax.Euler(), step_grid=grid)
@@ -169,8 +229,9 @@ def measure(model, plain, law, preset, key) -> tuple[dict, dict]:
 
 def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume, say) -> None:
     """Trains and measures one network and saves what came of either as soon as it is there."""
-    law = paper.DATASETS[dataset]()
-    key = jr.fold_in(jr.key(seed), list(paper.DATASETS).index(dataset))
+    law, known = law_of(dataset), list(paper.DATASETS)
+    number = known.index(dataset) if dataset in known else zlib.crc32(dataset.encode())
+    key = jr.fold_in(jr.key(seed), number)
     key_model, key_train, key_measure = jr.split(key, 3)
     training = saved(run, "network", settings) if resume else None
     if training is None:
@@ -184,14 +245,14 @@ def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume
                 prior=prior_of(dataset, preset),
                 width=preset.width,
                 depth=preset.depth,
-                beta=preset.betas[dataset],
+                beta=preset.betas[setting_of(dataset)],
                 key=key_model,
             )
         start = time.perf_counter()
         key_train = jr.fold_in(key_train, round(1000 * fp_weight))
         result = train(model, law, preset, fp_weight, key_train)
         training = {
-            "dataset": dataset,
+            "dataset": label(dataset),
             "fp_weight": fp_weight,
             "seed": seed,
             "parameters": sum(a.size for a in jax.tree.leaves(eqx.filter(model, eqx.is_array))),
@@ -203,11 +264,11 @@ def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume
         history |= {f"history_{name}": column for name, column in done.terms.items()}
         save(run, "network", training, layers_of(result.model) | history)
     say(f"  trained in {training['seconds_training']:.0f} s")
-    if resume and saved(run, "numbers", settings) is not None:
+    if resume and saved(run, "numbers", settings) is not None and _is_whole(run):
         say("  measured before")
         return
     model = network_in(run, dataset, preset)
-    plain = run.with_name(f"{dataset}-w0-seed{seed}")
+    plain = run.with_name(f"{label(dataset)}-w0-seed{seed}")
     plain_model = None
     if saved(plain, "network", settings) is not None:
         plain_model = network_in(plain, dataset, preset)
@@ -289,8 +350,8 @@ def main(argv: list[str] | None = None) -> int:
     start = time.perf_counter()
     for count, (dataset, weight) in enumerate(jobs, 1):
         say(f"[{count}/{len(jobs)}] {dataset}, w_R = {weight:g}")
-        run, before = run_of(f"{dataset}-w{weight:g}"), predecessor(weight, preset)
-        start_run = None if before is None else run_of(f"{dataset}-w{before:g}")
+        run, before = run_of(f"{label(dataset)}-w{weight:g}"), predecessor(weight, preset)
+        start_run = None if before is None else run_of(f"{label(dataset)}-w{before:g}")
         run_model(
             run, dataset, weight, preset, settings, arguments.seed, start_run, arguments.resume, say
         )
@@ -302,7 +363,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             run_curl(run_of("curl"), run_of("circles-w0"), preset, settings, arguments.seed, say)
     say(f"computed in {time.perf_counter() - start:.0f} s; now tables and figures")
-    runs = [run_of(f"{dataset}-w{weight:g}") for dataset, weight in jobs]
+    runs = [run_of(f"{label(dataset)}-w{weight:g}") for dataset, weight in jobs]
     text = write_tables(out, runs)
     say(text)
     if arguments.page:

@@ -29,7 +29,7 @@ def rows_of(table: dict[str, dict[float, dict]]) -> list[dict]:
     for dataset, by_weight in table.items():
         for weight, numbers in by_weight.items():
             for k, name in enumerate(paper.COMPARISONS):
-                published = paper.PUBLISHED[dataset].get(weight)
+                published = paper.PUBLISHED.get(dataset, {}).get(weight)
                 row = {
                     "dataset": dataset,
                     "fp_weight": weight,
@@ -62,7 +62,7 @@ def markdown_tables(table: dict[str, dict[float, dict]]) -> str:
                     cells += ["", ""]
                     continue
                 entry = by_weight[weight]["w2"][name]
-                published = paper.PUBLISHED[dataset].get(weight)
+                published = paper.PUBLISHED.get(dataset, {}).get(weight)
                 above = published and entry["value"] > published[k] + paper.PUBLISHED_FLOOR
                 cells.append(
                     f"{1e3 * entry['value']:.2f} ± {1e3 * entry['floor']:.2f}"
@@ -211,6 +211,8 @@ def _overall(table: dict[str, dict[float, dict]]) -> list[str]:
             f"- Spearman of R̃ and the gap over all {len(everything)} models: {overall:+.3f}."
         )
     above = [row for row in rows_of(table) if row["published"] is not None]
+    if not above:
+        return lines
     worse = [r for r in above if r["w2_squared"] > r["published"] + r["published_floor"]]
     lines.append(
         f"- {len(above) - len(worse)} of {len(above)} entries are not above their published "

@@ -152,6 +152,9 @@ def as_data(data: DataLaw | ArrayLike) -> DataLaw:
     if isinstance(data, type) or (callable(data) and not hasattr(data, "sample")):
         name = getattr(data, "__name__", data)
         raise ValueError(f"data must be an object, got {name} uncalled; call it.")
+    if hasattr(data, "to_numpy"):  # a data frame, whose `sample` is another, or a series of rows
+        table = data.to_numpy()  # pyright: ignore
+        data = np.stack(list(table)) if table.ndim == 1 and table.dtype == object else table
     if not hasattr(data, "sample"):
         return Points(data)  # pyright: ignore[reportArgumentType]
     shapes = eqx.filter_eval_shape(draw, data, jr.key(0), 3)
