@@ -15,6 +15,8 @@ from mkdocs.structure.files import File
 
 HERE = pathlib.Path(__file__).parent
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.S)
+# Letters of LaTeX that a line of a phone holds.
+_LONG = 50
 COMMANDS = ("train", "sample", "density", "report", "plot", "reproduce")
 
 
@@ -25,7 +27,11 @@ def on_page_content(content, page, config, files):
         display = "block" if match[1] == "div" else "inline"
         # A formula is LaTeX, in which the page's escapes are none.
         drawn = convert(html.unescape(match[3]).strip(), display=display)
-        return re.sub(r"(<mi>(?:log|sup)</mi>)", r'\1<mspace width="0.17em"/>', drawn)
+        drawn = re.sub(r"(<mi>(?:log|sup)</mi>)", r'\1<mspace width="0.17em"/>', drawn)
+        # What is wider than a phone scrolls by itself and not with the page.
+        if display == "block":
+            return f'<div class="formula">{drawn}</div>'
+        return f'<span class="formula">{drawn}</span>' if len(match[3]) > _LONG else drawn
 
     return _en_dashes(_FORMULA.sub(mathml, content))
 

@@ -83,6 +83,17 @@ def test_pages_in_a_browser(site):
         page.on("request", lambda r: None if r.url.startswith((here, "data:", "blob:"))
                 else complaints.append(f"asks for {r.url}"))  # fmt: skip
         page.on("response", lambda r: complaints.append(r.url) if r.status >= 400 else None)
+        for path in sorted(site.rglob("*.html")):
+            name = path.relative_to(site).as_posix()
+            if name == "404.html":
+                continue
+            # A desk's and a phone's width.
+            for width in (1280, 390):
+                page.set_viewport_size({"width": width, "height": 800})
+                page.goto(f"{here}/{name}")
+                wide = page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= width, f"{name} scrolls sideways: {wide} of {width} pixels"
+        page.set_viewport_size({"width": 1280, "height": 800})
         for name, formulas, figures in (
             ("index", 2, 1), ("theory", 60, 0), ("notation", 20, 0), ("results", 0, 0),
             ("examples/close_the_gap", 0, 1), ("results/standard/tables", 0, 0),
