@@ -21,8 +21,6 @@ from .._residual import log_fp_residual
 from .._types import ArrayLike, JetModel, Point, PotentialModel, PRNGKey, Scalar, ScoreModel, Time
 from .points import checked_points, in_blocks, is_traced, shown_values
 
-# Points that are solved side by side: wide enough for the matrix products.
-_BLOCK = 2048
 # A point that needs more has a score that no tolerance follows.
 _MOST_STEPS = 4096
 # Nats by which two tolerances may differ without a word.
@@ -136,7 +134,7 @@ def log_prob_ode(
     divergence: Divergence | ThroughResidual | None = None,
     tolerance: float | None = None,
     solver: diffrax.AbstractAdaptiveSolver | None = None,
-    batch_size: int = _BLOCK,
+    batch_size: int = 2048,
     mesh: Mesh | None = None,
     progress: bool | None = None,
     key: PRNGKey | None = None,
