@@ -68,6 +68,7 @@ def test_divergences_between_known_laws(noise):
     assert bits.value == pytest.approx(found.nll_sde.value / math.log(8))
 
 
+@pytest.mark.slow
 def test_the_gap_at_points_of_two_gaussians():
     """Of a wrong linear score on a line: both laws are known, and so is the difference at every point
     and its mean over any."""

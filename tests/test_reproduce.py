@@ -257,7 +257,10 @@ def test_a_law_of_ones_own_takes_the_place_of_the_papers(own_laws, small_window)
         (["--scale", "0"], "--scale must lie in (0, 1], got 0.0"),
         (["--fp-weight", "-1"], "--fp-weight must be finite and not negative"),
         (["--preset", "fast"], "invalid choice: 'fast'"),
-        (["--dataset", "moons"], "--dataset moons: must be one of mixture, circles, checkerboard, or"),
+        (
+            ["--dataset", "moons"],
+            "--dataset moons: must be one of mixture, circles, checkerboard, or",
+        ),
         (["--dataset", "own_laws:far"], "50% of it lies beyond the paper's window, [-3.5, 3.5]"),
         (["--dataset", "own_laws:line"], "must lie in the plane, got dimension 1"),
     ],

@@ -190,7 +190,9 @@ def test_kl_equality_by_quadrature():
         assert found.error < 0.1 * left
 
 
-@pytest.mark.parametrize("name", ["ou", "subvp", "linear"])
+@pytest.mark.parametrize(
+    "name", ["ou", *(pytest.param(name, marks=pytest.mark.slow) for name in ("subvp", "linear"))]
+)
 def test_residuals_by_finite_differences(name):
     """r = u_t - g^2 (lap u + |grad u|^2) / 2 + div f + f . grad u, and its gradient, by five values
     along each axis.
