@@ -105,7 +105,7 @@ def table(ode, own, runs, seconds):
         f"step error: median {np.median(np.asarray(sde.step_error)):.2f}.",
         f"- {len(runs)} repeats: they spread by {spread:.3f} nats at a point and claim {claimed:.3f}; "
         f"reliable at {reliable} of {values.size}.",
-        f"- {np.median(seconds):.2f} s a point ({seconds.min():.2f} to {seconds.max():.2f}).",
+        f"- {np.median(seconds):.2f} s per point ({seconds.min():.2f} to {seconds.max():.2f}).",
     ]
     return lines
 

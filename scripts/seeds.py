@@ -34,7 +34,7 @@ def numbers_of(out: pathlib.Path) -> dict[int, dict]:
 
 
 def over_seeds(rows: list[dict]) -> list[str]:
-    """Mean and range, a row a data set and weight."""
+    """Mean and range, a row per data set and weight."""
     lines = [
         "| | w_R | gap | ODE–data | SDE–data |",
         "|---|---|---|---|---|",

@@ -112,7 +112,7 @@ def test_points_keep_their_law():
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (np.zeros(5), r"shape \(n, dim\), one point a row, got \(5,\)"),
+        (np.zeros(5), r"shape \(n, dim\), one point per row, got \(5,\)"),
         (np.zeros((2, 3, 4)), r"got \(2, 3, 4\)"),
         (np.zeros((0, 2)), "data is empty"),
         (np.zeros((4, 0)), "data is empty"),

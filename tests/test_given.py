@@ -80,7 +80,7 @@ def test_points_carry_their_conditions():
     drawn, condition = law.sample(jr.key(0), 20)
     np.testing.assert_allclose(drawn, x[np.asarray(condition[:, 0], int)])
     with pytest.raises(
-        ValueError, match=r"one row a point, shape \(50, condition_dim\), got \(3, 1\)"
+        ValueError, match=r"one row per point, shape \(50, condition_dim\), got \(3, 1\)"
     ):
         fpflow.datasets.Points(x, np.ones((3, 1)))
     with pytest.raises(ValueError, match="`condition` holds NaN or Inf in 1 places"):

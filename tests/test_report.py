@@ -123,7 +123,7 @@ def test_report_of_a_trained_network_prints_saves_and_draws(tmp_path):
     for words in (
         "part of the gap", "observed between samples", "Fokker-Planck residual", "Curl of the score",
         "KL account", "eta", "2 of 2 `points` lie outside the box of the data", "KL(SDE | e^u/Z)",
-        "bits a dimension", "e^u-SDE", "point by point",
+        "bits per dimension", "e^u-SDE", "point by point",
     ):  # fmt: skip
         assert words in text, words
     assert found.curl.relative.max() < 1e-5  # a gradient by construction

@@ -1,6 +1,6 @@
 """Compute the log density of both laws at points.
 
-Writes one line a point: log p_ODE with its error, log p_SDE with its standard error, and their
+Writes one line per point: log p_ODE with its error, log p_SDE with its standard error, and their
 difference, in nats.
 """
 

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-n", "--num-samples", type=int, default=2000, metavar="N", help="how many points"
     )
     parser.add_argument(
-        "--out", type=pathlib.Path, required=True, help="a .npy or .csv file, one point a row"
+        "--out", type=pathlib.Path, required=True, help="a .npy or .csv file, one point per row"
     )
     parser.add_argument(
         "--dim", type=int, metavar="N", help="the dimension, where a function does not tell it"

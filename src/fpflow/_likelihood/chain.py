@@ -47,8 +47,8 @@ def log_prob_chain(
     $$p_\text{chain}(x_0) = E_F\Bigl[\pi(x_n) \prod_k \frac{q(x_{k-1} \mid x_k)}{F(x_k \mid x_{k-1})}
     \Bigr]$$
 
-    over noising paths, with one score a step and no derivative of it: every score that can be evaluated
-    will do. With a potential the paths are drawn again on the way, see `TwistedFilter`.
+    over noising paths, with one score per step and no derivative of it: every score that can be
+    evaluated will do. With a potential the paths are drawn again on the way, see `TwistedFilter`.
 
     **Arguments:**
 

@@ -57,7 +57,8 @@ class NatsGap:
     - `kl_sde_ode`: $KL(p_\text{SDE}\|p_\text{ODE}) = E_\text{SDE}\log(p_\text{SDE}/p_\text{ODE})$, from
       samples of the SDE.
     - `kl_ode_sde`: the other way round, from samples of the ODE.
-    - `nll_ode`, `nll_sde`: the negative log-likelihood of the points, nats a point; `None` without data.
+    - `nll_ode`, `nll_sde`: the negative log-likelihood of the points, nats per point; `None` without
+      data.
     - `kl_data_ode`, `kl_data_sde`: $KL(p_0\|\cdot)$, where the density of the data is known.
     - `nearer`: $KL(p_0\|p_\text{ODE}) - KL(p_0\|p_\text{SDE})$, nats by which the SDE is nearer to the
       data, from the points; `None` without data.
@@ -89,7 +90,7 @@ class NatsGap:
     __repr__ = shown_fields
 
     def bits(self, nll: Estimate) -> Estimate:
-        """A log-likelihood in bits a dimension."""
+        """A log-likelihood in bits per dimension."""
         unit = self.dim * np.log(2)
         return Estimate(float(nll.value / unit), float(nll.error / unit), nll.kind)
 

@@ -97,7 +97,7 @@ def _nats(nats: Any) -> Section | None:
         if nll is not None:
             bits = nats.bits(nll)
             rows += [(f"negative log-likelihood of the points, {name}", str(nll))]
-            rows += [(f"the same in bits a dimension, {name}", str(bits))]
+            rows += [(f"the same in bits per dimension, {name}", str(bits))]
         if kl is not None:
             rows += [(f"KL(data | {name})", str(kl))]
     if nats.nearer is not None:
@@ -165,7 +165,7 @@ def _pointwise(gaps: Any) -> Section | None:
         believed = f"{int(gap.reliable.sum())} of {len(gap.x)}"
         numbers = (f"{np.median(apart):.3g}", f"{gap.spread:.3g}", f"{np.median(gap.error):.2g}")
         rows.append((names[name], str(gap.mean), *numbers, believed))
-    header = ("at", "mean", "median", "deviation", "error a point", "reliable")
+    header = ("at", "mean", "median", "deviation", "error per point", "reliable")
     return Section("log p_SDE - log p_ODE point by point, in nats", header, tuple(rows))
 
 

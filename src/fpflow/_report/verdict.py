@@ -84,7 +84,7 @@ def _quote(nats: NatsGap | None, points: PointwiseGap | None) -> str:
     apart = max(abs(nats.kl_sde_ode.value), abs(nats.kl_ode_sde.value))
     if points is not None:
         apart = max(apart, abs(points.mean.value), points.spread)
-    values = "" if nats.nll_sde is None else f" (NLL {nats.nll_sde} nats a point)"
+    values = "" if nats.nll_sde is None else f" (NLL {nats.nll_sde} nats per point)"
     if apart < _NOTHING:
         return f"Either likelihood may be quoted for either sampler{values}."
     off = points.mean if points is not None else nats.kl_sde_ode

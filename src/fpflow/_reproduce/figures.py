@@ -64,7 +64,7 @@ def _data_laws(masses: dict[str, np.ndarray]):
 
 
 def _densities(dataset: str, by_weight: dict, arrays: dict):
-    """Rows SDE and ODE, a column a weight, the data beside them, one colour scale for all."""
+    """Rows SDE and ODE, a column per weight, the data beside them, one colour scale for all."""
     weights = sorted(by_weight)
     data = arrays[weights[0]]["data"]
     vmax = data.max() / WINDOW.cell_width**2

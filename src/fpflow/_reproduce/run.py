@@ -2,7 +2,7 @@
 
     fpflow reproduce --preset quick
 
-Numbers are saved as they come, one pair of files a model; tables and figures are drawn from the saved
+Numbers are saved as they come, one pair of files per model; tables and figures are drawn from the saved
 numbers alone, so `--resume` computes nothing twice and an interruption loses one model at most.
 """
 

@@ -24,7 +24,7 @@ def load_numbers(runs: list[pathlib.Path]) -> dict[str, dict[float, dict]]:
 
 
 def rows_of(table: dict[str, dict[float, dict]]) -> list[dict]:
-    """One row a data set, weight and comparison: ours beside the published number."""
+    """One row per data set, weight and comparison: ours beside the published number."""
     rows = []
     for dataset, by_weight in table.items():
         for weight, numbers in by_weight.items():
@@ -46,7 +46,7 @@ def rows_of(table: dict[str, dict[float, dict]]) -> list[dict]:
 
 
 def markdown_tables(table: dict[str, dict[float, dict]]) -> str:
-    """The three tables, a row a weight and a column a data set."""
+    """The three tables, a row per weight and a column per data set."""
     lines = []
     for k, name in enumerate(paper.COMPARISONS):
         lines += [

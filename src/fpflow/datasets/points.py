@@ -65,7 +65,7 @@ def _checked(points: ArrayLike) -> np.ndarray:
     x = np.asarray(points)
     if x.ndim != 2:
         raise ValueError(
-            f"data must have shape (n, dim), one point a row, got {x.shape}; "
+            f"data must have shape (n, dim), one point per row, got {x.shape}; "
             "reshape a single coordinate with `data[:, None]`."
         )
     if x.size == 0:
@@ -131,7 +131,7 @@ def _conditions(condition: ArrayLike, n: int) -> Array:
     c = np.asarray(condition, float)
     if c.ndim < 2 or len(c) != n:
         raise ValueError(
-            f"`condition` must have one row a point, shape ({n}, condition_dim), got {c.shape}."
+            f"`condition` must have one row per point, shape ({n}, condition_dim), got {c.shape}."
         )
     if not np.isfinite(c).all():
         raise ValueError(f"`condition` holds NaN or Inf in {int((~np.isfinite(c)).sum())} places.")

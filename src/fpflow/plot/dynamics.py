@@ -177,7 +177,7 @@ def density_flow(
     - `paths`: from `fpflow.ode_trajectories` with ten thousand paths or more in the plane.
     - `window`: the cells, `Window()` by default.
     - `num_frames`: frames, at most the times of `paths`.
-    - `fps`: frames a second.
+    - `fps`: frames per second.
 
     **Returns:** a `matplotlib.animation.FuncAnimation`; write it by
     `density_flow(paths).save("flow.gif", writer="pillow")`, or as MP4 where ffmpeg is installed.

@@ -186,7 +186,7 @@ def against_residual(
     log: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    r"""A number against $\tilde R$, one series a data set, each point labelled.
+    r"""A number against $\tilde R$, one series per data set, each point labelled.
 
     **Arguments:**
 
