@@ -1,6 +1,7 @@
 """Scores that another framework computes, and potentials distilled from them."""
 
 import math
+import re
 
 import equinox as eqx
 import jax
@@ -182,3 +183,26 @@ def test_a_torch_module_and_its_layers_agree():
         np.testing.assert_allclose(
             LAWS[name](outside), LAWS[name](inside), rtol=1e-4, atol=1e-4, err_msg=name
         )
+
+
+def test_grids_get_double_precision_in_every_thread():
+    """As users run it: single precision by default, doubles on grids; jax calls back in threads that do
+    not know of it, where a tenth of a nat was lost or the call failed, now and then."""
+    seen = set()
+
+    def score(t, x):
+        seen.add((x.dtype, t.dtype))
+        return -x @ MATRIX.T
+
+    # Which thread it is cannot be chosen: whole numbers, which none of them rounds, cross.
+    model = fpflow.from_callback(score, dim=2)
+    program = str(jax.make_jaxpr(lambda t, x: model.score(t, x))(jnp.array(0.5), jnp.ones(2)))
+    assert re.search(r":u32\[2,2\] = pure_callback", program)
+    with jax.enable_x64(False):
+        masses = [fpflow.grid_density_ode(model, SHORT, WINDOW).mass for _ in range(2)]
+        own = fpflow.grid_density_ode(LinearScore(jnp.asarray(MATRIX)), SHORT, WINDOW).mass
+    assert {dtype for pair in seen for dtype in pair} <= {np.dtype("float32"), np.dtype("float64")}
+    assert (np.dtype("float64"),) * 2 in seen
+    for mass in masses:
+        np.testing.assert_array_equal(mass, masses[0])
+        np.testing.assert_allclose(mass, own, atol=1e-6)

@@ -434,7 +434,10 @@ def test_numbers_that_fail_have_their_own_code(here, capsys, monkeypatch):
 def test_data_of_another_scale_gets_a_word(here, capsys):
     np.save(here / "large.npy", POINTS * [1, 500])
     main(["train", "large.npy", "--run-dir", "large", *SHORT])
-    assert "column 0 of the data is small: its root mean square is" in capsys.readouterr().out
+    assert "column 0 of the data is small: its standard deviation is" in capsys.readouterr().out
+    np.save(here / "uneven.npy", POINTS * [1, 15])
+    main(["train", "uneven.npy", "--run-dir", "uneven", *SHORT])
+    assert "They learn columns of unequal widths badly" in capsys.readouterr().out
     main(["train", "large.npy", "--run-dir", "large-bare", "--bare", *SHORT])
     said = capsys.readouterr().out
     assert "column 1 of the data is large" in said and "networks are made for 0.71 here" in said

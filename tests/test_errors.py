@@ -164,7 +164,7 @@ ARGUMENTS = {
     "`model.score` must return shape (2,), got ()": lambda: (
         fpflow.sample_ode(Plain(lambda t, x: x.sum()), OU, 5, key=KEY)
     ),
-    " write it with `jax.numpy`, which JAX can trace, instead of `numpy`.": lambda: (
+    "which JAX can trace, instead of `numpy`, or pass it through `fpflow.from_callback`.": lambda: (
         fpflow.sample_ode(Plain(lambda t, x: -np.asarray(x)), OU, 5, key=KEY)
     ),
     "got function; make a function a model by `fpflow.ScoreFunction`.": lambda: (
@@ -205,7 +205,7 @@ def test_arguments_are_refused(words):
 def test_samples_far_from_the_data_are_refused():
     law = fpflow.datasets.circles().cell_probabilities(fpflow.Window(nodes=8))
     with pytest.raises(
-        ValueError, match=r"none of the 3 ODE samples lies in Window\(.*, which hold"
+        ValueError, match=r"none of the 2 ODE samples lies in Window\(.*, which hold"
     ):
         split_on_grid(X + 9, X, law, law, 2, np.random.default_rng(0))
 

@@ -135,6 +135,17 @@ def test_the_verdict_says_what_the_numbers_say():
     assert "cannot be told apart" in first and "the ODE is nearer to the data by 0.003" in first
     assert "67% is the finite number of samples" in second
     assert third.startswith("Either likelihood may be quoted")
+    # A law that lacks mass of the data has no number of nats; total variation still tells.
+    grid = {
+        f"data-{name}": {
+            "KL": fpflow.Estimate(kl, np.inf, "lower bound"),
+            "TV": fpflow.Estimate(tv, 0.01),
+        }
+        for name, kl, tv in (("ODE", 1.1, 0.4), ("SDE", 0.3, 0.26))
+    }
+    first, second, _ = verdict(split(0.1, -0.2, 0.4), None, None, grid)
+    assert "the SDE is nearer to the data (total variation 0.260 ± 0.010, that of the ODE" in first
+    assert "of which the steps of the samplers take off 0.200 ± 0.010" in second
     first, _, third = verdict(split(0.5, 0.1, 0.2), None, None, {})
     assert first == "The laws of SDE and ODE are sliced W2^2 = 0.500 ± 0.010 apart."
     assert "`log_prob_chain`" in third

@@ -237,10 +237,11 @@ def own_laws(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_law_of_ones_own_takes_the_place_of_the_papers(own_laws, small_window):
+def test_a_law_of_ones_own_takes_the_place_of_the_papers(own_laws, small_window, capsys):
     arguments = ["--preset", "quick", "--scale", "1e-6", "--dataset", "own_laws:moons"]
     with jax.enable_x64(False):
         assert reproduce.main([*arguments, "--fp-weight", "0", "--out", "out"]) == 0
+    assert "note: at --scale 1e-06 a batch has 1 points" in capsys.readouterr().out
     table = (own_laws / "out" / "tables.md").read_text()
     assert "| w_R | moons | published |" in table and "entries are not above" not in table
     assert (own_laws / "out" / "figures" / "densities-moons.png").stat().st_size > 10_000
@@ -259,7 +260,7 @@ def test_a_law_of_ones_own_takes_the_place_of_the_papers(own_laws, small_window)
         (["--preset", "fast"], "invalid choice: 'fast'"),
         (
             ["--dataset", "moons"],
-            "--dataset moons: must be one of mixture, circles, checkerboard, or",
+            "--dataset moons: it is no data set of the paper, mixture, circles",
         ),
         (["--dataset", "own_laws:far"], "50% of it lies beyond the paper's window, [-3.5, 3.5]"),
         (["--dataset", "own_laws:line"], "must lie in the plane, got dimension 1"),

@@ -22,6 +22,8 @@ from .options import add_options, chosen, plain_options
 from .shared import add_process, add_seed, asked_process, key_of, process_of
 
 _NETWORKS = {"potential": PotentialMLP, "score": ScoreMLP}
+# Of the common width; a column of a ninth was learnt 1.7 times too wide in 2000 steps.
+_NARROWEST = 0.25
 _NETWORK = ("width", "depth", "beta")
 _TRAIN = (
     "fp_weight",
@@ -152,13 +154,16 @@ def _network(
 
 def _look_at(points: np.ndarray, unit: float) -> None:
     """A word where a column's width is not the one that networks are made for."""
-    size = np.sqrt((points**2).mean(0)) / unit
-    varied = np.where(np.ptp(points, axis=0) > 0, size, np.inf)  # a black pixel is not small
-    for word, column in (("large", int(size.argmax())), ("small", int(varied.argmin()))):
-        if not 0.1 < size[column] < 10:
+    size, spread = np.sqrt((points**2).mean(0)) / unit, points.std(0) / unit
+    spread = np.where(spread > 0, spread, np.inf)  # a black pixel is not small
+    worst = (("large", size, int(size.argmax())), ("small", spread, int(spread.argmin())))
+    for word, found, column in worst:
+        if not _NARROWEST < found[column] < 1 / _NARROWEST:
+            measure = "root mean square" if word == "large" else "standard deviation"
             print(
-                f"note: column {column} of the data is {word}: its root mean square is "
-                f"{size[column] * unit:.3g}, and networks are made for {unit:.2g} here. They learn "
-                "badly so; shift and scale each column to about one first."
+                f"note: column {column} of the data is {word}: its {measure} is "
+                f"{found[column] * unit:.3g}, and networks are made for {unit:.2g} here. They learn "
+                "columns of unequal widths badly, and samples are too wide in the narrow ones. Shift "
+                "and scale each column to about one first."
             )
             return

@@ -29,8 +29,10 @@ class ScoreCallback(eqx.Module):
 
         @jax.custom_jvp
         def values(t, x):
-            shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
-            return jax.pure_callback(self._on_batch, shape, t, x, vmap_method="broadcast_all")
+            sent = [_bits(part) for part in (t, x)]
+            shape = jax.ShapeDtypeStruct(sent[1].shape, sent[1].dtype)
+            found = jax.pure_callback(self._on_batch, shape, *sent, vmap_method="broadcast_all")
+            return jax.lax.bitcast_convert_type(found, x.dtype)
 
         @values.defjvp
         def _(primals, tangents):
@@ -48,14 +50,27 @@ class ScoreCallback(eqx.Module):
 
     def _on_batch(self, t: Any, x: Any) -> np.ndarray:
         """All leading axes as one batch, out and back."""
-        x = np.asarray(x)
-        t = np.asarray(t)
+        x, t = _from_bits(x), _from_bits(t)
         found = _as_numpy(self.function(t.reshape(-1), x.reshape(-1, self.dim)))
         if found.shape != (t.size, self.dim):
             raise ValueError(
                 f"`function` must return shape ({t.size}, {self.dim}), got {found.shape}."
             )
-        return found.astype(x.dtype, copy=False).reshape(x.shape)
+        found = np.ascontiguousarray(found, x.dtype).reshape(x.shape)
+        return found if x.dtype != np.float64 else found.view(np.uint32).reshape(*x.shape, 2)
+
+
+def _bits(x: Any) -> Any:
+    """Double precision as pairs of whole numbers: jax calls back in threads of its own, where its
+    precision is the default one, and would round what it hands over, or refuse what it gets back."""
+    return jax.lax.bitcast_convert_type(x, jnp.uint32) if x.dtype == jnp.float64 else x
+
+
+def _from_bits(x: Any) -> np.ndarray:
+    x = np.asarray(x)
+    if x.dtype != np.uint32:
+        return x
+    return np.ascontiguousarray(x).view(np.float64).reshape(x.shape[:-1])
 
 
 def _as_numpy(value: Any) -> np.ndarray:

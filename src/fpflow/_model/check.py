@@ -79,7 +79,10 @@ def check_score(model: Any, process: AbstractProcess, dim: int) -> None:
     except (TypeError, ValueError) as error:
         hint = ""
         if isinstance(error, jax.errors.TracerArrayConversionError):
-            hint = " write it with `jax.numpy`, which JAX can trace, instead of `numpy`."
+            hint = (
+                " write it with `jax.numpy`, which JAX can trace, instead of `numpy`, or pass it "
+                "through `fpflow.from_callback`."
+            )
         raise ValueError(
             f"`model.score` does not take points of shape ({dim},):{hint or f' {error}'}"
         ) from error

@@ -141,7 +141,7 @@ def _exact_laws(distances: Any) -> Section | None:
         others = ("W2^2 without cells", "TV", "KL", "Hellinger")
         rows.append((pair, w2, *(str(found.get(name, "")) for name in others)))
     header = ("pair", "W2^2", "without cells", "TV", "KL (nats)", "Hellinger")
-    title = "Exact laws on the window (± floor of the grid; KL of the first from the second)"
+    title = "Exact laws on the window (± floor of the grid; KL(a | b) of a pair a-b)"
     return Section(title, header, tuple(rows))
 
 

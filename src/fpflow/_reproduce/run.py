@@ -34,6 +34,8 @@ from .tables import BEGIN, insert_tables, write_tables
 
 PROCESS = fpflow.OrnsteinUhlenbeck()
 WINDOW = fpflow.Window()
+# Batches of fewer points are for trying the commands.
+_FEW = 32
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -101,7 +103,10 @@ def law_of(dataset: str) -> DataLaw:
     if dataset in paper.DATASETS:
         return paper.DATASETS[dataset]()
     if ":" not in dataset:
-        raise ValueError(f"must be one of {', '.join(paper.DATASETS)}, or module:name.")
+        known = ", ".join(paper.DATASETS)
+        raise ValueError(
+            f"it is no data set of the paper, {known}, and no module:name of your own."
+        )
     law = unconditional(as_data(imported(dataset)))
     points = np.asarray(law.sample(jr.key(0), 4096))
     if points.shape[1] != 2:
@@ -343,6 +348,12 @@ def main(argv: list[str] | None = None) -> int:
     del settings["datasets"], settings["fp_weights"], settings["meaning"]  # not how they run
     jobs = [(dataset, weight) for dataset in chosen for weight in weights]
     say(f"{preset.name}: {preset.meaning}; {len(jobs)} models into {out}")
+    smallest = min(preset.plain.batch_size, preset.regularised.batch_size)
+    if smallest < _FEW:
+        say(
+            f"note: at --scale {arguments.scale:g} a batch has {smallest} points, of which networks "
+            "learn next to nothing: the numbers below show that the commands run, and no more."
+        )
 
     def run_of(name: str) -> pathlib.Path:
         return out / "runs" / f"{name}-seed{arguments.seed}"

@@ -179,7 +179,10 @@ def claims(table: dict[str, dict[float, dict]]) -> str:
         middle = [v < ode[0] - floor[0] for w, v in zip(weights, ode, strict=True) if 0 < w <= 1]
         strong = [v > ode[0] + floor[0] for w, v in zip(weights, ode, strict=True) if w >= 10]
         path = " → ".join(f"{1e3 * v:.2f}" for v in ode)
-        what = "3 the ODE gets better at 0.1 and 1" + (" and worse at 10" if strong else "")
+        better = " and ".join(f"{w:g}" for w in weights if 0 < w <= 1)
+        parts = [f"better at {better}"] if better else []
+        parts += ["worse at 10"] if strong else []
+        what = "3 the ODE gets " + " and ".join(parts)
         say(what, dataset, all(middle) and all(strong), path)
         residual = [run["residual"]["value"] for run in runs]
         excess = [run["excess_loss"]["value"] for run in runs]
