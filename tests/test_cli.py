@@ -19,10 +19,10 @@ import pytest
 
 import fpflow
 from fpflow._cli import main
-from fpflow._cli.inputs import condition_of, given_model, law_of
+from fpflow._cli.inputs import condition_of, given_model, law_of, names_of
 from fpflow._cli.main import _COMMANDS, _parser
 from fpflow._cli.options import add_options, defaults_of, words_of
-from fpflow._cli.points import read_points
+from fpflow._cli.points import read_points, write_points
 from fpflow._cli.shared import asked_process, process_of
 from fpflow._process import BY_NAME
 
@@ -429,6 +429,20 @@ def test_numbers_that_fail_have_their_own_code(here, capsys, monkeypatch):
     monkeypatch.setenv("FPFLOW_TRACEBACK", "1")
     with pytest.raises(FloatingPointError):
         main(["sample", "wild:score", "--dim", "2", "--out", "w.npy"])
+
+
+def test_columns_keep_their_names(tmp_path):
+    """In the files that are written, without those of the condition; whatever became of the data."""
+    path = str(tmp_path / "named.csv")
+    write_points(tmp_path / "named.csv", np.arange(6.0).reshape(2, 3), ["height", "age", "dose"])
+    names, table = read_points(tmp_path / "named.csv")
+    assert names == ["height", "age", "dose"] and table.shape == (2, 3)
+    assert names_of(path, None, 3) == names and names_of(path, "dose", 2) == names[:2]
+    for other in (None, "own:law", str(tmp_path / "gone.csv")):
+        assert names_of(other, None, 3) == []
+    assert names_of(path, "nothing", 2) == [] and names_of(path, None, 2) == []
+    write_points(tmp_path / "bare.csv", table, [])
+    assert names_of(str(tmp_path / "bare.csv"), None, 3) == []
 
 
 def test_data_of_another_scale_gets_a_word(here, capsys):

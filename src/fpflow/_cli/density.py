@@ -15,7 +15,7 @@ from .._errors import mean_and_error
 from .._files import write_whole
 from .._model import as_model, check_dims
 from ..datasets import Points, as_data, draw
-from .inputs import DATA, check_output, keep_inputs, law_of
+from .inputs import DATA, check_output, keep_inputs, law_of, names_of
 from .options import add_options, chosen
 from .shared import MODEL, add_model, add_seed, asked_model, key_of
 
@@ -81,7 +81,8 @@ def run(arguments: argparse.Namespace) -> None:
         "sde_standard_error": sde.standard_error,
         "sde_minus_ode": sde.value - ode.value,
     }
-    names = [*(f"x{k + 1}" for k in range(x.shape[1])), *columns]
+    own = names_of(name, None if arguments.points else given.condition, x.shape[1])
+    names = [*(own or (f"x{k + 1}" for k in range(x.shape[1]))), *columns]
     table = np.column_stack([x, *(np.asarray(c, float) for c in columns.values())])
     lines = [",".join(names), *(",".join(f"{v:.9g}" for v in row) for row in table)]
     write_whole(arguments.out, ("\n".join(lines) + "\n").encode())

@@ -93,6 +93,20 @@ def law_of(name: str, condition: str | None = None) -> Any:
     )
 
 
+def names_of(name: str | None, condition: str | None, dim: int) -> list[str]:
+    """The names of the coordinates in the first line of a file of points; none where it has no such
+    line, or is no such file any more: what was computed is written in any case."""
+    if name is None or pathlib.Path(name).suffix != ".csv":
+        return []
+    try:
+        names, table = read_points(pathlib.Path(name))
+        given = [] if condition is None or not names else _columns(condition, names, table)
+    except (ValueError, OSError):
+        return []
+    own = [word for k, word in enumerate(names) if k not in given]
+    return own if len(own) == dim else []
+
+
 def _columns(condition: str, names: list[str], table: np.ndarray) -> list[int]:
     """The numbers of columns by name or number."""
     found = []

@@ -99,11 +99,14 @@ def _first_fault(lines: list[str], start: int) -> str:
     return ""
 
 
-def write_points(path: pathlib.Path, points: np.ndarray) -> None:
-    """An array as `.npy` or `.csv`, whole or not at all."""
+def write_points(path: pathlib.Path, points: np.ndarray, names: list[str]) -> None:
+    """An array as `.npy` or `.csv`, whole or not at all; a `.csv` begins with the names, if there are
+    some."""
     content = io.BytesIO()
     if path.suffix == ".npy":
         np.save(content, points)
     else:
+        if names:
+            content.write((",".join(names) + "\n").encode())
         np.savetxt(content, points, delimiter=",")
     write_whole(path, content.getvalue())

@@ -13,7 +13,7 @@ import numpy as np
 from .. import _sample
 from .._model import as_model, model_dim
 from ..datasets import as_data, widths_away
-from .inputs import check_output, keep_inputs, law_of
+from .inputs import check_output, keep_inputs, law_of, names_of
 from .options import add_options, chosen
 from .points import write_points
 from .shared import MODEL, add_model, add_seed, asked_model, key_of
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     x = _sample.sample(
         sampler, model, given.process, arguments.num_samples, dim=dim, key=key_of(arguments)
     )
-    write_points(arguments.out, np.asarray(x))
+    write_points(arguments.out, np.asarray(x), names_of(given.data, given.condition, dim))
     mean, std = np.asarray(x.mean(0)), np.asarray(x.std(0))
     print(f"{len(x)} samples of {type(sampler).__name__} in dimension {dim}: {arguments.out}")
     print(f"mean {_row(mean)}, standard deviation {_row(std)}")
