@@ -243,9 +243,9 @@ def test_a_law_of_ones_own_takes_the_place_of_the_papers(own_laws, small_window,
         assert reproduce.main([*arguments, "--fp-weight", "0", "--out", "out"]) == 0
     assert "note: at --scale 1e-06 a batch has 1 points" in capsys.readouterr().out
     table = (own_laws / "out" / "tables.md").read_text()
-    assert "| w_R | moons | published |" in table and "entries are not above" not in table
-    assert (own_laws / "out" / "figures" / "densities-moons.png").stat().st_size > 10_000
-    with np.load(own_laws / "out" / "runs" / "moons-w0-seed0" / "numbers.npz") as arrays:
+    assert "| w_R | own_laws-moons | published |" in table and "entries are not above" not in table
+    assert (own_laws / "out" / "figures" / "densities-own_laws-moons.png").stat().st_size > 10_000
+    with np.load(own_laws / "out" / "runs" / "own_laws-moons-w0-seed0" / "numbers.npz") as arrays:
         points = reproduce.law_of("own_laws:moons").sample(jr.key(3), 100_000)
         drawn = fpflow.datasets.Points(points).cell_probabilities(SMALL)
         # Of 100,000 draws from 500 points.
@@ -271,6 +271,16 @@ def test_bad_options_are_one_line(arguments, words, capsys, own_laws):
         reproduce.parse_arguments(arguments)
     assert caught.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_law_of_ones_own_is_never_taken_for_the_papers():
+    """Nor for that of another module: each has a folder, and the published numbers are the paper's."""
+    labels = [reproduce.label(name) for name in ("mixture", "mine:mixture", "other:mixture")]
+    assert len(set(labels)) == 3 and [label in paper.PUBLISHED for label in labels] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_what_the_density_plot_draws():

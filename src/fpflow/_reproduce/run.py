@@ -128,8 +128,9 @@ def cells_of(law: DataLaw) -> GridDensity:
 
 
 def label(dataset: str) -> str:
-    """What folders and tables call it."""
-    return dataset.rpartition(":")[2]
+    """What folders and tables call it: with its module, so that no two share a folder and none has the
+    name, and so the published numbers, of the paper's."""
+    return dataset.replace(":", "-")
 
 
 def setting_of(dataset: str) -> str:
