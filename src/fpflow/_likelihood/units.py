@@ -26,8 +26,8 @@ from .points import in_blocks, is_traced
 LANES = 2048
 # Paths of one point that are followed side by side; the others come one such chunk after another.
 CHUNK = 16
-# Chunks that a point gets at a time, unless all get more.
-_TURN = 4
+# What a row costs before its first chunk, in chunks; measured in the plane.
+_SHARED = 0.8
 # The first set has about so many paths.
 _FIRST = 32
 
@@ -133,7 +133,7 @@ def estimate(
         """Those of at least so many units, in turns of equal length: a needy point has many."""
         tables = unit.tables(process, points.dtype)
         chunks = -(-counts // chunk)
-        turn = max(int(chunks.min()), min(_TURN, int(chunks.max())))
+        turn = _turn(chunks)
         turns = -(-chunks // turn)
         owner = np.repeat(np.arange(len(points)), turns)
         start = turn * (np.arange(len(owner)) - np.repeat(np.cumsum(turns) - turns, turns))
@@ -158,6 +158,15 @@ def estimate(
         counts = np.nan_to_num(np.asarray(needed), nan=few).astype(int)
     total, used = sums(unit, counts, key_second, name)
     return _summed_up(average, per_unit, found, count, total, used)
+
+
+def _turn(chunks: np.ndarray) -> int:
+    """Chunks of a row, such that all rows together cost least."""
+
+    def cost(turn: int) -> float:
+        return float(np.sum(-(-chunks // turn)) * (turn + _SHARED))
+
+    return min((int(turn) for turn in np.unique(chunks)), key=cost)
 
 
 # In programs of their own, because op by op they take longer to compile than all the paths.
