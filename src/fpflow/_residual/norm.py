@@ -18,6 +18,10 @@ from ..datasets import as_data, unconditional
 from .pointwise import log_fp_residual
 
 
+# Points whose derivatives are held side by side.
+_LANES = 2048
+
+
 class ResidualNorm(NamedTuple):
     r"""Mean squares of the residual over space and time, with their standard errors.
 
@@ -63,7 +67,8 @@ def _moments(model, process, data, box, dim, t, points_per_time, key):
     r"""Mean of $r^2$ and variance of $r$ over space at each time, shapes `(times,)`."""
     low, high = box
 
-    def at_time(t, key):
+    def at_time(row):
+        t, key = row
         key_place, key_noise = jr.split(key)
         if data is None:
             x = jr.uniform(key_place, (points_per_time, dim), t.dtype, low, high)
@@ -73,7 +78,9 @@ def _moments(model, process, data, box, dim, t, points_per_time, key):
         r = jax.vmap(lambda x: log_fp_residual(model, process, t, x))(x)
         return jnp.mean(r**2), r.var(ddof=1)
 
-    return jax.vmap(at_time)(t, jr.split(key, len(t)))
+    # All times at once would hold every derivative of every point: gigabytes in many dimensions.
+    side_by_side = max(_LANES // points_per_time, 1)
+    return jax.lax.map(at_time, (t, jr.split(key, len(t))), batch_size=side_by_side)
 
 
 def _prepared(model, data, dim, key) -> tuple[DataLaw | None, int]:
