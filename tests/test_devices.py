@@ -1,5 +1,6 @@
 """Work shared out among forced host devices: samples bit for bit, training within round-off."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def test_what_is_no_mesh_is_refused():
     model = fpflow.PotentialMLP(2, width=4, depth=1, key=jr.key(0))
     for sampler in (fpflow.ODE(), fpflow.SDE()):
         with pytest.raises(ValueError, match="`mesh` must be a `jax.sharding.Mesh`, got list"):
-            fpflow.sample.__wrapped__(sampler, model, OU, 10, mesh=jax.devices(), key=jr.key(1))
+            inspect.unwrap(fpflow.sample)(sampler, model, OU, 10, mesh=jax.devices(), key=jr.key(1))
 
 
 def test_a_mesh_over_some_of_the_processes_is_refused(monkeypatch):

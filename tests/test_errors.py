@@ -1,6 +1,7 @@
 """Every message of an error or a warning is read by a test: here those that no other test reads."""
 
 import ast
+import inspect
 import pathlib
 import re
 
@@ -168,7 +169,7 @@ ARGUMENTS = {
         fpflow.sample_ode(Plain(lambda t, x: -np.asarray(x)), OU, 5, key=KEY)
     ),
     "got function; make a function a model by `fpflow.ScoreFunction`.": lambda: (
-        fpflow.sample.__wrapped__(fpflow.ODE(), whirl, OU, 5, dim=2, key=KEY)
+        inspect.unwrap(fpflow.sample)(fpflow.ODE(), whirl, OU, 5, dim=2, key=KEY)
     ),
     "`prior` must be an `IsotropicGaussian`, as `process.prior` is, or `None`, got float": lambda: (
         precision_of.__wrapped__(0.5)

@@ -1,5 +1,6 @@
 """Samplers: orders of convergence, exact laws, and independence of batches."""
 
+import inspect
 import json
 
 import diffrax
@@ -308,7 +309,7 @@ ADAPTIVE = diffrax.PIDController(rtol=1e-2, atol=1e-2)
         (lambda: fpflow.EDMHeun(churn=-1.0), "`churn` must be finite and not negative, got -1.0"),
         (lambda: fpflow.EDMHeun(churn_min=2.0, churn_max=1.0), "`churn_max` must be at least"),
         (
-            lambda: fpflow.sample.__wrapped__(fpflow.ODE, EXACT, OU, 5, key=jr.key(0)),
+            lambda: inspect.unwrap(fpflow.sample)(fpflow.ODE, EXACT, OU, 5, key=jr.key(0)),
             "`sampler` must be an `fpflow.AbstractSampler`",
         ),
         (

@@ -53,6 +53,7 @@ from ._model import PotentialMLP as PotentialMLP
 from ._model import Raveled as Raveled
 from ._model import ScoreFunction as ScoreFunction
 from ._model import ScoreMLP as ScoreMLP
+from ._model import Transformed as Transformed
 from ._model import from_callback as from_callback
 from ._model import from_data_prediction as from_data_prediction
 from ._model import from_noise_prediction as from_noise_prediction
@@ -152,6 +153,12 @@ from ._train import TrainState as TrainState
 from ._train import distil_potential as distil_potential
 from ._train import train as train
 from ._train import train_step as train_step
+from ._transform import AbstractTransform as AbstractTransform
+from ._transform import Compose as Compose
+from ._transform import Dequantised as Dequantised
+from ._transform import Logit as Logit
+from ._transform import Standardise as Standardise
+from ._transform import Whiten as Whiten
 from ._types import DataLaw as DataLaw
 from ._types import PotentialModel as PotentialModel
 from ._types import ScoreModel as ScoreModel

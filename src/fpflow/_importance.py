@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from ._likelihood import filtered, log_prob_ode, log_prob_sde, noising_steps
 from ._metrics import Estimate
-from ._model import check_counts, check_key, check_score, model_dim
+from ._model import Transformed, check_counts, check_key, check_score, model_dim
 from ._process import AbstractProcess
 from ._sample import ODE, SDE, AbstractChain, AbstractSampler, GaussianChain, chain_paths, sample
 from ._types import PotentialModel, PRNGKey, ScoreModel
@@ -60,7 +60,7 @@ class ImportanceSample(eqx.Module):
 
 
 def importance_sample(
-    model: ScoreModel,
+    model: ScoreModel | Transformed,
     process: AbstractProcess,
     log_target: Callable[[Array], Array],
     num_samples: int,
@@ -82,7 +82,7 @@ def importance_sample(
 
     **Arguments:**
 
-    - `model`: has `score(t, x)` for one point.
+    - `model`: has `score(t, x)` for one point, or is `Transformed`.
     - `process`: gives the noising and the prior.
     - `log_target`: $\log\rho(x)$ of one point, by `jax.numpy`; $\rho$ need not integrate to one.
     - `num_samples`: how many points.
@@ -111,6 +111,11 @@ def importance_sample(
         Andrieu, Doucet and Holenstein, *Particle Markov chain Monte Carlo methods*, JRSS B 72 (2010);
         Vehtari et al., *Pareto smoothed importance sampling*, JMLR 25 (2024), arXiv 1507.02646.
     """
+    if isinstance(model, Transformed):
+        inner = _in_variables_of(model, log_target)
+        asked = {"sampler": sampler, "density": density, "num_paths": num_paths, "dim": dim}
+        found = importance_sample(model.model, process, inner, num_samples, **asked, key=key)
+        return eqx.tree_at(lambda f: f.x, found, jax.vmap(model.transform.inverse)(found.x))
     sampler = GaussianChain(0.1) if sampler is None else sampler
     num_samples, num_paths = check_counts(num_samples=num_samples, num_paths=num_paths)
     check_key(key)
@@ -139,6 +144,16 @@ def importance_sample(
             f"`log_target` is minus infinity at all {num_samples} samples: none lies in the target."
         )
     return summed_up(x, log_w, density is not None and not _one_law(sampler, density))
+
+
+def _in_variables_of(model: Transformed, log_target: Callable[[Array], Array]) -> Callable:
+    """The target as a density of the network's own variables."""
+
+    def of_variables(y: Array) -> Array:
+        x = model.transform.inverse(y)
+        return log_target(x) - model.transform.log_det(x)
+
+    return of_variables
 
 
 def _one_law(a: Any, b: Any) -> bool:

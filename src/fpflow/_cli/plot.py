@@ -11,7 +11,7 @@ import argparse
 import json
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,8 @@ from .. import plot as pictures
 from .._calculus import curl
 from .._files import DamagedFile
 from .._grid import grid_density_ode, grid_density_sde
-from .._model import as_model, model_dim
+from .._model import Transformed, as_model, model_dim
+from .._process import AbstractProcess
 from .._train import History
 from .._window import Window
 from ..datasets import as_data, draw, unconditional
@@ -72,24 +73,44 @@ def _losses(folders: list[str]) -> Any:
     return figure
 
 
-def _window_of(given: Given, nodes: int) -> Window:
+class _Drawn(NamedTuple):
+    """What is drawn: a network, and the data as it sees them where there are some."""
+
+    model: Any
+    process: AbstractProcess
+    law: Any
+
+
+def _drawn(given: Given) -> _Drawn:
+    """In the network's own variables, where it stands behind a change of them."""
+    model = as_model(given.model)
+    law = None if given.data is None else as_data(law_of(given.data, given.condition))
+    if not isinstance(model, Transformed):
+        return _Drawn(model, given.process, law)
+    print(
+        "note: the figure is in the network's own variables, in which its columns are standardised."
+    )
+    return _Drawn(model.model, given.process, None if law is None else model.law(law))
+
+
+def _window_of(drawn: _Drawn, nodes: int) -> Window:
     """Cells that hold the data, or the paper's."""
-    if given.data is None:
+    if drawn.law is None:
         return Window(nodes=nodes)
-    x = np.asarray(draw(as_data(law_of(given.data, given.condition)), jr.key(0), 4096)[0])
+    x = np.asarray(draw(drawn.law, jr.key(0), 4096)[0])
     low, high = float(x.min()), float(x.max())
     margin = 0.1 * (high - low)
     return Window(low=low - margin, high=high + margin, nodes=nodes)
 
 
-def _densities(given: Given, window: Window, key: Any) -> Any:
+def _densities(drawn: _Drawn, window: Window, key: Any) -> Any:
     del key
     laws = {
-        "ODE": grid_density_ode(given.model, given.process, window),
-        "SDE": grid_density_sde(given.model, given.process, window),
+        "ODE": grid_density_ode(drawn.model, drawn.process, window),
+        "SDE": grid_density_sde(drawn.model, drawn.process, window),
     }
-    if given.data is not None:
-        law = unconditional(as_data(law_of(given.data, given.condition)))
+    if drawn.law is not None:
+        law = unconditional(drawn.law)
         if hasattr(law, "cell_probabilities"):
             laws = {"data": law.cell_probabilities(window), **laws}  # pyright: ignore
     figure, axes = plt.subplots(
@@ -101,42 +122,42 @@ def _densities(given: Given, window: Window, key: Any) -> Any:
     return figure
 
 
-def _field(given: Given, window: Window, key: Any) -> Any:
+def _field(drawn: _Drawn, window: Window, key: Any) -> Any:
     del key
-    times = given.process.t0 + (given.process.t1 - given.process.t0) * np.array([0.002, 0.02, 0.1])
+    times = drawn.process.t0 + (drawn.process.t1 - drawn.process.t0) * np.array([0.002, 0.02, 0.1])
     figure, axes = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
     for t, ax in zip(times, axes, strict=True):
-        pictures.score_field(given.model, float(t), window, ax=ax)
+        pictures.score_field(drawn.model, float(t), window, ax=ax)
     return figure
 
 
-def _trajectories(given: Given, window: Window, key: Any) -> Any:
+def _trajectories(drawn: _Drawn, window: Window, key: Any) -> Any:
     del window
-    paths = _sample.ode_trajectories(given.model, given.process, 60, key=key)
+    paths = _sample.ode_trajectories(drawn.model, drawn.process, 60, key=key)
     return pictures.trajectories(paths).figure
 
 
-def _residual(given: Given, window: Window, key: Any) -> Any:
+def _residual(drawn: _Drawn, window: Window, key: Any) -> Any:
     del key
     return pictures.residual_map(
-        given.model, given.process, low=window.low, high=window.high
+        drawn.model, drawn.process, low=window.low, high=window.high
     ).figure
 
 
-def _curl(given: Given, window: Window, key: Any) -> Any:
+def _curl(drawn: _Drawn, window: Window, key: Any) -> Any:
     del key
     nodes = window.centres()
     points = jnp.asarray(np.stack(np.meshgrid(nodes, nodes, indexing="ij"), axis=-1))
-    t0 = given.process.t0
-    note = ", a gradient: round-off only" if hasattr(given.model, "potential") else ""
-    at_t0 = jax.vmap(jax.vmap(lambda x: curl(lambda y: given.model.score(t0, y), x)))
+    t0 = drawn.process.t0
+    note = ", a gradient: round-off only" if hasattr(drawn.model, "potential") else ""
+    at_t0 = jax.vmap(jax.vmap(lambda x: curl(lambda y: drawn.model.score(t0, y), x)))
     return pictures.curl(
         np.asarray(jax.jit(at_t0)(points)), window, title="curl at $t_0$" + note
     ).figure
 
 
-def _flow(given: Given, window: Window, key: Any) -> Any:
-    paths = _sample.ode_trajectories(given.model, given.process, 40_000, num_times=60, key=key)
+def _flow(drawn: _Drawn, window: Window, key: Any) -> Any:
+    paths = _sample.ode_trajectories(drawn.model, drawn.process, 40_000, num_times=60, key=key)
     return pictures.density_flow(paths, window)
 
 
@@ -188,15 +209,15 @@ def run(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--kind {kind} draws one model, got {len(arguments.model)}.")
         given = asked_model(arguments.model[0], arguments)
         keep_inputs(arguments, given.data)
-        given = given._replace(model=as_model(given.model))
-        dim = model_dim(given.model, None)
+        drawn = _drawn(given)
+        dim = model_dim(drawn.model, None)
         if kind in _PLANE and dim != 2:
             raise ValueError(f"--kind {kind} is for dimension 2, and the model has {dim}.")
-        window = _window_of(given, arguments.nodes)
-        drawn = _KINDS[kind](given, window, key_of(arguments))
+        window = _window_of(drawn, arguments.nodes)
+        figure = _KINDS[kind](drawn, window, key_of(arguments))
         if kind == "flow":
-            drawn.save(out, writer="pillow" if out.suffix == ".gif" else "ffmpeg")
+            figure.save(out, writer="pillow" if out.suffix == ".gif" else "ffmpeg")
         else:
-            drawn.savefig(out, dpi=150)
+            figure.savefig(out, dpi=150)
     plt.close("all")
     print(f"figure {out}")

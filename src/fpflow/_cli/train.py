@@ -12,9 +12,10 @@ import jax.random as jr
 import numpy as np
 
 from .. import _train
-from .._model import PotentialMLP, ScoreMLP, in_frame
+from .._model import PotentialMLP, ScoreMLP, Transformed, in_frame
 from .._process import AbstractProcess, IsotropicGaussian
 from .._run import asked_by, has_results
+from .._transform import Standardise
 from .._types import PRNGKey
 from ..datasets import as_data, draw
 from .inputs import DATA, given_model, law_of
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start",
         metavar="RUN",
         help="a run or a file of fpflow.save whose network is trained on, with its process; --network, "
-        "--width, --depth, --beta and --bare are then its own",
+        "--width, --depth, --beta, --bare and --standardise are then its own",
     )
     parser.add_argument(
         "--network",
@@ -70,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="layers of t and x that stand alone, as in the paper: neither scaled by the data and the "
         "process nor on the potential of the prior",
+    )
+    parser.add_argument(
+        "--standardise",
+        action=argparse.BooleanOptionalAction,
+        help="train on columns less their mean, over their standard deviation; samples and densities "
+        "are in the units of the data all the same. By default where a column is far from the others",
     )
     add_options(parser, _train.train, _TRAIN, also={"num_steps": "steps"}, words=_WORDS)
     add_options(parser, _train.Cosine, ("peak",), defaults={"peak": 1e-2}, words=_WORDS)
@@ -97,13 +104,19 @@ def _train_on(arguments: argparse.Namespace) -> None:
     law = as_data(law_of(arguments.data, arguments.condition))
     key_network, key_train = jr.split(key_of(arguments))
     points, condition = draw(law, jr.key(0), 4096)
+    points, condition = np.asarray(points), None if condition is None else np.asarray(condition)
     condition_dim = 0 if condition is None else condition.shape[1]
     if arguments.start:
         start = given_model(arguments.start, *asked_process(arguments))
         model, process = start.model, start.process
     else:
         process = process_of(arguments)
-        model = _network(arguments, process, np.asarray(points), condition_dim, key_network)
+        model = _network(arguments, process, points, condition, key_network)
+        if _standardises(arguments, process, points, condition):
+            of_conditions = None if condition is None else Standardise.of(condition)
+            model = Transformed(model, Standardise.of(law), of_conditions)
+    if not arguments.start:
+        _say_scale(arguments, _uneven(arguments, process, points, condition))
     settings = {
         "optimiser": _train.Soap(_train.Cosine(peak=arguments.peak)),
         **chosen(arguments, _TRAIN),
@@ -133,37 +146,69 @@ def _network(
     arguments: argparse.Namespace,
     process: AbstractProcess,
     points: np.ndarray,
-    condition_dim: int,
+    condition: np.ndarray | None,
     key: PRNGKey,
 ) -> Any:
     """A new network for points like these."""
     model = _NETWORKS[arguments.network](
         points.shape[1],
-        condition_dim=condition_dim,
+        condition_dim=0 if condition is None else condition.shape[1],
         prior=None if arguments.bare else IsotropicGaussian(),
         key=key,
         **chosen(arguments, _NETWORK),
     )
     if arguments.bare:
-        _look_at(points, process.prior.std)
         return model
-    centre, scale = float(points.mean()), float(points.std())
-    _look_at(points - centre, scale)
-    return in_frame(model, process, centre=centre, scale=scale)
+    if _standardises(arguments, process, points, condition):
+        return in_frame(model, process)
+    return in_frame(model, process, centre=float(points.mean()), scale=float(points.std()))
 
 
-def _look_at(points: np.ndarray, unit: float) -> None:
+def _standardises(
+    arguments: argparse.Namespace,
+    process: AbstractProcess,
+    points: np.ndarray,
+    condition: np.ndarray | None,
+) -> bool:
+    """Whether columns are scaled: as asked for, or where one is far from the others."""
+    if arguments.standardise is not None or arguments.bare:
+        return bool(arguments.standardise)
+    return bool(_uneven(arguments, process, points, condition))
+
+
+def _say_scale(arguments: argparse.Namespace, found: str) -> None:
     """A word where a column's width is not the one that networks are made for."""
-    size, spread = np.sqrt((points**2).mean(0)) / unit, points.std(0) / unit
-    spread = np.where(spread > 0, spread, np.inf)  # a black pixel is not small
-    worst = (("large", size, int(size.argmax())), ("small", spread, int(spread.argmin())))
-    for word, found, column in worst:
-        if not _NARROWEST < found[column] < 1 / _NARROWEST:
-            measure = "root mean square" if word == "large" else "standard deviation"
-            print(
-                f"note: column {column} of the data is {word}: its {measure} is "
-                f"{found[column] * unit:.3g}, and networks are made for {unit:.2g} here. They learn "
-                "columns of unequal widths badly, and samples are too wide in the narrow ones. Shift "
-                "and scale each column to about one first."
-            )
-            return
+    if found and arguments.standardise is None and not arguments.bare:
+        print(f"note: {found}: columns are standardised; --no-standardise leaves them as they are.")
+    elif found and not arguments.standardise:
+        print(
+            f"note: {found}. Networks learn columns of unequal widths badly, and samples are too wide "
+            "in the narrow ones; use --standardise."
+        )
+
+
+def _uneven(
+    arguments: argparse.Namespace,
+    process: AbstractProcess,
+    points: np.ndarray,
+    condition: np.ndarray | None,
+) -> str:
+    """What is said of the column whose width is furthest from the unit, nothing where all are near."""
+    unit, centred = float(points.std()), points - points.mean()
+    if arguments.bare:
+        unit, centred = process.prior.std, points
+    columns = [("data", centred, unit)] + (
+        [] if condition is None else [("condition", condition, 1.0)]
+    )
+    for name, table, unit in columns:
+        size, spread = np.sqrt((table**2).mean(0)) / unit, table.std(0) / unit
+        spread = np.where(spread > 0, spread, np.inf)  # a black pixel is not small
+        worst = (("large", size, int(size.argmax())), ("small", spread, int(spread.argmin())))
+        for word, found, column in worst:
+            if not _NARROWEST < found[column] < 1 / _NARROWEST:
+                measure = "root mean square" if word == "large" else "standard deviation"
+                return (
+                    f"column {column} of the {name} is {word}: its {measure} is "
+                    f"{found[column] * unit:.3g}, and the network is made for {unit:.2g}"
+                )
+    return ""

@@ -5,6 +5,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
 from .._devices import check_mesh
+from .._model import Transformed, densities_in_units
 from .._process import AbstractProcess
 from .._sample import AbstractChain
 from .._types import ArrayLike, PotentialModel, PRNGKey, ScoreModel
@@ -29,9 +30,10 @@ class LogProbChain(eqx.Module):
         return shown_values(self, self.standard_error, how_many(self.reliable))
 
 
+@densities_in_units
 def log_prob_chain(
     chain: AbstractChain,
-    model: ScoreModel,
+    model: ScoreModel | Transformed,
     process: AbstractProcess,
     x: ArrayLike,
     *,

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from .._devices import check_mesh, over_devices
 from .._errors import student
-from .._model import check_counts
+from .._model import Transformed, check_counts, densities_in_units
 from .._process import AbstractProcess
 from .._types import ArrayLike, PRNGKey, ScoreModel
 from .paths import noising_grid, path_exponents
@@ -57,8 +57,9 @@ def _evidence_block(model, process, grid, num_groups, importance, mesh, key, ind
     return over_devices(jax.vmap(one_point), mesh)(index, x)
 
 
+@densities_in_units
 def evidence_bound(
-    model: ScoreModel,
+    model: ScoreModel | Transformed,
     process: AbstractProcess,
     x: ArrayLike,
     *,

@@ -15,7 +15,7 @@ from .._calculus import divergence as exact_divergence
 from .._devices import check_mesh, over_devices
 from .._dynamics import flow_velocity
 from .._errors import student
-from .._model import check_counts
+from .._model import Transformed, check_counts, densities_in_units
 from .._process import AbstractProcess
 from .._residual import log_fp_residual
 from .._types import ArrayLike, JetModel, Point, PotentialModel, PRNGKey, Scalar, ScoreModel, Time
@@ -126,8 +126,9 @@ def _block(model, process, method, solver, tolerance, mesh, key, index, x):
     return over_devices(jax.vmap(one_point), mesh)(index, x)
 
 
+@densities_in_units
 def log_prob_ode(
-    model: ScoreModel,
+    model: ScoreModel | Transformed,
     process: AbstractProcess,
     x: ArrayLike,
     *,

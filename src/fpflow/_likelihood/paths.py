@@ -12,7 +12,6 @@ from .._process import AbstractProcess, graded_times, levels
 from .._residual import log_fp_residual
 from .._types import PotentialModel
 
-
 # Times at which the paths of one point are looked at side by side.
 _TIMES = 16
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
 from .._devices import check_mesh
-from .._model import check_counts
+from .._model import Transformed, check_counts, densities_in_units
 from .._process import AbstractProcess
 from .._sample import GaussianChain
 from .._types import ArrayLike, PotentialModel, PRNGKey, ScoreModel
@@ -119,8 +119,9 @@ _TARGET, _MOST = 0.05, 2560
 _COARSE, _FINE = 32, 48
 
 
+@densities_in_units
 def log_prob_sde(
-    model: ScoreModel,
+    model: ScoreModel | Transformed,
     process: AbstractProcess,
     x: ArrayLike,
     *,

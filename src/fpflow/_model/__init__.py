@@ -21,3 +21,7 @@ from .potential import PotentialMLP as PotentialMLP
 from .saved import load as load
 from .saved import save as save
 from .score import ScoreMLP as ScoreMLP
+from .transformed import Transformed as Transformed
+from .transformed import densities_in_units as densities_in_units
+from .transformed import log_dets as log_dets
+from .transformed import samples_in_units as samples_in_units

@@ -7,7 +7,8 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from .._process import AbstractProcess, at_time
-from .._types import ScoreModel, Time
+from .._types import Time
+from .transformed import Transformed
 
 Prediction = Callable[..., Any]
 
@@ -165,9 +166,9 @@ def from_velocity(
     return _adapt(prediction, process, _velocity_rule, t_min, dim)
 
 
-def as_model(model_or_score: Any, dim: int | None = None) -> ScoreModel:
-    """What has `score(t, x)` as it is; a function `score(t, x)` as a model."""
-    if callable(getattr(model_or_score, "score", None)):
+def as_model(model_or_score: Any, dim: int | None = None) -> Any:
+    """What has `score(t, x)`, or is `Transformed`, as it is; a function `score(t, x)` as a model."""
+    if callable(getattr(model_or_score, "score", None)) or isinstance(model_or_score, Transformed):
         return model_or_score
     if callable(model_or_score):
         return ScoreFunction(model_or_score, dim)

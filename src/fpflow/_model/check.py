@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from .._process import AbstractProcess, Frame, check_process, same_noise
+from .transformed import Transformed
 
 
 def model_dtype(model: Any) -> np.dtype:
@@ -53,6 +54,11 @@ def model_dim(model: Any, dim: int | None) -> int:
 
 def check_has_score(model: Any) -> None:
     """Refuses what is no model."""
+    if isinstance(model, Transformed):
+        raise ValueError(
+            "`model` is `Transformed`, and this is asked in the network's own variables: pass "
+            "`model.model`, and points as `jax.vmap(model.transform.forward)(x)`."
+        )
     if not callable(getattr(model, "score", None)):
         hint = "; make a function a model by `fpflow.ScoreFunction`" if callable(model) else ""
         raise ValueError(

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._calculus import PotentialJet, differentiated_jet
+from .._transform import mapped
 from .._types import JetModel, Point, PotentialModel, Scalar, Time
+from .transformed import Transformed
 
 
 class GivenScore(eqx.Module):
@@ -53,15 +55,16 @@ class GivenPotential(eqx.Module):
         return differentiated_jet(self, t, x)
 
 
-def given(model: Any, condition: Any) -> GivenScore | GivenPotential:
+def given(model: Any, condition: Any) -> GivenScore | GivenPotential | Transformed:
     """A conditional model at one condition: an ordinary model for samplers, densities and reports.
 
     The condition is an array leaf: another one compiles nothing new, and `jax.vmap` takes a thousand.
 
     **Arguments:**
 
-    - `model`: has `score(t, x, condition)`, and `potential(t, x, condition)` where it has a potential.
-    - `condition`: an array, shape `(condition_dim,)`.
+    - `model`: has `score(t, x, condition)`, and `potential(t, x, condition)` where it has a potential;
+      or is `Transformed`.
+    - `condition`: an array, shape `(condition_dim,)`, in the units of the data.
 
     **Returns:** a model with `score(t, x)`, and `potential(t, x)` where `model` has one.
 
@@ -74,6 +77,11 @@ def given(model: Any, condition: Any) -> GivenScore | GivenPotential:
     x = fpflow.sample_ode(fpflow.given(model, [0.3]), process, 100, key=jax.random.key(1))
     ```
     """
+    if isinstance(model, Transformed):
+        row = jnp.atleast_2d(jnp.asarray(condition))
+        return Transformed(
+            given(model.model, mapped(model.condition_transform, row)[0]), model.transform
+        )
     if not callable(getattr(model, "score", None)):
         raise ValueError(
             f"`model` must have a method `score(t, x, condition)`, got {type(model).__name__}."

@@ -44,6 +44,11 @@ def doubts(
             "the score has no derivatives, so that log densities at points, the gap in nats and the "
             "curl are left out; distances and densities on a grid need none."
         )
+    if question.outer is not None:
+        notes.append(
+            "the model is `Transformed`: log densities and likelihoods are in the units of the data, "
+            "distances, samples, grids and residuals in the network's own variables y = T(x)."
+        )
     if "data" in named:
         notes += _beyond(named["data"], gaps)
         for name in ("ODE", "SDE"):

@@ -23,7 +23,7 @@ from .._metrics import (
     w2_moments,
     w2_samples,
 )
-from .._model import has_derivatives
+from .._model import Transformed, has_derivatives
 from .._process import AbstractProcess
 from .._residual import ResidualProfile, residual_profile
 from .._sample import sample
@@ -31,7 +31,7 @@ from .._types import DataLaw, PotentialModel, PRNGKey, ScoreModel
 from .._window import GridDensity, Window
 from ..datasets import Points
 from .fields import CurlProfile, curl_profile, gradient_share
-from .pointwise import NatsGap, PointwiseGap, in_nats, pointwise_gaps
+from .pointwise import NatsGap, PointwiseGap, in_nats, in_units, pointwise_gaps
 from .settings import ReportSettings
 from .split import GapSplit, split_on_grid, split_sliced
 
@@ -45,6 +45,7 @@ class Question:
     **Attributes:**
 
     - `law`, `drawn`: the data and draws of it, or `None`.
+    - `outer`: the `Transformed` model around it, or `None`.
     - `derivatives`: whether the score can be differentiated.
     """
 
@@ -54,6 +55,7 @@ class Question:
     law: DataLaw | None
     drawn: np.ndarray | None
     settings: ReportSettings
+    outer: Transformed | None
     num_samples: int
     num_points: int
     derivatives: bool
@@ -70,6 +72,7 @@ def asked(
     dim: int,
     law: DataLaw | None,
     settings: ReportSettings,
+    outer: Transformed | None,
     progress: bool | None,
     key: PRNGKey,
 ) -> Question:
@@ -78,7 +81,7 @@ def asked(
     drawn = None if law is None else np.asarray(law.sample(key, settings.num_samples))
     own = has_derivatives(model, dim)
     counts = (settings.num_samples, settings.num_points)
-    return Question(model, process, dim, law, drawn, settings, *counts, own, progress)
+    return Question(model, process, dim, law, drawn, settings, outer, *counts, own, progress)
 
 
 def with_window(question: Question, samples: dict[str, np.ndarray]) -> Question:
@@ -191,6 +194,8 @@ def pointwise(
     sets |= {name: samples[name][: question.num_points] for name in ("SDE", "ODE")}
     model, process = question.model, question.process
     gaps = pointwise_gaps(model, process, sets, settings.num_paths, question.progress, key)
+    if question.outer is not None:
+        gaps = {name: in_units(gap, question.outer) for name, gap in gaps.items()}
     return gaps, in_nats(gaps, exact)
 
 

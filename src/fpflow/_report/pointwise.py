@@ -10,7 +10,7 @@ import numpy as np
 from .._errors import mean_and_error
 from .._likelihood import log_prob_ode, log_prob_sde
 from .._metrics import Estimate
-from .._model import model_dtype
+from .._model import Transformed, log_dets, model_dtype
 from .._process import AbstractProcess
 from .._shown import shown_fields
 from .._types import PotentialModel, PRNGKey, ScoreModel
@@ -142,6 +142,19 @@ def pointwise_gaps(
             spread,
         )
     return found
+
+
+def in_units(gap: PointwiseGap, model: Transformed) -> PointwiseGap:
+    """What was found in the network's variables, in the units of the data."""
+    x = jax.vmap(model.transform.inverse)(jnp.asarray(gap.x))
+    gained = np.asarray(log_dets(model, x), float)
+    return dataclasses.replace(
+        gap,
+        x=np.asarray(x),
+        log_p_ode=gap.log_p_ode + gained,
+        log_p_sde=gap.log_p_sde + gained,
+        potential=None if gap.potential is None else gap.potential + gained,
+    )
 
 
 # Less than the spread over points where there is a gap to be seen.

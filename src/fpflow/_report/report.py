@@ -14,9 +14,10 @@ from .._accounting import KLAccount, TheoremOne
 from .._files import write_json
 from .._likelihood import checked_points
 from .._metrics import Estimate, SampleDistance, W2Result
-from .._model import as_model, check_dims, check_key, check_score, model_dim
+from .._model import Transformed, as_model, check_dims, check_key, check_score, model_dim
 from .._process import AbstractProcess
 from .._residual import ResidualProfile
+from .._transform import mapped
 from .._types import ArrayLike, DataLaw, PRNGKey
 from .._window import GridDensity
 from ..datasets import as_data, unconditional
@@ -138,7 +139,8 @@ def gap_report(
 
     - `model_or_score`: an object with `score(t, x)`, or any function `score(t, x)` of one point,
       written with `jax.numpy`; other predictions through `from_noise_prediction` and its kin. Where
-      it has `potential(t, x)` too, the report knows residuals and the law $e^u/Z$.
+      it has `potential(t, x)` too, the report knows residuals and the law $e^u/Z$. Of a `Transformed`
+      model everything in nats is in the units of the data, and all else in the network's variables.
     - `process`: the noising process.
     - `data`: an array `(n, dim)`, or an object with `sample(key, n)`; where it has
       `cell_probabilities`, `log_prob` or `marginal`, these are used. A posterior has none: then the
@@ -164,6 +166,11 @@ def gap_report(
     ```
     """
     settings = ReportSettings() if settings is None else settings
+    outer = model_or_score if isinstance(model_or_score, Transformed) else None
+    if outer is not None:
+        model_or_score = outer.model
+        data = None if data is None else outer.law(data)
+        points = None if points is None else mapped(outer.transform, jnp.asarray(points))
     key = jr.key(0) if key is None else key
     check_key(key)
     keys = dict(zip(_KEYS, jr.split(key, len(_KEYS)), strict=True))
@@ -178,7 +185,7 @@ def gap_report(
     at = None if points is None else np.asarray(checked_points(model, process, points))
     if at is not None and len(at) < 2:
         raise ValueError("`points` must be at least two, so that they have a spread, got 1.")
-    question = measure.asked(model, process, dim, law, settings, progress, keys["data"])
+    question = measure.asked(model, process, dim, law, settings, outer, progress, keys["data"])
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

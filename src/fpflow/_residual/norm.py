@@ -17,7 +17,6 @@ from .._types import ArrayLike, DataLaw, PotentialModel, PRNGKey
 from ..datasets import as_data, unconditional
 from .pointwise import log_fp_residual
 
-
 # Points whose derivatives are held side by side.
 _LANES = 2048
 

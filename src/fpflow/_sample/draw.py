@@ -17,7 +17,15 @@ from tqdm import tqdm
 from .._blocks import in_cache
 from .._devices import check_mesh, num_devices, over_devices
 from .._hosts import gathered, no_bar, watched
-from .._model import check_counts, check_key, check_score, model_dim, model_dtype
+from .._model import (
+    Transformed,
+    check_counts,
+    check_key,
+    check_score,
+    model_dim,
+    model_dtype,
+    samples_in_units,
+)
 from .._process import AbstractProcess
 from .._types import ArrayLike, PRNGKey, ScoreModel, shown
 from .._window import GridDensity, Window
@@ -92,9 +100,10 @@ def _batches(
             yield x if isinstance(x, Tracer) else np.asarray(x)
 
 
+@samples_in_units
 def sample(
     sampler: AbstractSampler,
-    model: ScoreModel,
+    model: ScoreModel | Transformed,
     process: AbstractProcess,
     num_samples: int,
     *,
@@ -113,7 +122,8 @@ def sample(
 
     - `sampler`: an `AbstractSampler`: `ODE`, `SDE`, `EulerMaruyama`, `PredictorCorrector`,
       `Ancestral`, `DDIM`, `EDMHeun`, or one of your own.
-    - `model`: has `score(t, x)` for one point.
+    - `model`: has `score(t, x)` for one point, or is `Transformed`: then samples are in the units of the
+      data.
     - `process`: gives $\alpha$, $\sigma$ and the prior.
     - `num_samples`: how many points.
     - `dim`: the dimension, where neither `model.dim` nor the score tells it.
@@ -142,8 +152,9 @@ def _drawn(*arguments) -> Array:
     return jnp.concatenate(list(_batches(*arguments)))
 
 
+@samples_in_units
 def sample_ode(
-    model: ScoreModel,
+    model: ScoreModel | Transformed,
     process: AbstractProcess,
     num_samples: int,
     *,
@@ -189,8 +200,9 @@ def sample_ode(
     return _drawn(sampler, model, process, num_samples, dim, batch_size, mesh, progress, key)
 
 
+@samples_in_units
 def sample_sde(
-    model: ScoreModel,
+    model: ScoreModel | Transformed,
     process: AbstractProcess,
     num_samples: int,
     *,

@@ -19,7 +19,16 @@ from tqdm import tqdm
 
 from .._devices import automatic, check_mesh
 from .._hosts import agreed, check_agreement, gathered, no_bar, replicated, together, watched
-from .._model import check_counts, check_dims, check_has_score, check_key, check_score, given, save
+from .._model import (
+    Transformed,
+    check_counts,
+    check_dims,
+    check_has_score,
+    check_key,
+    check_score,
+    given,
+    save,
+)
 from .._process import AbstractProcess
 from .._run import (
     Intervals,
@@ -108,7 +117,7 @@ class TrainingDiverged(FloatingPointError):
 
 
 def train(
-    model: ScoreModel,
+    model: ScoreModel | Transformed,
     process: AbstractProcess,
     data: DataLaw | ArrayLike,
     *,
@@ -133,7 +142,8 @@ def train(
     **Arguments:**
 
     - `model`: an `equinox.Module` with `score(t, x)`, or `score(t, x, condition)` where `data` has
-      conditions; with `potential` too it is regularised by the residual of the potential.
+      conditions; with `potential` too it is regularised by the residual of the potential. In
+      `Transformed` it is trained on transformed data.
     - `process`: the noising process.
     - `data`: an array `(n, dim)`, or an object with `sample(key, n)`.
     - `objective`: an `Objective`, the terms of the loss and how the batch is noised.
@@ -181,7 +191,9 @@ def train(
         keep_checkpoints=keep_checkpoints,
     )
     num_steps, batch_size, chunk, checkpoint_every, keep_checkpoints = counts
-    data = as_data(data)
+    data, outer = as_data(data), model
+    if isinstance(model, Transformed):
+        data, model = model.law(data), model.model
     check_mesh(mesh)
     check_key(key)
     if not 0 <= ema_decay < 1:
@@ -215,7 +227,7 @@ def train(
     decay = jnp.asarray(ema_decay, float)
     settings = Settings(weights, rates, jnp.asarray(num_steps), decay, batch_size)
     names = tuple(objective.terms)
-    loop = _Loop(model, process, run, mesh, names, num_steps, checkpoint_every, log_fn)
+    loop = _Loop(model, outer, process, run, mesh, names, num_steps, checkpoint_every, log_fn)
 
     def steps(state):
         # The steps alone: in force for a hook of the user's, a mesh of several processes would make
@@ -240,9 +252,13 @@ def _way_on(run: SharedRun | None, saved: int) -> str:
 
 @dataclasses.dataclass
 class _Loop:
-    """What the driver keeps besides the state: the history, and where it is told."""
+    """What the driver keeps besides the state: the history, and where it is told.
+
+    `outer` is the model as the user has it: `model` itself, or `Transformed` around it.
+    """
 
     model: Any
+    outer: Any
     process: AbstractProcess
     run: SharedRun | None
     mesh: Mesh | None
@@ -325,10 +341,16 @@ class _Loop:
         """The models and the history so far."""
         state = gathered(state, self.mesh)
         return TrainResult(
-            eqx.combine(state.average, self.model),
-            eqx.combine(state.params, self.model),
+            self._outside(eqx.combine(state.average, self.model)),
+            self._outside(eqx.combine(state.params, self.model)),
             History.from_rows(self.intervals, self.names),
         )
+
+    def _outside(self, model: Any) -> Any:
+        """The model in the units of the data."""
+        if not isinstance(self.outer, Transformed):
+            return model
+        return eqx.tree_at(lambda outer: outer.model, self.outer, model)
 
     def finish(self, state) -> TrainResult:
         """The result, with the model in the folder."""
