@@ -156,7 +156,7 @@ SHORT = {
 # These see the gauge, and say so: of a potential's own rate, or of its values.
 SEES = {"log_fp_residual", "fp_residual"}
 # These train, change or keep a model, or ask the questions above.
-OTHERS = {"train", "save", "in_frame", "given", "gap_report"}
+OTHERS = {"train", "save", "in_frame", "given", "gap_report", "held_out"}
 
 
 def asked(names):

@@ -269,6 +269,16 @@ def test_the_example_of_two_laws_runs():
 
 
 @pytest.mark.slow
+def test_the_example_of_ones_own_data_runs():
+    example = runpy.run_path(str(DOCS / "examples" / "own_data.py"))
+    with jax.enable_x64(False):
+        figure, found = example["main"](60, 4)
+    # A density of a dose and a price: about log(300) less than one of two doses.
+    assert len(figure.axes) == 2 and all(nll.value > 5 for nll in found.nll_ode)
+    plt.close("all")
+
+
+@pytest.mark.slow
 def test_the_example_closes_the_gap():
     """Shortened; a fifth of the steps already brings the laws together."""
     example = runpy.run_path(str(DOCS / "examples" / "close_the_gap.py"))

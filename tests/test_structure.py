@@ -18,7 +18,8 @@ ROOMS = (
     "_types", "_errors", "_shown", "_named", "_files", "_devices", "_hosts", "_blocks", "_calculus",
     "_process", "_window", "datasets", "_transform", "_model", "_dynamics", "_times", "_noising",
     "_residual", "_terms", "_excess", "_run", "_train", "_sample", "_likelihood", "_grid", "_metrics",
-    "_importance", "_accounting", "plot", "_report", "paper", "_reproduce", "_cli", "__main__",
+    "_importance", "_held_out", "_accounting", "plot", "_report", "paper", "_reproduce", "_cli",
+    "__main__",
 )  # fmt: skip
 
 # A package that only one room may know.

@@ -21,6 +21,8 @@ from ._files import DamagedFile as DamagedFile
 from ._grid import grid_density_ode as grid_density_ode
 from ._grid import grid_density_potential as grid_density_potential
 from ._grid import grid_density_sde as grid_density_sde
+from ._held_out import HeldOut as HeldOut
+from ._held_out import held_out as held_out
 from ._hosts import HostLost as HostLost
 from ._importance import ImportanceSample as ImportanceSample
 from ._importance import importance_sample as importance_sample

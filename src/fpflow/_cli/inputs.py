@@ -182,6 +182,7 @@ class Given(NamedTuple):
     condition: str | None = None
     folder: pathlib.Path | None = None
     saved: bool = True
+    validation: float | None = None
 
 
 def given_model(
@@ -232,13 +233,14 @@ def _of_run(folder: pathlib.Path) -> Given:
     command = _part(config, saved, "command", dict) or {}
     options = _part(config, command, "options", dict) or {}
     data, condition = (_part(config, options, name, str) for name in ("data", "condition"))
-    return Given(*load(folder / "model.fpflow"), data, condition, folder)
+    share = _part(config, options, "validation", float)
+    return Given(*load(folder / "model.fpflow"), data, condition, folder, validation=share)
 
 
 def _part(config: pathlib.Path, whole: dict, name: str, kind: type) -> Any:
     """An entry of a `config.json`, which somebody may have edited; an option not given is null."""
     found = whole.get(name)
     if not isinstance(found, kind) and (name in whole and (found is not None or kind is dict)):
-        word = "text" if kind is str else "an object"
+        word = {str: "text", float: "a number"}.get(kind, "an object")
         raise DamagedFile(f"{config} is damaged: {name!r} must be {word}, got {found!r}.")
     return found

@@ -26,6 +26,7 @@ from .._files import DamagedFile
 from .._grid import grid_density_ode, grid_density_sde
 from .._model import Transformed, as_model, model_dim
 from .._process import AbstractProcess
+from .._terms import HELD_OUT
 from .._train import History
 from .._window import Window
 from ..datasets import as_data, draw, unconditional
@@ -64,7 +65,8 @@ def _losses(folders: list[str]) -> Any:
         if not rows:
             raise ValueError(f"the run in {name} has no metrics yet: its first chunk is not done.")
         histories[name] = History.from_rows(rows, names)
-    parts = list(dict.fromkeys(part for h in histories.values() for part in h.terms))
+    parts = dict.fromkeys(part for h in histories.values() for part in h.terms)
+    parts = [part for part in parts if part not in HELD_OUT]
     figure, axes = plt.subplots(
         1, len(parts), figsize=(5 * len(parts), 3.6), layout="constrained", squeeze=False
     )

@@ -7,9 +7,12 @@ jax.numpy.
 import argparse
 import pathlib
 
+import numpy as np
+
 from .._model import as_model
 from .._report import ReportSettings, gap_report
 from .._sample import ODE, SDE
+from ..datasets import as_data, split
 from .inputs import DATA, check_output, keep_inputs, law_of
 from .options import add_options, chosen
 from .shared import MODEL, add_model, add_seed, asked_model, key_of
@@ -69,11 +72,17 @@ def run(arguments: argparse.Namespace) -> None:
             "DATA is missing: the run's data belong to other conditions than that of --given; pass a "
             "file of points that belong to it."
         )
+    data, points = as_data(law_of(name, None if arguments.data else given.condition)), None
+    if arguments.data is None and given.validation is not None:
+        data, held_out = split(data, given.validation)
+        points = np.asarray(held_out.points)[: settings.in_dimension(held_out.dim).num_points]
+        print(f"likelihoods are at {len(points)} of the {len(held_out.points)} points held out")
     found = gap_report(
         as_model(given.model),
         given.process,
-        law_of(name, None if arguments.data else given.condition),
+        data,
         settings=settings,
+        points=points,
         key=key_of(arguments),
     )
     print(found)

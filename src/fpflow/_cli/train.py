@@ -12,12 +12,13 @@ import jax.random as jr
 import numpy as np
 
 from .. import _train
+from .._held_out import held_out
 from .._model import PotentialMLP, ScoreMLP, Transformed, in_frame
 from .._process import AbstractProcess, IsotropicGaussian
 from .._run import asked_by, has_results
 from .._transform import Standardise
 from .._types import PRNGKey
-from ..datasets import as_data, draw
+from ..datasets import as_data, draw, split
 from .inputs import DATA, given_model, law_of
 from .options import add_options, chosen, plain_options
 from .shared import add_process, add_seed, asked_process, key_of, process_of
@@ -78,6 +79,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train on columns less their mean, over their standard deviation; samples and densities "
         "are in the units of the data all the same. By default where a column is far from the others",
     )
+    parser.add_argument(
+        "--validation",
+        type=float,
+        metavar="X",
+        help="the share of the points to hold out, such as 0.1: the network with the smallest loss on "
+        "them is kept, and the likelihoods of both parts are printed",
+    )
+    parser.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="stop after so many steps without a smaller loss on the points held out",
+    )
     add_options(parser, _train.train, _TRAIN, also={"num_steps": "steps"}, words=_WORDS)
     add_options(parser, _train.Cosine, ("peak",), defaults={"peak": 1e-2}, words=_WORDS)
     add_seed(parser)
@@ -120,6 +134,7 @@ def _train_on(arguments: argparse.Namespace) -> None:
     settings = {
         "optimiser": _train.Soap(_train.Cosine(peak=arguments.peak)),
         **chosen(arguments, _TRAIN),
+        **chosen(arguments, ("validation", "patience")),
     }
     options = plain_options(arguments)
     if pathlib.Path(arguments.data).exists():
@@ -130,16 +145,39 @@ def _train_on(arguments: argparse.Namespace) -> None:
         )
     last = result.history
     print(
-        f"trained {arguments.num_steps} steps in {last.seconds[-1]:.0f} s on points of dimension "
+        f"trained {last.step[-1]} steps in {last.seconds[-1]:.0f} s on points of dimension "
         f"{points.shape[1]}: score matching loss {last['dsm'][-1]:.4g}"
         + (f", residual {last['fp'][-1]:.3g}" if arguments.fp_weight > 0 else "")
     )
+    if arguments.validation is not None:
+        _say_held_out(arguments.validation, result, process, law, condition is not None, key_train)
     print(f"network in {folder / 'model.fpflow'}")
     given = f" --given {','.join(['0'] * condition_dim)}" if condition_dim else ""
     print(
         f"next: fpflow sample {folder}{given} --law sde -n 2000 --out sde.npy"
         + ("" if given else f"; fpflow report {folder}")
     )
+
+
+def _say_held_out(
+    share: float, result: Any, process: AbstractProcess, law: Any, conditional: bool, key: PRNGKey
+) -> None:
+    """Both losses of the network that is kept, and what the held-out points say of it."""
+    history = result.history
+    best = int(np.nanargmin(history["held_out"]))
+    print(
+        f"kept the network of step {history.step[best]}: loss {history['seen'][best]:.4g} on points "
+        f"trained on, {history['held_out'][best]:.4g} on points held out"
+    )
+    if conditional:  # likelihoods belong to one condition at a time
+        return
+    found = held_out(result.model, process, *split(law, share), num_points=64, key=key)
+    print(found)
+    if found.memorises:
+        print(
+            "note: samples lie closer to the points trained on than held-out points do: the network "
+            "repeats its data. Use more data, fewer steps or --patience."
+        )
 
 
 def _network(

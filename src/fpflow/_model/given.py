@@ -78,10 +78,10 @@ def given(model: Any, condition: Any) -> GivenScore | GivenPotential | Transform
     ```
     """
     if isinstance(model, Transformed):
-        row = jnp.atleast_2d(jnp.asarray(condition))
-        return Transformed(
-            given(model.model, mapped(model.condition_transform, row)[0]), model.transform
-        )
+        if model.condition_transform is not None:
+            row = jnp.atleast_2d(jnp.asarray(condition))
+            condition = mapped(model.condition_transform, row)[0]
+        return Transformed(given(model.model, condition), model.transform)
     if not callable(getattr(model, "score", None)):
         raise ValueError(
             f"`model` must have a method `score(t, x, condition)`, got {type(model).__name__}."

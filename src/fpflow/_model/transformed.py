@@ -67,7 +67,7 @@ class Transformed(eqx.Module):
         if not isinstance(law, Points):
             return TransformedLaw(law, self.transform, self.condition_transform)
         condition = law.condition
-        if condition is not None:
+        if condition is not None and self.condition_transform is not None:
             condition = mapped(self.condition_transform, condition)
         return Points(mapped(self.transform, law.points), condition)
 

@@ -2,12 +2,16 @@
 
 import numpy as np
 
+from .._held_out import closer
 from .._metrics import sliced_w2
 from .._window import GridDensity
 from ..datasets import widths_away
 from .measure import Question
 from .pointwise import PointwiseGap
 from .split import GapSplit
+
+# Samples whose distances to the data are taken.
+_SAMPLES = 2000
 
 
 def strays(name: str, x: np.ndarray, data: np.ndarray) -> list[str]:
@@ -27,6 +31,18 @@ def strays(name: str, x: np.ndarray, data: np.ndarray) -> list[str]:
         f"{whole:.3g}, without them {rest:.3g}: where these differ, squared distances in this report "
         "are mostly those few and change from draw to draw; the pointwise gap does not. More steps of "
         "training or a larger fp_weight draw them in."
+    ]
+
+
+def repeats(samples: np.ndarray, data: np.ndarray, points: np.ndarray) -> list[str]:
+    """A word where samples lie closer to the data than other points do."""
+    found = closer(samples[:_SAMPLES], data, points)
+    if found.value - 0.5 <= 4 * found.error:
+        return []
+    return [
+        "a sample of the SDE lies closer to the data than one of the `points` with probability "
+        f"{found}, where one half is right: if the `points` are draws of the same distribution, the "
+        "network repeats its data."
     ]
 
 

@@ -20,9 +20,9 @@ from .._residual import ResidualProfile
 from .._transform import mapped
 from .._types import ArrayLike, DataLaw, PRNGKey
 from .._window import GridDensity
-from ..datasets import as_data, unconditional
+from ..datasets import Points, as_data, unconditional
 from . import measure
-from .doubts import doubts
+from .doubts import doubts, repeats
 from .fields import CurlProfile
 from .pointwise import NatsGap, PointwiseGap
 from .settings import ReportSettings
@@ -202,6 +202,8 @@ def gap_report(
     named = samples if question.drawn is None else {"data": question.drawn, **samples}
     notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     notes += doubts(question, named, laws, split, pointwise)
+    if at is not None and isinstance(law, Points):
+        notes += repeats(samples["SDE"], np.asarray(law.points), at)
     return GapReport(
         dim,
         question.settings.as_dict(),

@@ -5,6 +5,7 @@ from .flow_matching import FlowMatching as FlowMatching
 from .fokker_planck import FokkerPlanck as FokkerPlanck
 from .fokker_planck import ScoreFokkerPlanck as ScoreFokkerPlanck
 from .fokker_planck import UniformFokkerPlanck as UniformFokkerPlanck
+from .objective import HELD_OUT as HELD_OUT
 from .objective import Objective as Objective
 from .objective import default_objective as default_objective
 from .score_matching import DenoisingScoreMatching as DenoisingScoreMatching

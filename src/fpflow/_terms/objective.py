@@ -16,6 +16,9 @@ from .base import AbstractTerm, weight_at
 from .fokker_planck import FokkerPlanck, ScoreFokkerPlanck
 from .score_matching import DenoisingScoreMatching
 
+# The first term on points that are trained on, and on held-out ones: columns of the history too.
+HELD_OUT = ("seen", "held_out")
+
 
 class Objective(eqx.Module):
     r"""The loss $\sum_k w_k L_k$ of one noised batch.
@@ -52,7 +55,7 @@ class Objective(eqx.Module):
                 raise ValueError(
                     f"the weight of {name!r} must be finite and not negative, got {term.weight}."
                 )
-            if name in ("step", "loss", "seconds", "rate"):
+            if name in ("step", "loss", "seconds", "rate", *HELD_OUT):
                 raise ValueError(
                     f"a term cannot be called {name!r}, which the history uses itself."
                 )

@@ -2,6 +2,9 @@ from .distil import distil_potential as distil_potential
 from .optimiser import AbstractOptimiser as AbstractOptimiser
 from .optimiser import Adam as Adam
 from .optimiser import Soap as Soap
+from .result import History as History
+from .result import TrainingDiverged as TrainingDiverged
+from .result import TrainResult as TrainResult
 from .schedule import AbstractSchedule as AbstractSchedule
 from .schedule import Cosine as Cosine
 from .schedule import Staged as Staged
@@ -9,7 +12,4 @@ from .step import Settings as Settings
 from .step import TrainState as TrainState
 from .step import init_state as init_state
 from .step import train_step as train_step
-from .train import History as History
-from .train import TrainingDiverged as TrainingDiverged
-from .train import TrainResult as TrainResult
 from .train import train as train

@@ -14,6 +14,7 @@ from .._devices import shared_out
 from .._process import AbstractProcess
 from .._terms import Objective
 from .._types import DataLaw, PRNGKey, Scalar
+from .validation import Best
 
 
 class TrainState(eqx.Module):
@@ -25,6 +26,7 @@ class TrainState(eqx.Module):
     - `moments`: the state of the optimiser.
     - `step`: steps done.
     - `healthy`: whether all losses and parameters were finite.
+    - `best`: the average with the smallest held-out loss so far, where points are held out.
     """
 
     params: Any
@@ -32,6 +34,7 @@ class TrainState(eqx.Module):
     moments: Any
     step: Int[Array, ""]
     healthy: Bool[Array, ""]
+    best: Best | None = None
 
 
 class Settings(eqx.Module):
@@ -44,10 +47,12 @@ class Settings(eqx.Module):
     batch_size: int = eqx.field(static=True)
 
 
-def init_state(model: Any, optimiser: Any) -> TrainState:
+def init_state(model: Any, optimiser: Any, held_out: bool = False) -> TrainState:
     """The state before the first step."""
     params = eqx.filter(model, eqx.is_inexact_array)
-    return TrainState(params, params, optimiser.init(params), jnp.array(0), jnp.array(True))
+    start = jnp.array(0)
+    best = Best(params, jnp.asarray(jnp.inf, float), start) if held_out else None
+    return TrainState(params, params, optimiser.init(params), start, jnp.array(True), best)
 
 
 def train_step(
@@ -87,7 +92,7 @@ def train_step(
     )
     total = sum(jnp.sum(jnp.abs(p)) for p in jax.tree.leaves(params))
     healthy = jnp.isfinite(loss) & jnp.isfinite(total)
-    new = TrainState(params, average, moments, state.step + 1, healthy)
+    new = TrainState(params, average, moments, state.step + 1, healthy, state.best)
     old = dataclasses.replace(state, healthy=healthy)
     return jax.tree.map(lambda n, o: jnp.where(healthy, n, o), new, old), (loss, parts)
 

@@ -1,10 +1,8 @@
 """Training: a thin driver around the steps."""
 
 import contextlib
-import dataclasses
 import math
 import os
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +11,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from .._devices import automatic, check_mesh
-from .._hosts import agreed, check_agreement, gathered, no_bar, replicated, together, watched
+from .._hosts import check_agreement, no_bar, together
 from .._model import (
     Transformed,
     check_counts,
@@ -27,93 +23,21 @@ from .._model import (
     check_key,
     check_score,
     given,
-    save,
 )
 from .._process import AbstractProcess
-from .._run import (
-    Intervals,
-    SharedRun,
-    TrainingInterrupted,
-    describe,
-    fingerprint,
-    open_shared,
-)
-from .._shown import shown_fields
-from .._terms import Objective, default_objective
+from .._run import describe, fingerprint, open_shared
+from .._terms import HELD_OUT, Objective, default_objective
 from .._types import ArrayLike, DataLaw, PRNGKey, ScoreModel, shown
 from ..datasets import as_data, draw
+from .loop import Loop
 from .optimiser import AbstractOptimiser, Soap, check_optimiser
+from .result import TrainResult
 from .schedule import AbstractSchedule
 from .step import Settings, init_state, run_chunk
+from .validation import HeldOutLoss, parted
 
 # Layers of x itself learn priors of width 1, and were seen not to learn one of 50.
 _WIDE = 5.0
-
-
-@dataclasses.dataclass(frozen=True)
-class History:
-    r"""Means of the loss and its terms over successive intervals of steps.
-
-    **Attributes:**
-
-    - `step`: the steps done at the end of each interval.
-    - `loss`: the whole loss, weights included.
-    - `terms`: each term before its weight, by its name in the objective; `history["dsm"]` is one.
-    - `seconds`: wall time since the start, compilation included.
-    """
-
-    step: np.ndarray
-    loss: np.ndarray
-    terms: dict[str, np.ndarray]
-    seconds: np.ndarray
-
-    __repr__ = shown_fields
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.terms[name]
-
-    @classmethod
-    def from_rows(cls, rows: Intervals, names: tuple[str, ...]) -> "History":
-        """From rows of step, loss, one number a term, and seconds."""
-        columns = np.array(rows, float).reshape(-1, len(names) + 3).T
-        terms = dict(zip(names, columns[2:-1], strict=True))
-        return cls(columns[0].astype(int), columns[1], terms, columns[-1])
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainResult:
-    """What training leaves behind.
-
-    **Attributes:**
-
-    - `model`: the model with averaged parameters, which is the one to use.
-    - `last`: the model with the parameters of the last step.
-    - `history`: the loss parts along the way.
-    """
-
-    model: Any
-    last: Any
-    history: History
-
-    __repr__ = shown_fields
-
-
-class TrainingDiverged(FloatingPointError):
-    """The loss or a parameter stopped being finite.
-
-    **Attributes:**
-
-    - `step`: the first step, counted from zero, whose loss or update was not finite.
-    - `result`: the `TrainResult` up to the step before it.
-    """
-
-    def __init__(self, step: int, result: TrainResult):
-        super().__init__(
-            f"the loss stopped being finite at step {step}; the last good model is in `.result`. "
-            "Lower the learning rate, or check that the data and the score are finite."
-        )
-        self.step = step
-        self.result = result
 
 
 def train(
@@ -134,6 +58,8 @@ def train(
     checkpoint_every: int = 1000,
     keep_checkpoints: int = 3,
     log_fn: Callable[[int, dict[str, float]], None] | None = None,
+    validation: float | DataLaw | ArrayLike | None = None,
+    patience: int | None = None,
     progress: bool | None = None,
     key: PRNGKey,
 ) -> TrainResult:
@@ -167,6 +93,11 @@ def train(
     - `keep_checkpoints`: how many of the newest stay, besides that of the lowest loss.
     - `log_fn`: called after each chunk with the steps done and a dictionary of `loss`, each
       term by its name, `rate` (steps per second) and `seconds`; on every process of a mesh.
+    - `validation`: a share of the points to hold out, such as 0.1 (`datasets.split` says which), or
+      held-out points or a law. The history then has the first term of the objective on points trained
+      on, as `seen`, and on these, as `held_out`, both of the averaged parameters and with one noise for
+      ever, after each chunk; and the result's model is the one with the smallest `held_out`.
+    - `patience`: stop after so many steps without a smaller `held_out`; by default never.
     - `progress`: a progress bar; by default only on a terminal.
     - `key`: a `jax.random.key`.
 
@@ -191,9 +122,16 @@ def train(
         keep_checkpoints=keep_checkpoints,
     )
     num_steps, batch_size, chunk, checkpoint_every, keep_checkpoints = counts
-    data, outer = as_data(data), model
+    data, outer, held = as_data(data), model, None
+    if validation is not None:
+        data, held = parted(data, validation)
+    elif patience is not None:
+        raise ValueError("`patience` waits for a held-out loss; pass `validation=` too.")
+    if patience is not None:
+        check_counts(patience=patience)
     if isinstance(model, Transformed):
-        data, model = model.law(data), model.model
+        data, held = model.law(data), None if held is None else model.law(held)
+        model = model.model
     check_mesh(mesh)
     check_key(key)
     if not 0 <= ema_decay < 1:
@@ -214,20 +152,26 @@ def train(
         ema_decay=float(ema_decay),
         key=key,
     )
+    if held is not None:
+        described |= dict(validation=held, patience=patience)
     others = dict(
         chunk=chunk, checkpoint_every=checkpoint_every, resume=resume, run_dir=run_dir is not None
     )
     if together(mesh):
         every = {name: fingerprint(describe(v)) for name, v in {**described, **others}.items()}
         check_agreement(every, mesh)
-    columns = ("step", "loss", *objective.terms, "seconds")
+    names = (*objective.terms, *(() if held is None else HELD_OUT))
+    columns = ("step", "loss", *names, "seconds")
     options: dict[str, Any] = dict(columns=columns, resume=resume, keep=keep_checkpoints, mesh=mesh)
     run = None if run_dir is None else open_shared(run_dir, described, **options)
     weights, rates = _arrays_for_weights(objective), _arrays_for_rates(optimiser)
     decay = jnp.asarray(ema_decay, float)
     settings = Settings(weights, rates, jnp.asarray(num_steps), decay, batch_size)
-    names = tuple(objective.terms)
-    loop = _Loop(model, outer, process, run, mesh, names, num_steps, checkpoint_every, log_fn)
+    held_out = None
+    if held is not None:
+        held_out = HeldOutLoss.of(objective, process, data, held, patience)
+    told = (checkpoint_every, log_fn, held_out)
+    loop = Loop(model, outer, process, run, mesh, names, num_steps, *told)
 
     def steps(state):
         # The steps alone: in force for a hook of the user's, a mesh of several processes would make
@@ -235,134 +179,8 @@ def train(
         with contextlib.nullcontext() if mesh is None else jax.set_mesh(automatic(mesh)):
             return run_chunk(state, model, process, data, settings, key, chunk)
 
-    return loop.go(init_state(model, optimiser), steps, no_bar(progress))
-
-
-def _way_on(run: SharedRun | None, saved: int) -> str:
-    """What is left when a process is lost."""
-    if run is None:
-        return "nothing is saved without a `run_dir`; start all processes again."
-    if saved == 0:
-        return f"{run.path} has no checkpoint yet; start all processes again."
-    return (
-        f"step {saved} is saved in {run.path}; start all processes again and go on with "
-        "`resume=True`."
-    )
-
-
-@dataclasses.dataclass
-class _Loop:
-    """What the driver keeps besides the state: the history, and where it is told.
-
-    `outer` is the model as the user has it: `model` itself, or `Transformed` around it.
-    """
-
-    model: Any
-    outer: Any
-    process: AbstractProcess
-    run: SharedRun | None
-    mesh: Mesh | None
-    names: tuple[str, ...]
-    num_steps: int
-    checkpoint_every: int
-    log_fn: Callable[[int, dict[str, float]], None] | None
-    intervals: Intervals = dataclasses.field(default_factory=list)
-    start: float = 0.0
-
-    def go(self, state, steps, no_bar: bool | None) -> TrainResult:
-        """All chunks from the newest state on, each by `steps`, and the result."""
-        signals = contextlib.nullcontext(lambda: None) if self.run is None else self.run.guarded()
-        with watched(self.mesh, "training") as say:
-            # Before the first chunk a signal ends the call at once: there is nothing to save.
-            state = self.begin(state)
-            done = saved = int(state.step)
-            say(_way_on(self.run, saved))
-            bar = tqdm(
-                total=self.num_steps, initial=done, unit="step", desc="train", disable=no_bar
-            )
-            with signals as came, bar:
-                while done < self.num_steps:
-                    state, losses = steps(state)
-                    done = self.note(state, losses, bar)
-                    signal = agreed(came(), self.mesh)
-                    last = done == self.num_steps
-                    if signal or last or done >= saved + self.checkpoint_every:
-                        path = self.save(state, since=saved)
-                        saved = done
-                        say(_way_on(self.run, saved))
-                        if path and signal and not last:
-                            raise TrainingInterrupted(done, path, signal)
-            return self.finish(state)
-
-    def begin(self, state):
-        """The state to go on from."""
-        if self.run is not None:
-            state, self.intervals = self.run.newest(state) or (state, self.intervals)
-            self.run.write_metrics(self.intervals)
-        before = self.intervals[-1][-1] if self.intervals else 0.0
-        self.start = time.perf_counter() - before
-        return replicated(state, self.mesh)
-
-    def note(self, state, losses, bar) -> int:
-        """The steps done, after a chunk is told to the bar, the folder and the user's hook."""
-        before, done = self.intervals[-1][0] if self.intervals else 0, int(state.step)
-        if done > before:
-            loss, parts = jax.tree.map(
-                lambda column: float(np.asarray(column)[: done - before].mean()), losses
-            )
-            self._tell((done, loss, *parts.values(), time.perf_counter() - self.start), bar)
-        bar.update(done - before)
-        if not state.healthy:
-            raise TrainingDiverged(done, self.result(state))
-        return done
-
-    def _tell(self, row, bar) -> None:
-        previous = self.intervals[-1] if self.intervals else (0, *row[1:-1], 0.0)
-        self.intervals.append(row)
-        terms = dict(zip(self.names, row[2:-1], strict=True))
-        bar.set_postfix({name: f"{value:.4g}" for name, value in terms.items()})
-        if self.run is not None:
-            self.run.add_metrics(row)
-        if self.log_fn is not None:
-            rate = (row[0] - previous[0]) / max(row[-1] - previous[-1], 1e-9)
-            told = {"loss": row[1], **terms, "rate": rate, "seconds": row[-1]}
-            self.log_fn(row[0], told)
-
-    def save(self, state, since: int):
-        """A checkpoint, where there is a folder; its loss is the mean over the intervals since the
-        last."""
-        if self.run is None:
-            return None
-        recent = [row[1] for row in self.intervals if row[0] > since]
-        state = gathered(state, self.mesh)
-        return self.run.save(int(state.step), state, self.intervals, float(np.mean(recent)))
-
-    def result(self, state) -> TrainResult:
-        """The models and the history so far."""
-        state = gathered(state, self.mesh)
-        return TrainResult(
-            self._outside(eqx.combine(state.average, self.model)),
-            self._outside(eqx.combine(state.params, self.model)),
-            History.from_rows(self.intervals, self.names),
-        )
-
-    def _outside(self, model: Any) -> Any:
-        """The model in the units of the data."""
-        if not isinstance(self.outer, Transformed):
-            return model
-        return eqx.tree_at(lambda outer: outer.model, self.outer, model)
-
-    def finish(self, state) -> TrainResult:
-        """The result, with the model in the folder."""
-        result = self.result(state)
-        if self.run is not None:
-            try:
-                self.run.write_model(lambda path: save(path, result.model, self.process))
-            except ValueError as error:
-                warnings.warn(
-                    f"the model is in the result and not in a file: {error}", stacklevel=4
-                )
-        return result
+    state = init_state(model, optimiser, held is not None)
+    return loop.go(state, steps, no_bar(progress))
 
 
 def _objective(model: Any, objective: Any, fp_weight: float) -> Objective:

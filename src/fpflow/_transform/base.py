@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .._types import Point, PRNGKey, Scalar
@@ -41,15 +42,18 @@ class AbstractTransform(eqx.Module):
         """
 
 
-def mapped(transform: AbstractTransform | None, x: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+def mapped(
+    transform: AbstractTransform | None, x: Float[Array | np.ndarray, "n dim"]
+) -> Float[Array, "n dim"]:
     """Points forward, as they are without a transform.
 
     **Raises:** `ValueError` for points that have no image.
     """
+    points = jnp.asarray(x, jnp.result_type(float))
     if transform is None:
-        return x
-    transform.check(x)
-    return jax.vmap(transform.forward)(jnp.asarray(x, jnp.result_type(float)))
+        return points
+    transform.check(points)
+    return jax.vmap(transform.forward)(points)
 
 
 class TransformedLaw(eqx.Module):

@@ -8,6 +8,7 @@ from .mixture import gaussian_mixture as gaussian_mixture
 from .points import Points as Points
 from .points import as_data as as_data
 from .points import draw as draw
+from .points import split as split
 from .points import unconditional as unconditional
 from .points import widths_away as widths_away
 from .shapes import Checkerboard as Checkerboard

@@ -138,6 +138,44 @@ def _conditions(condition: ArrayLike, n: int) -> Array:
     return jnp.asarray(c, jnp.result_type(float))
 
 
+def split(data: DataLaw | ArrayLike, share: float) -> tuple[Points, Points]:
+    """Points in two parts, the same ones at every call: most of them, and a share that is held out.
+
+    **Arguments:**
+
+    - `data`: `Points`, or an array of shape `(n, dim)`.
+    - `share`: of the second part, between 0 and 1.
+
+    **Returns:** two `Points`, with their conditions where there are some.
+
+    **Raises:** `ValueError` for another share, or where a part would have fewer than two points.
+
+    **Example:**
+
+    ```python
+    data = jax.random.normal(jax.random.key(0), (100, 2))
+    seen, held_out = fpflow.datasets.split(data, 0.1)
+    ```
+    """
+    law = data if isinstance(data, Points) else as_data(data)
+    if not isinstance(law, Points):
+        raise ValueError(f"`data` must be points, got {type(law).__name__}, which draws afresh.")
+    count = len(law.points)
+    held = round(share * count)
+    if not (0 < share < 1 and 2 <= held <= count - 2):
+        raise ValueError(
+            f"the held-out share must lie between 0 and 1 and leave two points on either side, got "
+            f"{share} of {count} points."
+        )
+    order = np.random.default_rng(0).permutation(count)
+
+    def part(rows: np.ndarray) -> Points:
+        rows = np.sort(rows)
+        return Points(law.points[rows], None if law.condition is None else law.condition[rows])
+
+    return part(order[held:]), part(order[:held])
+
+
 def as_data(data: DataLaw | ArrayLike) -> DataLaw:
     """The law behind `data`: itself where it has `sample(key, n)`, else its points.
 

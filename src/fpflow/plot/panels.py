@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from .._terms import HELD_OUT
 from .._train import History
 from .._window import GridDensity, Window
 
@@ -147,6 +148,12 @@ def curl(
     return ax
 
 
+_HELD_OUT = (
+    (HELD_OUT[0], ":", "one noise, points trained on"),
+    (HELD_OUT[1], "--", "one noise, points held out"),
+)
+
+
 def loss_curves(
     histories: Mapping[str, History], *, part: str = "dsm", ax: Axes | None = None
 ) -> Axes:
@@ -156,14 +163,21 @@ def loss_curves(
 
     - `histories`: histories by the name of their run.
     - `part`: the name of a term; score matching, `"dsm"`, on a linear scale cut to the bulk of the
-      values, the others on a logarithmic one. Runs without the term are left out.
+      values, the others on a logarithmic one. Runs without the term are left out. Beside score
+      matching stands, where points were held out, its value for one noise on both kinds of points.
     """
     ax, seen = new_axes(ax), []
     for (name, history), colour in zip(histories.items(), COLOURS * 9, strict=False):
         values = history.terms.get(part, np.full(1, np.nan))
-        if np.isfinite(values).any():
-            ax.plot(history.step, values, label=name, color=colour, lw=1)
-            seen.append(values[len(values) // 10 :])
+        if not np.isfinite(values).any():
+            continue
+        held = part == "dsm" and HELD_OUT[1] in history.terms
+        # The noise of the batches hides what one noise on the same points shows.
+        ax.plot(history.step, values, label=name, color=colour, lw=1, alpha=0.35 if held else 1)
+        seen.append(values[len(values) // 10 :])
+        for column, style, words in _HELD_OUT if held else ():
+            ax.plot(history.step, history[column], style, label=words, color=colour, lw=1.4)
+            seen.append(history[column][len(values) // 10 :])
     if part != "dsm":
         ax.set_yscale("log")
     elif seen:

@@ -1,0 +1,155 @@
+"""What held-out points say of a trained model: likelihoods, and whether it repeats its data."""
+
+import dataclasses
+from typing import Any
+
+import jax.random as jr
+import numpy as np
+import scipy.spatial
+import scipy.stats
+
+from ._errors import mean_and_error
+from ._likelihood import log_prob_ode, log_prob_sde
+from ._metrics import Estimate
+from ._model import Transformed, check_counts, check_key
+from ._process import AbstractProcess
+from ._sample import sample_sde
+from ._shown import rounded, shown_fields
+from ._transform import mapped
+from ._types import ArrayLike, PRNGKey, ScoreModel
+from .datasets import Points, as_data
+
+# Standard errors from one half at which the distances to the data are called too small.
+_SIGMAS = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    r"""A model on points that it was trained on, and on points that it was not.
+
+    **Attributes:**
+
+    - `nll_ode`, `nll_sde`: mean negative log-likelihood in nats of `seen` and of `held_out` points, a
+      pair of `Estimate` each.
+    - `closer`: the probability that a sample of the SDE lies closer to its nearest training point than a
+      held-out point to its own; one half for a model that has learnt the distribution, one for a model
+      that repeats its data.
+    - `dim`: the dimension, for bits.
+    """
+
+    nll_ode: tuple[Estimate, Estimate]
+    nll_sde: tuple[Estimate, Estimate]
+    closer: Estimate
+    dim: int
+
+    __repr__ = shown_fields
+
+    @property
+    def memorises(self) -> bool:
+        """Whether samples lie significantly closer to the training points than held-out points do."""
+        return bool(self.closer.value - 0.5 > _SIGMAS * self.closer.error)
+
+    def __str__(self) -> str:
+        rows = []
+        for name, (seen, held) in (("ODE", self.nll_ode), ("SDE", self.nll_sde)):
+            unit = self.dim * np.log(2)
+            bits = rounded(held.value / unit, held.error / unit)
+            rows.append(
+                f"-log p_{name} in nats: {seen} at points trained on, {held} at held-out points "
+                f"({bits} bits per dimension)"
+            )
+        word = "it repeats its data" if self.memorises else "one half is right"
+        rows.append(
+            f"samples closer to the training points than held-out points are: {self.closer} ({word})"
+        )
+        return "\n".join(rows)
+
+
+def held_out(
+    model: ScoreModel | Transformed,
+    process: AbstractProcess,
+    seen: ArrayLike | Points,
+    points: ArrayLike | Points,
+    *,
+    num_points: int = 128,
+    num_samples: int = 2000,
+    progress: bool | None = None,
+    key: PRNGKey,
+) -> HeldOut:
+    r"""What held-out points say of a model: both likelihoods, and whether its samples repeat the data.
+
+    Distances to the nearest training point are Euclidean, of a `Transformed` model between transformed
+    points. With $d$ those of samples of the SDE and $d'$ those of held-out points, `closer` is
+    $P(d < d') + \tfrac12 P(d = d')$, the statistic of Mann and Whitney.
+
+    **Arguments:**
+
+    - `model`: has `score(t, x)`, or is `Transformed`.
+    - `process`: the process it was trained with.
+    - `seen`: the points it was trained on, shape `(n, dim)`.
+    - `points`: held-out points, shape `(m, dim)`; `datasets.split` makes both.
+    - `num_points`: how many of each have their likelihoods computed, at most.
+    - `num_samples`: samples of the SDE whose distances are taken.
+    - `progress`: progress bars; by default only on a terminal.
+    - `key`: a `jax.random.key`.
+
+    **Returns:** a `HeldOut`.
+
+    **Raises:** `ValueError` for bad arguments.
+
+    **Example:**
+
+    ```python
+    data = jax.random.normal(jax.random.key(0), (200, 2))
+    seen, points = fpflow.datasets.split(data, 0.2)
+    print(fpflow.held_out(model, process, seen, points, num_points=4, key=jax.random.key(1)))
+    ```
+
+    ??? cite "Reference"
+        Mann and Whitney, Ann. Math. Stat. 18 (1947) 50.
+    """
+    check_counts(num_points=num_points, num_samples=num_samples)
+    check_key(key)
+    sets = [_points(name, law) for name, law in (("seen", seen), ("points", points))]
+    key_sample, key_paths = jr.split(key)
+    counts = [min(num_points, len(x)) for x in sets]
+    if min(counts) < 2:
+        raise ValueError(
+            "`num_points` and both sets must be at least two, so that means have errors."
+        )
+    x = np.concatenate([x[:n] for x, n in zip(sets, counts, strict=True)])
+    asked: dict[str, Any] = {"progress": progress}
+    log_p = (
+        log_prob_ode(model, process, x, **asked).value,
+        log_prob_sde(model, process, x, key=key_paths, **asked).value,
+    )
+    parts = [np.split(-np.asarray(value, float), [counts[0]]) for value in log_p]
+    (ode, sde) = (tuple(Estimate(*mean_and_error(part)) for part in pair) for pair in parts)
+    transform = model.transform if isinstance(model, Transformed) else None
+    inner: Any = model.model if isinstance(model, Transformed) else model
+    dim = x.shape[1]
+    drawn = sample_sde(inner, process, num_samples, dim=dim, progress=progress, key=key_sample)
+    rows = [np.asarray(mapped(transform, x)) for x in sets]
+    return HeldOut(ode, sde, closer(np.asarray(drawn), *rows), dim)  # pyright: ignore
+
+
+def closer(samples: np.ndarray, seen: np.ndarray, held: np.ndarray) -> Estimate:
+    """How probably a sample lies closer to the points trained on than a held-out point, where equal
+    distances count half."""
+    tree = scipy.spatial.KDTree(seen)
+    of_samples, of_held = (tree.query(x)[0] for x in (samples, held))
+    n, m = len(samples), len(held)
+    statistic = scipy.stats.mannwhitneyu(of_held, of_samples).statistic
+    return Estimate(float(statistic / (n * m)), float(np.sqrt((n + m + 1) / (12 * n * m))))
+
+
+def _points(name: str, law: Any) -> np.ndarray:
+    law = as_data(law)
+    if not isinstance(law, Points):
+        raise ValueError(f"`{name}` must be points, shape (n, dim), got {type(law).__name__}.")
+    if law.condition is not None:
+        raise ValueError(
+            f"`{name}` has conditions: take the points that belong to one, and the model by "
+            "`fpflow.given`."
+        )
+    return np.asarray(law.points)
