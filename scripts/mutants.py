@@ -55,7 +55,26 @@ DIVERGENCES = "src/fpflow/_metrics/divergences.py"
 SETS = "src/fpflow/_metrics/samples.py"
 SPLIT = "src/fpflow/_report/split.py"
 
+UNITS, HELD = "tests/test_units.py", "tests/test_held_out.py"
+
 MUTANTS = [
+    # units of data
+    ("src/fpflow/_transform/affine.py", "return -jnp.log(self.scale).sum()", "return jnp.log(self.scale).sum()", f"{UNITS} -k jacobian"),
+    ("src/fpflow/_transform/affine.py", "return -jnp.log(jnp.diag(self.factor)).sum()", "return -jnp.log(self.factor[0, 0])", f"{UNITS} -k jacobian"),
+    ("src/fpflow/_transform/logit.py", "jnp.log(width) + jnp.log(z) + jnp.log1p(-z)", "jnp.log(z) + jnp.log1p(-z)", f"{UNITS} -k jacobian"),
+    ("src/fpflow/_transform/compose.py", "total, x = total + transform.log_det(x), transform.forward(x)", "total = total + transform.log_det(x)", f"{UNITS} -k jacobian"),
+    ("src/fpflow/_model/transformed.py", "found.value + log_dets(outer, x)", "found.value - log_dets(outer, x)", f"{UNITS} -k integrates"),
+    ("src/fpflow/_model/transformed.py", "jax.vmap(outer.transform.inverse)(function", "jax.vmap(outer.transform.forward)(function", f"{UNITS} -k come_back"),
+    ("src/fpflow/_importance.py", "return log_target(x) - model.transform.log_det(x)", "return log_target(x)", f"{UNITS} -k evidence"),
+    ("src/fpflow/_report/pointwise.py", "log_p_sde=gap.log_p_sde + gained", "log_p_sde=gap.log_p_sde", f"{UNITS} -k report"),
+    ("src/fpflow/_model/given.py", "condition = mapped(model.condition_transform, row)[0]", "condition = row[0]", f"{UNITS} -k condition"),
+    # points held out
+    ("src/fpflow/_train/validation.py", "for law in (held_out.seen, held_out.held):", "for law in (held_out.held, held_out.seen):", f"{HELD} -k smallest_loss"),
+    ("src/fpflow/_train/validation.py", "if not loss < float(state.best.loss):", "if loss < float(state.best.loss):", f"{HELD} -k smallest_loss"),
+    ("src/fpflow/_train/validation.py", "best = Best(state.average,", "best = Best(state.params,", f"{HELD} -k smallest_loss"),
+    ("src/fpflow/_held_out.py", "(above + equal / 2).sum()", "above.sum()", f"{HELD} -k closer"),
+    ("src/fpflow/_held_out.py", "np.sqrt((n + m + 1) / (12 * n * m))", "np.sqrt((n + m + 1) / (6 * n * m))", f"{HELD} -k closer"),
+    ("src/fpflow/datasets/points.py", "return part(order[held:]), part(order[:held])", "return part(order), part(order[:held])", f"{HELD} -k split_in_two"),
     # error bars
     ("src/fpflow/_errors.py", "return 1 + 1.25 / freedom", "return 1 - 1.25 / freedom", f"{BENCH} -k residuals"),
     (DIVERGENCES, "float(equal.std(ddof=1))", "float(equal.std(ddof=1)) / 2", f"{BENCH} -k histograms"),
