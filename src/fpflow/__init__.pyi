@@ -65,6 +65,12 @@ from ._model import given as given
 from ._model import in_frame as in_frame
 from ._model import load as load
 from ._model import save as save
+from ._network import NoiseFeatures as NoiseFeatures
+from ._network import PotentialNetwork as PotentialNetwork
+from ._network import Preconditioned as Preconditioned
+from ._network import ResidualMLP as ResidualMLP
+from ._network import ScoreNetwork as ScoreNetwork
+from ._network import UNet as UNet
 from ._noising import Noised as Noised
 from ._noising import Noising as Noising
 from ._process import EDM as EDM

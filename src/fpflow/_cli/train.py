@@ -13,20 +13,15 @@ import numpy as np
 
 from .. import _train
 from .._held_out import held_out
-from .._model import PotentialMLP, ScoreMLP, Transformed, in_frame
-from .._process import AbstractProcess, IsotropicGaussian
+from .._process import AbstractProcess
 from .._run import asked_by, has_results
-from .._transform import Standardise
 from .._types import PRNGKey
 from ..datasets import as_data, draw, split
 from .inputs import DATA, given_model, law_of
+from .networks import add_network, new_model
 from .options import add_options, chosen, plain_options
 from .shared import add_process, add_seed, asked_process, key_of, process_of
 
-_NETWORKS = {"potential": PotentialMLP, "score": ScoreMLP}
-# Of the common width; a column of a ninth was learnt 1.7 times too wide in 2000 steps.
-_NARROWEST = 0.25
-_NETWORK = ("width", "depth", "beta")
 _TRAIN = (
     "fp_weight",
     "num_steps",
@@ -60,25 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a run or a file of fpflow.save whose network is trained on, with its process; --network, "
         "--width, --depth, --beta, --bare and --standardise are then its own",
     )
-    parser.add_argument(
-        "--network",
-        choices=_NETWORKS,
-        default="potential",
-        help="a network of a potential, whose score is a gradient, or of the score itself",
-    )
-    add_options(parser, PotentialMLP, _NETWORK)
-    parser.add_argument(
-        "--bare",
-        action="store_true",
-        help="layers of t and x that stand alone, as in the paper: neither scaled by the data and the "
-        "process nor on the potential of the prior",
-    )
-    parser.add_argument(
-        "--standardise",
-        action=argparse.BooleanOptionalAction,
-        help="train on columns less their mean, over their standard deviation; samples and densities "
-        "are in the units of the data all the same. By default where a column is far from the others",
-    )
+    add_network(parser)
     parser.add_argument(
         "--validation",
         type=float,
@@ -125,12 +102,7 @@ def _train_on(arguments: argparse.Namespace) -> None:
         model, process = start.model, start.process
     else:
         process = process_of(arguments)
-        model = _network(arguments, process, points, condition, key_network)
-        if _standardises(arguments, process, points, condition):
-            of_conditions = None if condition is None else Standardise.of(condition)
-            model = Transformed(model, Standardise.of(law), of_conditions)
-    if not arguments.start:
-        _say_scale(arguments, _uneven(arguments, process, points, condition))
+        model = new_model(arguments, process, law, points, condition, key_network)
     settings = {
         "optimiser": _train.Soap(_train.Cosine(peak=arguments.peak)),
         **chosen(arguments, _TRAIN),
@@ -178,75 +150,3 @@ def _say_held_out(
             "note: samples lie closer to the points trained on than held-out points do: the network "
             "repeats its data. Use more data, fewer steps or --patience."
         )
-
-
-def _network(
-    arguments: argparse.Namespace,
-    process: AbstractProcess,
-    points: np.ndarray,
-    condition: np.ndarray | None,
-    key: PRNGKey,
-) -> Any:
-    """A new network for points like these."""
-    model = _NETWORKS[arguments.network](
-        points.shape[1],
-        condition_dim=0 if condition is None else condition.shape[1],
-        prior=None if arguments.bare else IsotropicGaussian(),
-        key=key,
-        **chosen(arguments, _NETWORK),
-    )
-    if arguments.bare:
-        return model
-    if _standardises(arguments, process, points, condition):
-        return in_frame(model, process)
-    return in_frame(model, process, centre=float(points.mean()), scale=float(points.std()))
-
-
-def _standardises(
-    arguments: argparse.Namespace,
-    process: AbstractProcess,
-    points: np.ndarray,
-    condition: np.ndarray | None,
-) -> bool:
-    """Whether columns are scaled: as asked for, or where one is far from the others."""
-    if arguments.standardise is not None or arguments.bare:
-        return bool(arguments.standardise)
-    return bool(_uneven(arguments, process, points, condition))
-
-
-def _say_scale(arguments: argparse.Namespace, found: str) -> None:
-    """A word where a column's width is not the one that networks are made for."""
-    if found and arguments.standardise is None and not arguments.bare:
-        print(f"note: {found}: columns are standardised; --no-standardise leaves them as they are.")
-    elif found and not arguments.standardise:
-        print(
-            f"note: {found}. Networks learn columns of unequal widths badly, and samples are too wide "
-            "in the narrow ones; use --standardise."
-        )
-
-
-def _uneven(
-    arguments: argparse.Namespace,
-    process: AbstractProcess,
-    points: np.ndarray,
-    condition: np.ndarray | None,
-) -> str:
-    """What is said of the column whose width is furthest from the unit, nothing where all are near."""
-    unit, centred = float(points.std()), points - points.mean()
-    if arguments.bare:
-        unit, centred = process.prior.std, points
-    columns = [("data", centred, unit)] + (
-        [] if condition is None else [("condition", condition, 1.0)]
-    )
-    for name, table, unit in columns:
-        size, spread = np.sqrt((table**2).mean(0)) / unit, table.std(0) / unit
-        spread = np.where(spread > 0, spread, np.inf)  # a black pixel is not small
-        worst = (("large", size, int(size.argmax())), ("small", spread, int(spread.argmin())))
-        for word, found, column in worst:
-            if not _NARROWEST < found[column] < 1 / _NARROWEST:
-                measure = "root mean square" if word == "large" else "standard deviation"
-                return (
-                    f"column {column} of the {name} is {word}: its {measure} is "
-                    f"{found[column] * unit:.3g}, and the network is made for {unit:.2g}"
-                )
-    return ""

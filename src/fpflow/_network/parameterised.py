@@ -1,0 +1,153 @@
+r"""Networks as scores and as potentials, on the prior of the frame."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array
+
+from .._types import Point, PotentialModel, Scalar, Time
+from .features import noise_ratio
+
+
+class ScoreNetwork(eqx.Module):
+    r"""A network as a score on the prior of the frame, $s(\tau, z) = N(\tau, z) - z$.
+
+    **Arguments:**
+
+    - `network`: has `network(tau, z)`, or `network(tau, z, condition)`, with as many numbers as $z$.
+
+    **Example:**
+
+    ```python
+    network = fpflow.ResidualMLP(2, width=32, depth=2, key=jax.random.key(0))
+    model = fpflow.in_frame(fpflow.ScoreNetwork(network), process)
+    ```
+    """
+
+    network: Callable[..., Array]
+
+    @property
+    def dim(self) -> int | None:
+        """The dimension of a point, where the network tells it."""
+        return getattr(self.network, "dim", None)
+
+    def score(self, tau: Time, z: Point, *condition: Any) -> Point:
+        r"""$N(\tau, z) - z$."""
+        return self.network(tau, z, *condition) - z
+
+
+class PotentialNetwork(eqx.Module):
+    r"""A network as a potential on the prior of the frame, so that its score is a gradient.
+
+    $$u(\tau, z) = N(\tau, z) - \tfrac12\|z\|^2,$$
+
+    and $\langle z, N(\tau, z)\rangle - \tfrac12\|z\|^2$ of a network with as many numbers as $z$.
+
+    **Arguments:**
+
+    - `network`: has `network(tau, z)`, or `network(tau, z, condition)`, with one number or as many as
+      $z$.
+
+    **Example:**
+
+    ```python
+    network = fpflow.ResidualMLP(2, out=1, width=32, depth=2, key=jax.random.key(0))
+    model = fpflow.in_frame(fpflow.PotentialNetwork(network), process)
+    ```
+
+    ??? cite "Reference"
+        Salimans and Ho, *Should EBMs model the energy or the score?*, ICLR 2021 workshop.
+    """
+
+    network: Callable[..., Array]
+
+    @property
+    def dim(self) -> int | None:
+        """The dimension of a point, where the network tells it."""
+        return getattr(self.network, "dim", None)
+
+    def potential(self, tau: Time, z: Point, *condition: Any) -> Scalar:
+        r"""$u(\tau, z)$."""
+        n = self.network(tau, z, *condition)
+        return (n[0] if n.shape == (1,) else z @ n) - z @ z / 2
+
+    def score(self, tau: Time, z: Point, *condition: Any) -> Point:
+        r"""$\nabla u(\tau, z)$."""
+        return jax.grad(lambda z: self.potential(tau, z, *condition))(z)
+
+
+class PreconditionedScore(eqx.Module):
+    """What `Preconditioned` makes of a score."""
+
+    model: Any
+
+    @property
+    def dim(self) -> int | None:
+        """The dimension of a point, where the model tells it."""
+        return getattr(self.model, "dim", None)
+
+    def score(self, tau: Time, z: Point, *condition: Any) -> Point:
+        r"""$-z + (s + z) / \sqrt{e^{2\tau} - 1}$."""
+        return (self.model.score(tau, z, *condition) + z) / noise_ratio(tau) - z
+
+
+class PreconditionedPotential(eqx.Module):
+    """What `Preconditioned` makes of a potential."""
+
+    model: Any
+
+    @property
+    def dim(self) -> int | None:
+        """The dimension of a point, where the model tells it."""
+        return getattr(self.model, "dim", None)
+
+    def score(self, tau: Time, z: Point, *condition: Any) -> Point:
+        r"""$-z + (s + z) / \sqrt{e^{2\tau} - 1}$."""
+        return (self.model.score(tau, z, *condition) + z) / noise_ratio(tau) - z
+
+    def potential(self, tau: Time, z: Point, *condition: Any) -> Scalar:
+        r"""$-\tfrac12\|z\|^2 + (u + \tfrac12\|z\|^2) / \sqrt{e^{2\tau} - 1}$."""
+        prior = -z @ z / 2
+        return (self.model.potential(tau, z, *condition) - prior) / noise_ratio(tau) + prior
+
+
+def Preconditioned(model: Any) -> PreconditionedScore | PreconditionedPotential:
+    r"""A model of the frame whose network is of order one at all noise, as EDM's is.
+
+    $$s(\tau, z) = -z + \frac{N(\tau, z)}{\sqrt{e^{2\tau} - 1}},$$
+
+    with the network's part $N = s_\theta + z$. In units of $x$ it is the preconditioning of Karras et
+    al.: with $D$ the denoiser, $c_\text{skip} = c / (c + \sigma^2)$ and
+    $c_\text{out} = \sigma\sqrt{c} / \sqrt{c + \sigma^2}$ at $\alpha = 1$. Scores of sharp data grow as
+    $1/\sigma$ towards $t_0$, which the factor knows and a network need not learn. Noise below a
+    hundredth of the data's width counts as a hundredth.
+
+    **Arguments:**
+
+    - `model`: a `ScoreNetwork` or `PotentialNetwork`, or any model on the prior $N(0, I)$ of the frame.
+
+    **Returns:** a model with `score`, and `potential` where `model` has one, for `in_frame`.
+
+    **Raises:** `ValueError` for what has no score.
+
+    **Example:**
+
+    ```python
+    network = fpflow.ResidualMLP(2, width=32, depth=2, key=jax.random.key(0))
+    sharp = fpflow.Preconditioned(fpflow.ScoreNetwork(network))
+    model = fpflow.in_frame(sharp, process)
+    ```
+
+    ??? cite "Reference"
+        Karras et al., *Elucidating the design space of diffusion-based generative models*, NeurIPS 2022,
+        arXiv 2206.00364, Table 1.
+    """
+    if not callable(getattr(model, "score", None)):
+        raise ValueError(
+            f"`model` must have a method `score(tau, z)`, got {type(model).__name__}; make a network a "
+            "model by `fpflow.ScoreNetwork`."
+        )
+    kind = PreconditionedPotential if isinstance(model, PotentialModel) else PreconditionedScore
+    return kind(model)
