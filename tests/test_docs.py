@@ -269,6 +269,17 @@ def test_the_example_of_two_laws_runs():
 
 
 @pytest.mark.slow
+def test_the_example_of_guidance_runs():
+    example = runpy.run_path(str(DOCS / "examples" / "guidance.py"))
+    with jax.enable_x64(False):
+        figure, rows = example["main"](fpflow.Window(nodes=32), num_samples=100)
+    assert len(figure.axes) == 4
+    # The ODE is the farther one from what guidance is said to draw.
+    assert rows["TV(target, ODE)"].value > 2 * rows["TV(target, SDE)"].value
+    plt.close("all")
+
+
+@pytest.mark.slow
 def test_the_example_of_ones_own_data_runs():
     example = runpy.run_path(str(DOCS / "examples" / "own_data.py"))
     with jax.enable_x64(False):

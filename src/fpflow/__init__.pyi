@@ -56,12 +56,14 @@ from ._model import Raveled as Raveled
 from ._model import ScoreFunction as ScoreFunction
 from ._model import ScoreMLP as ScoreMLP
 from ._model import Transformed as Transformed
+from ._model import classifier_guided as classifier_guided
 from ._model import from_callback as from_callback
 from ._model import from_data_prediction as from_data_prediction
 from ._model import from_noise_prediction as from_noise_prediction
 from ._model import from_v_prediction as from_v_prediction
 from ._model import from_velocity as from_velocity
 from ._model import given as given
+from ._model import guided as guided
 from ._model import in_frame as in_frame
 from ._model import load as load
 from ._model import save as save

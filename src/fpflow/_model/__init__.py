@@ -16,6 +16,8 @@ from .check import model_dim as model_dim
 from .check import model_dtype as model_dtype
 from .given import Raveled as Raveled
 from .given import given as given
+from .guidance import classifier_guided as classifier_guided
+from .guidance import guided as guided
 from .in_frame import in_frame as in_frame
 from .potential import PotentialMLP as PotentialMLP
 from .saved import load as load

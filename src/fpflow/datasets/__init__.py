@@ -2,6 +2,7 @@
 
 from .cells import count_in_cells as count_in_cells
 from .cells import histogram_density as histogram_density
+from .dropped import Dropped as Dropped
 from .mixture import GaussianMixture as GaussianMixture
 from .mixture import MixtureMarginal as MixtureMarginal
 from .mixture import gaussian_mixture as gaussian_mixture

@@ -1,0 +1,58 @@
+"""Data that now and then forget their condition."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array
+
+from .._types import ArrayLike, DataLaw, PRNGKey
+from .points import as_data, draw
+
+
+class Dropped(eqx.Module):
+    """A law of pairs whose condition is now and then replaced by a null one, so that one network learns
+    both scores of classifier-free guidance.
+
+    **Arguments:**
+
+    - `data`: gives points with their conditions.
+    - `probability`: of the null condition, 0.1 by habit.
+    - `null`: the null condition, of the shape of one condition; zeros by default. No datum may have it.
+
+    **Raises:** `ValueError` for data without conditions, another probability or shape.
+
+    **Example:**
+
+    ```python
+    points = jax.random.normal(jax.random.key(0), (100, 2))
+    labelled = fpflow.datasets.Points(points, jnp.sign(points[:, :1]))
+    data = fpflow.datasets.Dropped(labelled, 0.1)
+    ```
+    """
+
+    data: Any
+    probability: float
+    null: Array
+
+    def __init__(self, data: DataLaw, probability: float = 0.1, null: ArrayLike | None = None):
+        self.data = as_data(data)
+        condition = eqx.filter_eval_shape(draw, self.data, jr.key(0), 1)[1]
+        if condition is None:
+            raise ValueError("`data` has no conditions to drop; give `Points(points, condition)`.")
+        if not 0 < probability < 1:
+            raise ValueError(f"`probability` must lie between 0 and 1, got {probability}.")
+        shape = condition.shape[1:]
+        self.null = jnp.zeros(shape, condition.dtype) if null is None else jnp.asarray(null)
+        if self.null.shape != shape:
+            raise ValueError(f"`null` must have shape {shape}, got {self.null.shape}.")
+        self.probability = float(probability)
+
+    def sample(self, key: PRNGKey, n: int) -> tuple[Array, Array]:
+        """`n` draws, some of whose conditions are null."""
+        key_draw, key_drop = jr.split(key)
+        x, condition = draw(self.data, key_draw, n)
+        dropped = jr.bernoulli(key_drop, self.probability, (n,))
+        rows = dropped.reshape(-1, *(1 for _ in self.null.shape))
+        return x, jnp.where(rows, self.null, condition)
