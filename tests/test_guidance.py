@@ -70,7 +70,7 @@ def test_guided_models_behind_a_transform_stay_there():
 @pytest.mark.slow
 def test_neither_sampler_draws_the_powered_target_and_weights_correct_it():
     """On a grid both laws are far from the target and from each other; the evidence of the target by
-    either sampler is that of the grid."""
+    the SDE is that of the grid, and that by the ODE is not believed."""
     inner = fpflow.datasets.GaussianMixture(MIXED.means[:1], 0.1 * jnp.eye(2)[None])
     model = fpflow.guided(inner.marginal(OU), MIXED.marginal(OU), 3.0)
     window = fpflow.Window(nodes=48)
@@ -87,12 +87,13 @@ def test_neither_sampler_draws_the_powered_target_and_weights_correct_it():
     cells = jnp.asarray(np.stack(np.meshgrid(nodes, nodes, indexing="ij"), -1).reshape(-1, 2))
     logs = jax.vmap(log_target)(cells)
     exact = float(jax.nn.logsumexp(logs) + 2 * np.log(window.cell_width))
-    for sampler in (fpflow.ODE(), fpflow.SDE()):
-        found = fpflow.importance_sample(
-            model, OU, log_target, 400, sampler=sampler, key=jr.key(0)
-        ).log_z
-        # Four standard errors, and a thousandth for the cells.
-        assert abs(found.value - exact) < 4 * found.error + 1e-3
+    asked = {"log_target": log_target, "num_samples": 400, "key": jr.key(0)}
+    found = fpflow.importance_sample(model, OU, sampler=fpflow.SDE(), **asked).log_z
+    # Four standard errors, and a thousandth for the cells.
+    assert abs(found.value - exact) < 4 * found.error + 1e-3
+    # The ODE hardly goes where the target still has mass, and its weights say so.
+    with pytest.warns(UserWarning, match="the weights are too uneven to be believed"):
+        fpflow.importance_sample(model, OU, sampler=fpflow.ODE(), **asked)
 
 
 def test_conditions_are_dropped_now_and_then():
