@@ -49,7 +49,25 @@ def on_files(files, config):
     for path in sorted((HERE / "examples").glob("*.py")):
         files.append(File.generated(config, f"examples/{path.stem}.md", content=_example(path)))
     files.append(File.generated(config, "reference/command-line.md", content=_command_line()))
+    files.append(File.generated(config, "reference/a-z.md", content=_index()))
     return files
+
+
+def _index():
+    """Every documented name with the page it stands on, by letter."""
+    names = {}
+    for path in sorted((HERE / "reference").glob("*.md")):
+        title = path.read_text().partition("\n")[0].removeprefix("# ")
+        for name in re.findall(r"^::: (fpflow\S*)", path.read_text(), re.M):
+            names[name] = f"[`{name.removeprefix('fpflow.')}`]({path.name}#{name}) | {title}"
+    lines, letter = ["# A–Z", ""], ""
+    for name in sorted(names, key=lambda name: name.rpartition(".")[2].lower()):
+        first = name.rpartition(".")[2][0].upper()
+        if first != letter:
+            letter = first
+            lines += ["", f"## {letter}", "", "| name | page |", "|---|---|"]
+        lines.append(f"| {names[name]} |")
+    return "\n".join(lines) + "\n"
 
 
 def _example(path):

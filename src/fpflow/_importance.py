@@ -96,7 +96,8 @@ def importance_sample(
     **Returns:** an `ImportanceSample`.
 
     **Raises:** `ValueError` for bad arguments, `FloatingPointError` where a weight is not a number.
-    Warns where the weights are too uneven for the numbers to be believed.
+    Warns where the weights are too uneven for the numbers to be believed. No sample tells of mass where
+    the sampler hardly goes: few may look even and give a $\log Z$ that is too low; ask again with more.
 
     **Example:**
 
