@@ -114,6 +114,7 @@ def test_conditions_are_dropped_now_and_then():
         (lambda: fpflow.guided(3, ALL.marginal(OU), 1.0), "must have a method `score"),
         (lambda: fpflow.datasets.Dropped(ONE), "`data` has no conditions to drop; give"),
         (lambda: fpflow.datasets.Dropped(PAIRS, 1.0), "`probability` must lie between 0 and 1, got 1.0"),
+        (lambda: fpflow.datasets.Dropped(PAIRS, 0.5, [1.0]), "`null` must be a condition that no datum"),
         (lambda: fpflow.datasets.Dropped(PAIRS, 0.5, [1.0, 2.0]), r"`null` must have shape \(1,\), got"),
     ],
 )  # fmt: skip

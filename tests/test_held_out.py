@@ -112,6 +112,7 @@ def test_closer_is_the_probability_that_it_says():
     # Its error is that of equal laws, a little more than that of these.
     assert abs(found.value - 0.75) < 4 * found.error and found.error < 0.01
     assert closer(POINTS, POINTS, POINTS + 1.0).value == 1
+    assert closer(POINTS, POINTS, POINTS).value == 0.5  # all are equal
     equal = [closer(*np.split(np.asarray(jr.normal(jr.key(k), (150, 2))), 3)) for k in range(200)]
     z = [(found.value - 0.5) / found.error for found in equal]
     # The variance of 200 normal numbers, to five of its own standard errors.

@@ -15,12 +15,13 @@ from known import OU, ROUND_OFF, LinearScore, mixture, without_mismatch
 
 BOX = fpflow.Logit(low=[-9.0, -jnp.inf], high=[8.0, jnp.inf])
 SCALE = fpflow.Standardise([0.3, -200.0], [0.02, 300.0])
-WHITE = fpflow.Whiten([1.0, 2.0], [[2.0, 0.0], [-3.0, 0.5]])
+WHITE = fpflow.Whiten([1.0, 2.0], [[2.0, 0.0], [-3.0, 0.25]])
 TRANSFORMS = {
     "standardise": SCALE,
     "whiten": WHITE,
     "logit": BOX,
     "compose": fpflow.Compose(BOX, SCALE, WHITE),
+    "box after": fpflow.Compose(fpflow.Standardise([0.5, 0.0], [3.0, 2.0]), BOX),
 }
 # Round-off of a width of 300 over one of a fiftieth.
 NEAR = 1e4 * ROUND_OFF
@@ -221,6 +222,8 @@ def test_a_report_has_its_likelihoods_in_the_units_of_the_data():
     np.testing.assert_allclose(found.pointwise["points"].x, x[:4])
     np.testing.assert_allclose(found.nats.kl_ode_sde.value, inner.nats.kl_ode_sde.value, atol=1e-6)
     assert any("in the units of the data" in note for note in found.notes)
+    # The points are data: none lies outside of it, in whatever units.
+    assert not any("lie outside the box" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -285,3 +288,18 @@ def test_what_the_command_line_does_with_columns_and_conditions(tmp_path, monkey
     main(["sample", "on", "--given", "4000", "-n", "5", "--steps", "5", "--out", "c.csv"])
     main(["plot", "run", "--kind", "densities", "--nodes", "8"])
     assert "the figure is in the network's own variables" in capsys.readouterr().out
+
+
+def test_conditions_far_from_one_get_a_word():
+    far = fpflow.datasets.Points(np.eye(2), [[4000.0], [4100.0]])
+    with pytest.warns(UserWarning, match="of the conditions has a root mean square of 4051"):
+        fpflow.train(
+            conditional(),
+            OU,
+            far,
+            num_steps=1,
+            batch_size=4,
+            chunk=1,
+            progress=False,
+            key=jr.key(0),
+        )

@@ -14,7 +14,7 @@ from .. import _likelihood
 from .._errors import mean_and_error
 from .._files import write_whole
 from .._model import as_model, check_dims
-from ..datasets import Points, as_data, draw
+from ..datasets import Points, as_data, draw, split
 from .inputs import DATA, check_output, keep_inputs, law_of, names_of
 from .options import add_options, chosen
 from .shared import MODEL, add_model, add_seed, asked_model, key_of
@@ -30,7 +30,10 @@ _WORDS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of `fpflow density`."""
     parser.add_argument("model", help=MODEL)
-    parser.add_argument("--points", help=f"where: {DATA}; the run's data by default")
+    parser.add_argument(
+        "--points",
+        help=f"where: {DATA}; the run's data by default, of a run with --validation those held out",
+    )
     parser.add_argument(
         "-n", "--num-points", type=int, default=256, metavar="N", help="at most so many of them"
     )
@@ -64,6 +67,9 @@ def run(arguments: argparse.Namespace) -> None:
     found = law_of(name, None if arguments.points else given.condition)
     key_points, key_paths = jr.split(key_of(arguments))
     law = as_data(found)
+    if arguments.points is None and given.validation is not None:
+        law = split(law, given.validation)[1]
+        print(f"the {len(law.points)} points held out of the run's training")
     if isinstance(law, Points):
         x = np.asarray(law.points)[: arguments.num_points]
     else:

@@ -10,6 +10,7 @@ from .._network import PotentialNetwork, Preconditioned, ResidualMLP, ScoreNetwo
 from .._process import AbstractProcess, IsotropicGaussian
 from .._transform import Standardise
 from .._types import DataLaw, PRNGKey
+from .inputs import names_of
 from .options import add_options, chosen
 
 
@@ -41,7 +42,7 @@ _NETWORKS = {
     "residual-potential": _residual(PotentialNetwork, "residual-potential"),
     "residual-score": _residual(ScoreNetwork, "residual-score"),
 }
-# Of the common width; a column of a ninth was learnt 1.7 times too wide in 2000 steps.
+# Of the widest column; a column of a ninth was learnt 1.7 times too wide in 2000 steps.
 _NARROWEST = 0.25
 _NETWORK = ("width", "depth", "beta")
 
@@ -79,7 +80,8 @@ def new_model(
     key: PRNGKey,
 ) -> Any:
     """A new model of the points of a law, and a word where their columns are not what it is made for."""
-    found = _uneven(arguments, process, points, condition)
+    names = names_of(arguments.data, arguments.condition, points.shape[1])
+    found = _uneven(arguments, process, points, condition, names)
     _say_scale(arguments, found)
     by_itself = bool(found) and not arguments.bare
     standardise = by_itself if arguments.standardise is None else arguments.standardise
@@ -123,9 +125,10 @@ def _uneven(
     process: AbstractProcess,
     points: np.ndarray,
     condition: np.ndarray | None,
+    names: list[str],
 ) -> str:
     """What is said of the column whose width is furthest from the unit, nothing where all are near."""
-    unit, centred = float(points.std()), points - points.mean()
+    unit, centred = float(points.std(0).max()), points - points.mean()
     if arguments.bare:
         unit, centred = process.prior.std, points
     columns = [("data", centred, unit)] + (
@@ -137,9 +140,10 @@ def _uneven(
         worst = (("large", size, int(size.argmax())), ("small", spread, int(spread.argmin())))
         for word, found, column in worst:
             if not _NARROWEST < found[column] < 1 / _NARROWEST:
+                own = names[column] if names and name == "data" else column
                 measure = "root mean square" if word == "large" else "standard deviation"
                 return (
-                    f"column {column} of the {name} is {word}: its {measure} is "
+                    f"column {own} of the {name} is {word}: its {measure} is "
                     f"{found[column] * unit:.3g}, and the network is made for {unit:.2g}"
                 )
     return ""

@@ -124,7 +124,8 @@ def _train_on(arguments: argparse.Namespace) -> None:
     if arguments.validation is not None:
         _say_held_out(arguments.validation, result, process, law, condition is not None, key_train)
     print(f"network in {folder / 'model.fpflow'}")
-    given = f" --given {','.join(['0'] * condition_dim)}" if condition_dim else ""
+    middle = [] if condition is None else condition.mean(0)
+    given = f" --given={','.join(f'{c:.3g}' for c in middle)}" if condition_dim else ""
     print(
         f"next: fpflow sample {folder}{given} --law sde -n 2000 --out sde.npy"
         + ("" if given else f"; fpflow report {folder}")

@@ -4,6 +4,7 @@ import numpy as np
 
 from .._held_out import closer
 from .._metrics import sliced_w2
+from .._transform import mapped
 from .._window import GridDensity
 from ..datasets import widths_away
 from .measure import Question
@@ -66,7 +67,7 @@ def doubts(
             "distances, samples, grids and residuals in the network's own variables y = T(x)."
         )
     if "data" in named:
-        notes += _beyond(named["data"], gaps)
+        notes += _beyond(question, named["data"], gaps)
         for name in ("ODE", "SDE"):
             notes += strays(name, named[name], named["data"])
     for name in ("ODE", "SDE"):
@@ -96,10 +97,12 @@ def doubts(
     return notes
 
 
-def _beyond(data: np.ndarray, gaps: dict[str, PointwiseGap]) -> list[str]:
+def _beyond(question: Question, data: np.ndarray, gaps: dict[str, PointwiseGap]) -> list[str]:
     low, high = data.min(0), data.max(0)
     room = 0.1 * (high - low)
     x = gaps["points"].x if "points" in gaps else data[:0]
+    if question.outer is not None and len(x):  # the points are in the units of the data
+        x = np.asarray(mapped(question.outer.transform, x))
     beyond = ((x < low - room) | (x > high + room)).any(1)
     if not beyond.any():
         return []

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jax.sharding import Mesh
 
 from .._devices import automatic, check_mesh
@@ -38,6 +39,8 @@ from .validation import HeldOutLoss, parted
 
 # Layers of x itself learn priors of width 1, and were seen not to learn one of 50.
 _WIDE = 5.0
+# Conditions of about 4000 were ignored, those of up to four are learnt; between is a guess.
+_FAR = 20.0
 
 
 def train(
@@ -81,7 +84,8 @@ def train(
     - `optimiser`: `Soap()` (default) or any `optax.GradientTransformation`, taken whole: its sign, its
       learning rate, its need of the parameters.
     - `ema_decay`: memory of the parameter average, in $[0, 1)$; zero returns the last step.
-    - `chunk`: steps in one compiled call, and in one entry of the history. It changes no result.
+    - `chunk`: steps in one compiled call, and in one entry of the history. It changes no result, but
+      that held-out points are looked at after each.
     - `mesh`: a `jax.sharding.Mesh` of devices that share each batch, where they divide it; it
       changes results by round-off. Where it spans several processes, all call `train` with the same
       arguments and return the same result, and the first alone touches `run_dir` and has a bar.
@@ -97,7 +101,8 @@ def train(
       held-out points or a law. The history then has the first term of the objective on points trained
       on, as `seen`, and on these, as `held_out`, both of the averaged parameters and with one noise for
       ever, after each chunk; and the result's model is the one with the smallest `held_out`.
-    - `patience`: stop after so many steps without a smaller `held_out`; by default never.
+    - `patience`: stop after so many steps without a smaller `held_out`, which is looked at after each
+      chunk; by default never.
     - `progress`: a progress bar; by default only on a terminal.
     - `key`: a `jax.random.key`.
 
@@ -233,8 +238,26 @@ def _check_model(model, process, data, objective) -> None:
     at_one = model
     if condition is not None:
         at_one = given(model, draw(data, jr.key(0), 1)[1][0])  # pyright: ignore
+        _look_at_conditions(data)
     check_score(at_one, process, dim=x.shape[1])
     _compare_priors(model, process)
+
+
+def _look_at_conditions(data: DataLaw) -> None:
+    """A word where a column of the conditions is so far from one that a network hardly learns it."""
+    condition = np.asarray(draw(data, jr.key(0), 1024)[1])
+    if condition.ndim != 2 or not np.issubdtype(condition.dtype, np.floating):
+        return
+    size = np.sqrt((condition**2).mean(0))
+    column = int(size.argmax())
+    if size[column] > _FAR:
+        warnings.warn(
+            f"column {column} of the conditions has a root mean square of {size[column]:.4g}, and "
+            "networks are made for about one: samples may ignore it. Put the network in "
+            "`fpflow.Transformed(network, fpflow.Standardise.of(points), "
+            "fpflow.Standardise.of(conditions))`.",
+            stacklevel=4,
+        )
 
 
 def _compare_priors(model: Any, process: AbstractProcess) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array
 
 from .._types import ArrayLike, DataLaw, PRNGKey
@@ -19,9 +20,11 @@ class Dropped(eqx.Module):
 
     - `data`: gives points with their conditions.
     - `probability`: of the null condition, 0.1 by habit.
-    - `null`: the null condition, of the shape of one condition; zeros by default. No datum may have it.
+    - `null`: the null condition, of the shape of one condition and in units of the data; zeros by
+      default. No datum may have it.
 
-    **Raises:** `ValueError` for data without conditions, another probability or shape.
+    **Raises:** `ValueError` for data without conditions, another probability or shape, or a null
+    condition that some of the data have.
 
     **Example:**
 
@@ -48,6 +51,13 @@ class Dropped(eqx.Module):
         if self.null.shape != shape:
             raise ValueError(f"`null` must have shape {shape}, got {self.null.shape}.")
         self.probability = float(probability)
+        found = np.asarray(draw(self.data, jr.key(0), 1024)[1])
+        known = (found == np.asarray(self.null)).all(tuple(range(1, found.ndim)))
+        if known.any():
+            raise ValueError(
+                f"`null` must be a condition that no datum has, and {known.mean():.0%} of the data have "
+                f"{np.asarray(self.null)}; pass another, such as `null=[-1.0]` beside classes 0, 1, ..."
+            )
 
     def sample(self, key: PRNGKey, n: int) -> tuple[Array, Array]:
         """`n` draws, some of whose conditions are null."""
