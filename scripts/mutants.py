@@ -208,6 +208,7 @@ MUTANTS = [
     ("src/fpflow/_model/network.py", "@ weight[:, 1 + self.dim :].T", "@ weight[:, 1 + self.dim :].T * 2", "tests/test_given.py"),
     # samplers
     ("src/fpflow/_sample/ode.py", "return half_g2 / w *", "return 2 * half_g2 / w *", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[ODE-ve]"),
+    ("src/fpflow/_sample/euler_maruyama.py", "* full, eta * noise)", "* full, 1.1 * eta * noise)", "tests/test_sample.py::test_euler_maruyama_adds_the_noise_it_should"),
     ("src/fpflow/_sample/solve.py", "g = eta * process", "g = 1.1 * eta * process", "tests/test_sample.py::test_euler_maruyama_adds_the_noise_it_should"),
     ("src/fpflow/_sample/sde.py", "self.num_steps or 1, self.step_grid, x1.dtype", "1, self.step_grid, x1.dtype", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[SDE-vp]"),
     ("src/fpflow/_sample/euler_maruyama.py", "loud[-1] = not self.quiet_end", "loud[-1] = self.quiet_end", "tests/test_sample.py::test_euler_maruyama_adds_the_noise_it_should"),

@@ -99,15 +99,19 @@ def test_samplers_of_the_sde_show_their_weak_order(sampler, steps, order):
 
 
 def test_euler_maruyama_adds_the_noise_it_should():
-    """For N equal steps the variance of Euler--Maruyama obeys v -> (1 - 3 h)^2 v + h exactly."""
+    """For N equal steps the variance of Euler--Maruyama obeys v -> (1 - 3 h)^2 v + h exactly, as a chain
+    and as diffrax's Euler steps of the equation."""
     model, n, steps = LinearScore(4.0 * jnp.eye(8)), 100_000, 10
     for last in (True, False):
         v, h = 0.5, 1 / steps
         for k in range(steps):
             v = (1 - 3 * h) ** 2 * v + (h if last or k < steps - 1 else 0)
-        sampler = fpflow.EulerMaruyama(step_grid=uniform(steps), quiet_end=not last)
-        x = fpflow.sample(sampler, model, SHORT, n, key=jr.key(1))
-        assert abs(float(jnp.mean(x**2)) / v - 1) < 5 * (2 / (8 * n)) ** 0.5
+        samplers = [fpflow.EulerMaruyama(step_grid=uniform(steps), quiet_end=not last)]
+        if last:
+            samplers.append(fpflow.SDE(solver=diffrax.Euler(), step_grid=uniform(steps)))
+        for sampler in samplers:
+            x = fpflow.sample(sampler, model, SHORT, n, key=jr.key(1))
+            assert abs(float(jnp.mean(x**2)) / v - 1) < 5 * (2 / (8 * n)) ** 0.5
 
 
 def test_ancestral_sampling_is_ddim_with_all_its_noise():
