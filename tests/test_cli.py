@@ -628,7 +628,7 @@ def test_a_conditional_network_from_the_command_line(here, capsys):
     np.savetxt("table.csv", table, delimiter=",", header="a,b,c", comments="")
     few = ["--steps", "4", "--chunk", "2", "--width", "8", "--depth", "1", "--batch-size", "64"]
     assert main(["train", "table.csv", "--condition", "b", "--run-dir", "cond", *few]) == 0
-    assert "next: fpflow sample cond --given 0 --law sde" in capsys.readouterr().out
+    assert "next: fpflow sample cond --given=0.0175 --law sde" in capsys.readouterr().out
     assert main(["sample", "cond", "--given", "0.3", "-n", "5", "--out", "c.npy"]) == 0
     assert np.load("c.npy").shape == (5, 2)
     assert main(["sample", "cond", "-n", "5", "--out", "c.npy"]) == 2

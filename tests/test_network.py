@@ -67,7 +67,7 @@ def test_before_training_a_network_is_the_prior(out):
             np.testing.assert_allclose(score_of(form, X), -X, atol=ROUND_OFF)
 
 
-@pytest.mark.parametrize("out", [None, 1])
+@pytest.mark.parametrize("out", [pytest.param(None, marks=pytest.mark.slow), 1])
 def test_the_score_of_a_potential_network_is_its_gradient(out):
     """By central differences of eight digits; also in its preconditioned form."""
     plain, h = fpflow.PotentialNetwork(told(small(out))), 1e-5 * jnp.eye(2)
@@ -154,8 +154,8 @@ def test_the_command_line_trains_them(tmp_path, monkeypatch, capsys):
     [
         (lambda: fpflow.UNet((1, 3, 4), levels=1, key=jr.key(0)), r"`shape` must be \(channels, height"),
         (lambda: fpflow.Preconditioned(3), r"`model` must have a method `score\(tau, z\)`, got int"),
-        (lambda: small(condition_dim=2)(0.1, X), r"the network needs a condition of shape \(2,\), got"),
-        (lambda: small()(0.1, X, X), "the network takes no condition; make it with `condition_dim=`"),
+        (lambda: small(condition_dim=2)(0.1, X), r"`condition` must be an array of shape \(2,\) for"),
+        (lambda: small()(0.1, X, X), "`condition` was given to a network that was made without"),
     ],
 )  # fmt: skip
 def test_bad_networks_are_refused(make, message):

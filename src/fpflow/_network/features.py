@@ -79,12 +79,13 @@ class Embedding(eqx.Module):
             if condition is None or jnp.shape(condition) != (self.condition_dim,):
                 shape = None if condition is None else jnp.shape(condition)
                 raise ValueError(
-                    f"the network needs a condition of shape ({self.condition_dim},), got {shape}: give "
-                    "it one by `fpflow.given(model, condition)`, or, to train it, data with conditions."
+                    f"`condition` must be an array of shape ({self.condition_dim},) for this network, "
+                    f"got {shape}; use `fpflow.given(model, condition)`, or train it on data with "
+                    "conditions."
                 )
             told = jnp.concatenate([told, jnp.asarray(condition, told.dtype)])
         elif condition is not None:
             raise ValueError(
-                "the network takes no condition; make it with `condition_dim=` above 0."
+                "`condition` was given to a network that was made without `condition_dim`."
             )
         return jax.nn.silu(self.last(jax.nn.silu(self.first(told))))
