@@ -18,7 +18,7 @@ bench = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(bench)
 
 RUNS = 80
-SHORT = ("histograms", "splits", "without_cells")
+SHORT = ("splits", "without_cells")
 
 
 def check(row):

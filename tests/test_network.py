@@ -37,7 +37,16 @@ class Tau(eqx.Module):
         return jnp.full_like(z, tau)
 
 
-@pytest.mark.parametrize("process", KINDS.values(), ids=KINDS)
+SOME = ("ou", "vp-cosine", "edm")
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        pytest.param(process, id=name, marks=[] if name in SOME else [pytest.mark.slow])
+        for name, process in KINDS.items()
+    ],
+)
 def test_networks_are_told_the_noise_ratio_of_every_process(process):
     """In the frame of data of width 1.3 the ratio is sigma / (1.3 alpha), but for the floor."""
     t = jnp.asarray(0.6 * process.t1)
