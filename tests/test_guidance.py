@@ -65,6 +65,9 @@ def test_guided_models_behind_a_transform_stay_there():
     model = fpflow.guided(*parts, 3.0)
     assert isinstance(model, fpflow.Transformed) and model.transform is scale
     np.testing.assert_allclose(model.model.weight, 3.0)
+    other = fpflow.Transformed(parts[1].model, fpflow.Standardise([1.0, 2.0], [3.0, 5.0]))
+    with pytest.raises(ValueError, match="stand behind different transforms, and their scores"):
+        fpflow.guided(parts[0], other, 3.0)
 
 
 @pytest.mark.slow

@@ -295,6 +295,12 @@ def test_what_the_command_line_does_with_columns_and_conditions(tmp_path, monkey
     assert "the figure is in the network's own variables" in capsys.readouterr().out
 
 
+def test_a_law_beyond_the_bounds_is_refused():
+    model = fpflow.Transformed(conditional(), fpflow.Logit([0.0, 0.0], [1.0, 1.0]))
+    with pytest.raises(ValueError, match="lie on the bounds of the logit or beyond"):
+        model.law(mixture(2))
+
+
 def test_conditions_far_from_one_get_a_word():
     far = fpflow.datasets.Points(np.eye(2), [[4000.0], [4100.0]])
     with pytest.warns(UserWarning, match="of the conditions has a root mean square of 4051"):

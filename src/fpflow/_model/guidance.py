@@ -122,7 +122,7 @@ def guided(
 
     **Returns:** a model with `score`, and `potential` where both have one.
 
-    **Raises:** `ValueError` for what has no score, or a weight that is not finite.
+    **Raises:** `ValueError` for what has no score, two transforms, or a weight that is not finite.
 
     **Example:**
 
@@ -137,6 +137,11 @@ def guided(
         *Classifier-free guidance is a predictor-corrector*, arXiv 2408.09000.
     """
     if isinstance(model, Transformed) and isinstance(unconditional, Transformed):
+        if not eqx.tree_equal(model.transform, unconditional.transform):
+            raise ValueError(
+                "`model` and `unconditional` stand behind different transforms, and their scores are of "
+                "different variables; put both behind one."
+            )
         inner = guided(model.model, unconditional.model, weight)
         return Transformed(inner, model.transform)
     for part in (model, unconditional):

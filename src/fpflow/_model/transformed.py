@@ -8,11 +8,12 @@ from typing import Any, TypeVar, cast
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 from jaxtyping import Array
 
 from .._transform import AbstractTransform, TransformedLaw, mapped
 from .._types import DataLaw
-from ..datasets import Points, as_data
+from ..datasets import Points, as_data, draw
 
 
 class Transformed(eqx.Module):
@@ -65,6 +66,8 @@ class Transformed(eqx.Module):
         """Data as the network sees them, points once and for all."""
         law = as_data(data)
         if not isinstance(law, Points):
+            # Draws without an image would become NaN within a compiled step.
+            self.transform.check(draw(law, jr.key(0), 1024)[0])
             return TransformedLaw(law, self.transform, self.condition_transform)
         condition = law.condition
         if condition is not None and self.condition_transform is not None:
