@@ -29,8 +29,7 @@ class GuidedScore(eqx.Module):
 
     def score(self, t: Time, x: Point) -> Point:
         r"""$\gamma\,s(t, x, c) + (1 - \gamma)\,s(t, x)$."""
-        weight = self.weight.astype(x.dtype)
-        return weight * self.model.score(t, x) + (1 - weight) * self.unconditional.score(t, x)
+        return _mixed(self, self.model.score(t, x), self.unconditional.score(t, x))
 
 
 class GuidedPotential(eqx.Module):
@@ -47,14 +46,11 @@ class GuidedPotential(eqx.Module):
 
     def score(self, t: Time, x: Point) -> Point:
         r"""$\gamma\,s(t, x, c) + (1 - \gamma)\,s(t, x)$."""
-        weight = self.weight.astype(x.dtype)
-        return weight * self.model.score(t, x) + (1 - weight) * self.unconditional.score(t, x)
+        return _mixed(self, self.model.score(t, x), self.unconditional.score(t, x))
 
     def potential(self, t: Time, x: Point) -> Scalar:
         r"""$\gamma\,u(t, x, c) + (1 - \gamma)\,u(t, x)$; at $t_0$ that of the powered target."""
-        weight = self.weight.astype(x.dtype)
-        inner, outer = self.model.potential(t, x), self.unconditional.potential(t, x)
-        return weight * inner + (1 - weight) * outer
+        return _mixed(self, self.model.potential(t, x), self.unconditional.potential(t, x))
 
 
 class ClassifierScore(eqx.Module):
@@ -96,6 +92,12 @@ class ClassifierPotential(eqx.Module):
         r"""$u(t, x) + \gamma\log p(c \mid t, x)$."""
         weight = self.weight.astype(x.dtype)
         return self.model.potential(t, x) + weight * self.log_classifier(t, x)
+
+
+def _mixed(guided: Any, inner: Array, outer: Array) -> Array:
+    """Scores or potentials, mixed by the weight."""
+    weight = guided.weight.astype(inner.dtype)
+    return weight * inner + (1 - weight) * outer
 
 
 def guided(

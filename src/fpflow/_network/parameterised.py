@@ -90,7 +90,7 @@ class PreconditionedScore(eqx.Module):
 
     def score(self, tau: Time, z: Point, *condition: Any) -> Point:
         r"""$-z + (s + z) / \sqrt{e^{2\tau} - 1}$."""
-        return (self.model.score(tau, z, *condition) + z) / noise_ratio(tau) - z
+        return _sharpened(tau, self.model.score(tau, z, *condition), -z)
 
 
 class PreconditionedPotential(eqx.Module):
@@ -105,12 +105,16 @@ class PreconditionedPotential(eqx.Module):
 
     def score(self, tau: Time, z: Point, *condition: Any) -> Point:
         r"""$-z + (s + z) / \sqrt{e^{2\tau} - 1}$."""
-        return (self.model.score(tau, z, *condition) + z) / noise_ratio(tau) - z
+        return _sharpened(tau, self.model.score(tau, z, *condition), -z)
 
     def potential(self, tau: Time, z: Point, *condition: Any) -> Scalar:
         r"""$-\tfrac12\|z\|^2 + (u + \tfrac12\|z\|^2) / \sqrt{e^{2\tau} - 1}$."""
-        prior = -z @ z / 2
-        return (self.model.potential(tau, z, *condition) - prior) / noise_ratio(tau) + prior
+        return _sharpened(tau, self.model.potential(tau, z, *condition), -z @ z / 2)
+
+
+def _sharpened(tau: Time, value: Array, prior: Array) -> Array:
+    """The prior's score or potential, with what the network adds over the noise ratio."""
+    return prior + (value - prior) / noise_ratio(tau)
 
 
 def Preconditioned(model: Any) -> PreconditionedScore | PreconditionedPotential:
