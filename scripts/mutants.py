@@ -68,6 +68,11 @@ MUTANTS = [
     ("src/fpflow/_importance.py", "return log_target(x) - model.transform.log_det(x)", "return log_target(x)", f"{UNITS} -k evidence"),
     ("src/fpflow/_report/pointwise.py", "log_p_sde=gap.log_p_sde + gained", "log_p_sde=gap.log_p_sde", f"{UNITS} -k report"),
     ("src/fpflow/_model/given.py", "condition = mapped(model.condition_transform, row)[0]", "condition = row[0]", f"{UNITS} -k condition"),
+    # networks and guidance
+    ("src/fpflow/_model/guidance.py", "return weight * inner + (1 - weight) * outer", "return weight * inner + weight * outer", "tests/test_guidance.py -k one_width"),
+    ("src/fpflow/_network/parameterised.py", "(value - prior) / noise_ratio(tau)", "(value - prior) / noise_ratio(2 * tau)", "tests/test_network.py -k edm"),
+    ("src/fpflow/_network/features.py", "jnp.expm1(2 * tau)", "jnp.expm1(tau)", "tests/test_network.py -k noise_ratio"),
+    ("src/fpflow/_network/features.py", "2 * jnp.pi / jnp.log(2.0)", "jnp.pi / jnp.log(2.0)", "tests/test_network.py -k noise_ratio"),
     # points held out
     ("src/fpflow/_train/validation.py", "for law in (held_out.seen, held_out.held):", "for law in (held_out.held, held_out.seen):", f"{HELD} -k smallest_loss"),
     ("src/fpflow/_train/validation.py", "if not loss < float(state.best.loss):", "if loss < float(state.best.loss):", f"{HELD} -k smallest_loss"),
