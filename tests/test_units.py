@@ -1,5 +1,6 @@
 """Changes of variables: no density may hang on the units of its data."""
 
+import inspect
 import types
 import warnings
 
@@ -260,6 +261,8 @@ def test_what_lives_in_the_networks_variables_says_so():
     model = fpflow.Transformed(LinearScore(jnp.eye(2)), SCALE)
     with pytest.raises(ValueError, match="this is asked in the network's own variables: pass"):
         fpflow.grid_density_ode.__wrapped__(model, OU, fpflow.Window(nodes=4))
+    with pytest.raises(ValueError, match="this is asked in the network's own variables: pass"):
+        inspect.unwrap(fpflow.excess_loss)(model, OU, jnp.eye(2), key=jr.key(0))
     with pytest.raises(ValueError, match="give one point as"):
         fpflow.log_prob_ode(model, OU, jnp.zeros(2))
 

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._model import check_counts, check_key
+from ._model import check_counts, check_has_score, check_key
 from ._noising import Noising
 from ._process import AbstractProcess
 from ._shown import shown_fields
@@ -69,6 +69,7 @@ def excess_loss(
     data = as_data(data)
     (num_points,) = check_counts(num_points=num_points)
     check_key(key)
+    check_has_score(model)
     terms = _excess_terms(model, process, data, num_points, key)
     if reference is not None:
         terms = terms - _excess_terms(reference, process, data, num_points, key)
