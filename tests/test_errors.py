@@ -239,7 +239,8 @@ def test_doubtful_densities_get_a_warning():
         )
     model = LinearScore(jnp.array([[2.4]]))
     words = (
-        "the standard error stays above 1.5 times `target_error` = 1e-09 at 1 of 1 points with 4"
+        "the standard error stays above 1.5 times `target_error` = 1e-09 at 1 of 1 points, which had "
+        "up to 4 paths; raise `num_paths` = 4"
     )
     with pytest.warns(UserWarning, match=words):
         fpflow.log_prob_sde(

@@ -274,11 +274,19 @@ def check_found(found: Found, budget: Budget, name: str) -> None:
             "finite value somewhere on the noising paths."
         )
     target = budget.target_error
-    above = 0 if target is None else int((np.asarray(found.standard_error) > 1.5 * target).sum())
-    if above:
+    above = (
+        np.full(num, False) if target is None else np.asarray(found.standard_error) > 1.5 * target
+    )
+    if above.any():
+        paths = np.asarray(found.num_paths)[above]
+        cure = (
+            f"raise `num_paths` = {budget.num_paths}"
+            if paths.max() >= budget.num_paths
+            else "a first set of paths asked for too few; lower `target_error`"
+        )
         warnings.warn(
-            f"the standard error stays above 1.5 times `target_error` = {target} at {above} of {num} "
-            f"points with {budget.num_paths} paths; raise `num_paths`.",
+            f"the standard error stays above 1.5 times `target_error` = {target} at {above.sum()} of "
+            f"{num} points, which had up to {paths.max()} paths; {cure}.",
             stacklevel=3,
         )
     bad = int((~np.asarray(found.reliable)).sum())

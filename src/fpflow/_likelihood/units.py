@@ -101,6 +101,7 @@ class Found(eqx.Module):
     standard_error: Array
     effective_sample_size: Array
     reliable: Array
+    num_paths: Array
     # The coarser estimate of the second set, and the value of the first.
     plain: Array
     first: Array
@@ -189,6 +190,7 @@ def _summed_up(average, per_unit, found, count, total, used) -> Found:
         average.error(second, pooled, used, freedom),
         used * per_unit / (1 + per_unit * second.spread),
         average.reliable(first, second, pooled, used),
+        used * per_unit,
         second.plain,
         first.value,
     )
