@@ -28,11 +28,16 @@ def compilations():
     return counting
 
 
-@pytest.fixture(autouse=True, scope="module")
+_looked = [0]
+
+
+@pytest.fixture(autouse=True)
 def few_programs():
     """Forgets compiled programs before the kernel's limit of 65,530 maps a process ends a worker: each
-    program takes several, and hundreds of tests compile thousands."""
+    program takes several, and hundreds of tests compile thousands, those of one module among them."""
     yield
-    maps = pathlib.Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 30_000:
-        jax.clear_caches()
+    if len(_compiled) - _looked[0] > 200:  # to count maps takes time
+        _looked[0] = len(_compiled)
+        maps = pathlib.Path("/proc/self/maps")
+        if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+            jax.clear_caches()
