@@ -246,6 +246,11 @@ def test_doubtful_densities_get_a_warning():
         fpflow.log_prob_sde(
             model, OU, jnp.ones((1, 1)), num_paths=4, num_steps=4, target_error=1e-9, key=KEY
         )
+    words = "the steps of the paths move log p_SDE by more than 2e-09 nats at 1 of 1 points, by"
+    with pytest.warns(UserWarning, match=words):
+        fpflow.log_prob_sde(
+            model, OU, jnp.ones((1, 1)), num_paths=4, num_steps=4, target_error=1e-9, key=KEY
+        )
 
 
 FILES = {

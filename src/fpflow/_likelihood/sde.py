@@ -115,6 +115,8 @@ class ResidualPaths(AbstractUnit):
 # one error cross somewhere between two dimensions and sixty-four, and were not measured in between.
 _DERIVATIVES_UP_TO = 8
 _TARGET, _MOST = 0.05, 2560
+# By so much the times of paths may grow by themselves, where more than so many points need them.
+_MOST_FINER, _FEW_COARSE = 4, 0.05
 # Steps of the filter's chains in the first and the second set.
 _COARSE, _FINE = 32, 48
 
@@ -149,8 +151,9 @@ def log_prob_sde(
       `num_paths` paths, 2560 by default.
     - `num_paths`: without `target_error`, paths of each point in the second set, in whole units: pairs,
       or filters of 256 paths.
-    - `num_steps`: times of a path; by default 32 with a potential, 64 of a score alone, and 48 of
-      a filter, placed where its weights need them.
+    - `num_steps`: times of a path; by default 32 with a potential, 64 of a score alone, and twice or
+      four times as many where `step_error` is above twice the target at more than a twentieth of the
+      points, as near data of fine structure; and 48 of a filter, placed where its weights need them.
     - `method`: a `ResidualPaths` or a `TwistedFilter` instead of the choice above; a filter's first set
       has the steps of its chain and the second twice as many. By default the first has two thirds.
     - `mesh`: a `jax.sharding.Mesh` of devices that share the points.
@@ -163,8 +166,8 @@ def log_prob_sde(
     **Returns:** a `LogProbSDE` in the precision of the model.
 
     **Raises:** `ValueError` for bad arguments; `FloatingPointError` where the score is not finite. Warns
-    where the weights are too uneven for the standard error to be believed, or the target is not
-    reached.
+    where the weights are too uneven for the standard error to be believed, the target is not
+    reached, or the steps of the paths are too coarse.
 
     **Example:**
 
@@ -183,8 +186,13 @@ def log_prob_sde(
     first, second = _methods(method, num_steps, model, process, points, key)
     if is_traced((model, points, key)) and num_paths is None:
         budget = Budget(64, None)
-    asked = {"mesh": mesh, "progress": progress, "key": key}
-    found = estimate(second, first, budget, model, process, points, name="log p_SDE", **asked)
+    asked = {"name": "log p_SDE", "mesh": mesh, "progress": progress, "key": key}
+    found = estimate(second, first, budget, model, process, points, **asked)
+    if isinstance(second, ResidualPaths) and not is_traced(found):
+        most = second.num_steps * (_MOST_FINER if num_steps is None and method is None else 1)
+        while _too_coarse(found, budget) and second.num_steps < most:
+            first = second = ResidualPaths(2 * second.num_steps)
+            found = estimate(second, first, budget, model, process, points, **asked)
     other = found.plain if isinstance(second, ResidualPaths) else found.first
     apart = jnp.abs(found.value - other) * remaining(first, second, process)
     result = LogProbSDE(
@@ -197,7 +205,32 @@ def log_prob_sde(
     )
     if not is_traced(found):
         check_found(found, budget, "log p_SDE")
+        if isinstance(second, ResidualPaths):
+            _check_steps(np.asarray(apart), second.num_steps, _step_limit(budget))
     return result
+
+
+def _check_steps(apart: np.ndarray, num_steps: int, limit: float) -> None:
+    """Warns where the times of paths move a value by more than they may."""
+    if (apart > limit).any():
+        warnings.warn(
+            f"the steps of the paths move log p_SDE by more than {limit:.3g} nats at "
+            f"{(apart > limit).sum()} of {len(apart)} points, by up to {apart.max():.2g}: the score "
+            f"changes fast along them; raise `num_steps` = {num_steps}. See `.step_error`.",
+            stacklevel=4,
+        )
+
+
+def _step_limit(budget: Budget) -> float:
+    """What steps may move a value by, in nats: twice the error that the paths may have."""
+    return 2 * (_TARGET if budget.target_error is None else budget.target_error)
+
+
+def _too_coarse(found: Found, budget: Budget) -> bool:
+    """Whether half the times of the paths would move more than a twentieth of the values by more than
+    they may be."""
+    apart = np.abs(np.asarray(found.value - found.plain))
+    return bool((apart > _step_limit(budget)).mean() > _FEW_COARSE)
 
 
 def asked_budget(target_error: float | None, num_paths: int | None) -> Budget:
