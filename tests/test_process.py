@@ -194,6 +194,22 @@ STATED = {
 }
 
 
+def test_a_table_of_discrete_steps_is_a_process():
+    """That of DDPM is the linear schedule but for the order of its steps, and exact after each."""
+    bars = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    table = fpflow.VariancePreserving(fpflow.TabulatedSchedule(bars))
+    fpflow.check_process(table)
+    after = jnp.array([1, 2, 500, 1000])
+    np.testing.assert_allclose(
+        jax.vmap(table.alpha)(after / 1000) ** 2, bars[after - 1], rtol=1e-12
+    )
+    linear, times = fpflow.VariancePreserving(), jnp.linspace(0.01, 1.0, 37)
+    found, known = (jax.vmap(p.diffusion)(times) for p in (table, linear))
+    # Half a step changes the first rate by 1.7 %, and log(1 - beta) is 1 % more than beta in the end.
+    np.testing.assert_allclose(found, known, rtol=2e-2)
+    assert float(table.diffusion(jnp.array(0.0))) > 0
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_processes_are_those_of_the_literature(name):
     process, (pull, noise) = KINDS[name], STATED[name]
@@ -207,6 +223,10 @@ def test_processes_are_those_of_the_literature(name):
     [
         (lambda: fpflow.LinearSchedule(beta_min=-1.0), "`beta_min` must not be negative, got -1.0"),
         (lambda: fpflow.CosineSchedule(offset=-1.0), "`offset` must not be negative, got -1.0"),
+        (
+            lambda: fpflow.TabulatedSchedule([1e-4, 0.01, 0.02]),
+            r"must fall from below one and stay above zero, shape \(K,\), got shape \(3,\)",
+        ),
         (
             lambda: fpflow.GeometricNoise(sigma_max=0.001),
             "`sigma_max` must be above `sigma_min` = 0.01",

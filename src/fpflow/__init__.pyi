@@ -87,6 +87,7 @@ from ._process import LinearPath as LinearPath
 from ._process import LinearSchedule as LinearSchedule
 from ._process import OrnsteinUhlenbeck as OrnsteinUhlenbeck
 from ._process import SubVariancePreserving as SubVariancePreserving
+from ._process import TabulatedSchedule as TabulatedSchedule
 from ._process import TrigonometricPath as TrigonometricPath
 from ._process import VarianceExploding as VarianceExploding
 from ._process import VariancePreserving as VariancePreserving

@@ -25,6 +25,7 @@ from .variance_preserving import AbstractSignal as AbstractSignal
 from .variance_preserving import CosineSchedule as CosineSchedule
 from .variance_preserving import LinearSchedule as LinearSchedule
 from .variance_preserving import SubVariancePreserving as SubVariancePreserving
+from .variance_preserving import TabulatedSchedule as TabulatedSchedule
 from .variance_preserving import VariancePreserving as VariancePreserving
 
 # The processes of the command line, by name, as they come.

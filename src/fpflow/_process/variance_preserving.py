@@ -5,8 +5,9 @@ import math
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 
-from .._types import Scalar, Time
+from .._types import ArrayLike, Scalar, Time
 from .base import AbstractProcess, check_signal
 from .numbers import check_numbers, number
 from .prior import IsotropicGaussian
@@ -69,6 +70,58 @@ class CosineSchedule(AbstractSignal):
         return jnp.log1p(-2 * jnp.sin(angle / 2) ** 2 - math.tan(start) * jnp.sin(angle))
 
 
+class TabulatedSchedule(AbstractSignal):
+    r"""The schedule of a network that was trained at discrete steps, such as DDPM's: $\alpha$ at
+    $t = k / K$ after $k$ of $K$ steps, and smooth, falling cubics of $\log\alpha$ between.
+
+    A network that counts its steps from zero is asked at step $K t - 1$.
+
+    **Arguments:**
+
+    - `alphas_cumprod`: $\bar\alpha_k = \alpha^2 = \prod_{j \le k} (1 - \beta_j)$, falling, shape `(K,)`:
+      the array of that name of a scheduler of diffusers.
+
+    **Raises:** `ValueError` for what does not fall from below one and stay above zero.
+
+    **Example:**
+
+    ```python
+    betas = jnp.linspace(1e-4, 0.02, 1000)
+    ddpm = fpflow.VariancePreserving(fpflow.TabulatedSchedule(jnp.cumprod(1 - betas)))
+    ```
+
+    ??? cite "Reference"
+        Ho, Jain and Abbeel, *Denoising diffusion probabilistic models*, NeurIPS 2020, arXiv 2006.11239;
+        Fritsch and Butland, *A method for constructing local monotone piecewise cubic interpolants*,
+        SIAM J. Sci. Stat. Comput. 5 (1984).
+    """
+
+    # Numbers and no array, as all settings of a process.
+    alphas_cumprod: tuple[float, ...] = eqx.field(static=True)
+
+    def __init__(self, alphas_cumprod: ArrayLike):
+        table = np.asarray(alphas_cumprod, float)
+        falls = table.ndim == 1 and len(table) > 1 and (np.diff(table) < 0).all()
+        if not (falls and table[-1] > 0 and table[0] < 1):
+            raise ValueError(
+                "`alphas_cumprod` must fall from below one and stay above zero, shape (K,), got shape "
+                f"{table.shape}{f', {table[0]:.4g} to {table[-1]:.4g}' if table.ndim == 1 else ''}."
+            )
+        self.alphas_cumprod = tuple(table.tolist())
+
+    def log_alpha(self, t: Time) -> Scalar:
+        t, num = jnp.asarray(t), len(self.alphas_cumprod)
+        nodes = np.concatenate([[0.0], np.log(self.alphas_cumprod) / 2])
+        rises = np.diff(nodes)
+        # Harmonic means of neighbours keep the cubics falling.
+        slopes = np.concatenate([rises[:1], 2 / (1 / rises[:-1] + 1 / rises[1:]), rises[-1:]])
+        k = jnp.clip(jnp.floor(t * num).astype(int), 0, num - 1)
+        u = t * num - k
+        at = lambda table: jnp.asarray(table, t.dtype)[k]
+        bend = (1 - u) * (at(slopes[:-1]) - at(rises)) - u * (at(slopes[1:]) - at(rises))
+        return at(nodes) + u * at(rises) + u * (1 - u) * bend
+
+
 class VariancePreserving(AbstractProcess):
     r"""Data of variance one keeps it: $\alpha^2 + \sigma^2 = 1$, with the prior $N(0, I)$.
 
@@ -76,8 +129,8 @@ class VariancePreserving(AbstractProcess):
 
     **Arguments:**
 
-    - `schedule`: $\log\alpha$: `LinearSchedule()`, `CosineSchedule()` or an `AbstractSignal` of
-      your own.
+    - `schedule`: $\log\alpha$: `LinearSchedule()`, `CosineSchedule()`, a `TabulatedSchedule` or an
+      `AbstractSignal` of your own.
     - `t1`: the time at which data counts as noise; below one for the cosine.
     - `t0`: the time of the data.
 

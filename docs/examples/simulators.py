@@ -1,0 +1,258 @@
+"""Posteriors of four simulators, judged against published ones.
+
+The tasks are those of sbibm, whose wheel has ten observations and 10,000 samples of the true posterior for
+each. One network learns the posterior of all observations from 10,000 simulations. Parameters in a box are
+learnt as logits, so that no sample leaves the prior; positive ones and observations as logarithms.
+
+- *C2ST*: how often a classifier tells samples from those of the true posterior; 0.5 is never more often
+  than chance.
+- *log Z*: the evidence by weights of the samples, each with the density of the sampler that drew it.
+- *KL*: from the true posterior to the sampler's law, in nats, where the evidence is known.
+- *calibration*: two hundred observations of parameters drawn from the prior; where the posterior is
+  right, the rank of the true parameters' log density among those of samples is uniform. Noise in the log
+  density changes nothing in that, so eight paths of a point do.
+
+```sh
+pip install --no-deps sbibm==1.1.0
+pip install scikit-learn
+python docs/examples/simulators.py two_moons
+```
+"""
+
+import bz2
+import importlib.util
+import pathlib
+import sys
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax.scipy.special import logsumexp
+from jax.scipy.stats import multivariate_normal, norm
+from sklearn.model_selection import KFold, cross_val_score
+from sklearn.neural_network import MLPClassifier
+
+import fpflow
+
+process = fpflow.VariancePreserving()
+
+
+class Simulator(eqx.Module):
+    """Parameters and an observation of each, in the variables that a network is shown."""
+
+    def sample(self, key, n):
+        key_prior, key_noise = jr.split(key)
+        x = self.prior(key_prior, n)
+        return x, jax.vmap(self.simulate)(jr.split(key_noise, n), x)
+
+    def transform(self, x):
+        return fpflow.Standardise.of(x)
+
+    def log_evidence(self, y):
+        """Where it is known."""
+        return None
+
+    def published(self, number):
+        """An observation, and samples of its true posterior."""
+        root = importlib.util.find_spec("sbibm").submodule_search_locations[0]
+        folder = pathlib.Path(root) / "tasks" / self.name / f"files/num_observation_{number}"
+        y = np.loadtxt(folder / "observation.csv", delimiter=",", skiprows=1)
+        with bz2.open(folder / "reference_posterior_samples.csv.bz2", "rt") as file:
+            return y, np.loadtxt(file, delimiter=",", skiprows=1)
+
+
+class Boxed(Simulator):
+    """One with a uniform prior on a box about zero."""
+
+    def prior(self, key, n):
+        return jr.uniform(key, (n, self.dim), minval=-self.bound, maxval=self.bound)
+
+    def log_prior(self, x):
+        inside = (jnp.abs(x) < self.bound).all()
+        return jnp.where(inside, -self.dim * jnp.log(2 * self.bound), -jnp.inf)
+
+    def transform(self, x):
+        box = fpflow.Logit([-self.bound] * self.dim, [self.bound] * self.dim)
+        return fpflow.Compose(box, fpflow.Standardise.of(jax.vmap(box.forward)(x)))
+
+
+class GaussianLinear(Simulator):
+    """x ~ N(0, I/10) in ten dimensions, y ~ N(x, I/10)."""
+
+    name, dim, width = "gaussian_linear", 10, 0.1**0.5
+
+    def prior(self, key, n):
+        return self.width * jr.normal(key, (n, 10))
+
+    def simulate(self, key, x):
+        return x + self.width * jr.normal(key, (10,))
+
+    def log_joint(self, x, y):
+        return (norm.logpdf(x, 0, self.width) + norm.logpdf(y, x, self.width)).sum()
+
+    def log_evidence(self, y):
+        return norm.logpdf(y, 0, 2**0.5 * self.width).sum()
+
+
+class TwoMoons(Boxed):
+    """A noisy half circle, moved by the parameters; two crescents are the posterior."""
+
+    name, dim, bound = "two_moons", 2, 1.0
+
+    def _moved(self, x):
+        return jnp.stack([0.25 - jnp.abs(x[0] + x[1]) / 2**0.5, (x[1] - x[0]) / 2**0.5])
+
+    def simulate(self, key, x):
+        key_angle, key_radius = jr.split(key)
+        angle = jnp.pi * (jr.uniform(key_angle) - 0.5)
+        radius = 0.1 + 0.01 * jr.normal(key_radius)
+        return self._moved(x) + radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+
+    def log_joint(self, x, y):
+        u = y - self._moved(x)
+        radius = jnp.hypot(*u)
+        seen = norm.logpdf(radius, 0.1, 0.01) - jnp.log(jnp.pi * radius)
+        return jnp.where(u[0] > 0, seen, -jnp.inf) + self.log_prior(x)
+
+    def log_evidence(self, y):
+        """The midpoint rule on a lattice finer than the crescents."""
+        line = (jnp.arange(4000) + 0.5) / 2000 - 1
+        row = lambda a: logsumexp(jax.vmap(lambda b: self.log_joint(jnp.stack([a, b]), y))(line))
+        return logsumexp(jax.lax.map(row, line)) - 2 * jnp.log(2000.0)
+
+
+class SLCP(Boxed):
+    """Four points of a Gaussian in the plane, by its mean and the roots of its deviations."""
+
+    name, dim, bound = "slcp", 5, 3.0
+
+    def _law(self, x):
+        a, b, rho = x[2] ** 2, x[3] ** 2, jnp.tanh(x[4])
+        return x[:2], jnp.array([[a**2, rho * a * b], [rho * a * b, b**2]]) + 1e-6 * jnp.eye(2)
+
+    def simulate(self, key, x):
+        # Deviations reach nine, and a network is shown numbers of order one.
+        return jnp.arcsinh(jr.multivariate_normal(key, *self._law(x), (4,)).ravel())
+
+    def log_joint(self, x, y):
+        seen = multivariate_normal.logpdf(jnp.sinh(y).reshape(4, 2), *self._law(x))
+        return (seen + jnp.log(jnp.cosh(y)).reshape(4, 2).sum(1)).sum() + self.log_prior(x)
+
+    def published(self, number):
+        y, x = super().published(number)
+        return np.arcsinh(y), x
+
+
+class LotkaVolterra(Simulator):
+    """Hunters and prey at ten times; all in logarithms."""
+
+    name, dim, centre = "lotka_volterra", 4, (-0.125, -3.0, -0.125, -3.0)
+
+    def prior(self, key, n):
+        return jnp.array(self.centre) + 0.5 * jr.normal(key, (n, 4))
+
+    def _means(self, x):
+        a, b, c, d = jnp.exp(x)
+        rates = lambda t, u, _: jnp.stack([a - b * jnp.exp(u[1]), d * jnp.exp(u[0]) - c])
+        found = diffrax.diffeqsolve(
+            diffrax.ODETerm(rates),
+            diffrax.Tsit5(),
+            t0=0.0,
+            t1=18.9,
+            dt0=0.05,
+            y0=jnp.log(jnp.array([30.0, 1.0])),
+            saveat=diffrax.SaveAt(ts=2.1 * jnp.arange(10)),
+            stepsize_controller=diffrax.PIDController(rtol=1e-5, atol=1e-5),
+        )
+        return found.ys.T.ravel()
+
+    def simulate(self, key, x):
+        return self._means(x) + 0.1 * jr.normal(key, (20,))
+
+    def log_joint(self, x, y):
+        prior = norm.logpdf(x, jnp.array(self.centre), 0.5).sum()
+        return prior + norm.logpdf(y, self._means(x), 0.1).sum()
+
+    def published(self, number):
+        return tuple(map(np.log, super().published(number)))
+
+
+TASKS = {task.name: task for task in (GaussianLinear(), TwoMoons(), SLCP(), LotkaVolterra())}
+
+
+def learnt(task, num_simulations, num_steps, width=128):
+    """One network for the posteriors of all observations."""
+    x, y = task.sample(jr.key(0), num_simulations)
+    network = fpflow.ResidualMLP(task.dim, width=width, condition_dim=y.shape[1], key=jr.key(1))
+    model = fpflow.Transformed(
+        fpflow.in_frame(fpflow.Preconditioned(fpflow.ScoreNetwork(network)), process),
+        task.transform(x),
+        condition_transform=fpflow.Standardise.of(y),
+    )
+    return fpflow.train(
+        model,
+        process,
+        fpflow.datasets.Points(x, y),
+        validation=0.1,
+        patience=max(num_steps // 4, 1),
+        optimiser=fpflow.Adam(fpflow.Cosine(1e-3)),
+        num_steps=num_steps,
+        batch_size=256,
+        key=jr.key(2),
+    ).model
+
+
+def c2st(one, other):
+    """Accuracy of a small network in five folds, as sbibm measures it."""
+    both = np.concatenate([one, other])
+    both = (both - one.mean(0)) / one.std(0, ddof=1)
+    side = np.repeat([0, 1], [len(one), len(other)])
+    layers = (10 * one.shape[1],) * 2
+    network = MLPClassifier(layers, max_iter=10_000, random_state=1)
+    folds = KFold(5, shuffle=True, random_state=1)
+    return cross_val_score(network, both.astype(np.float32), side, cv=folds).mean()
+
+
+def judged(task, model, number, num_samples, num_weighted):
+    """What one published observation says of both samplers."""
+    y, reference = task.published(number)
+    y, posterior = jnp.asarray(y), fpflow.given(model, y)
+    log_z = task.log_evidence(y)
+    for law, sampler in (("SDE", fpflow.SDE()), ("ODE", fpflow.ODE())):
+        x = fpflow.sample(sampler, posterior, process, num_samples, key=jr.key(number))
+        told = c2st(reference[:num_samples], np.asarray(x))
+        weighed = fpflow.importance_sample(
+            posterior,
+            process,
+            lambda x: task.log_joint(x, y),
+            num_weighted,
+            sampler=sampler,
+            key=jr.key(number),
+        )
+        exact = "" if log_z is None else f" (exact {log_z:.3f})"
+        print(
+            f"{task.name} {number} {law}: C2ST {told:.3f}, log Z {weighed.log_z}{exact}, "
+            f"{weighed.effective_sample_size / num_weighted:.0%} effective, Pareto k {weighed.pareto_k:.2f}"
+        )
+
+
+def calibration(task, model, num_observations, num_draws=19):
+    """How far the ranks of true parameters are from even, and 99 in 100 even ones at most."""
+    x, y = task.sample(jr.key(3), num_observations)
+    ranks = []
+    for i, key in enumerate(jr.split(jr.key(4), num_observations)):
+        key_draw, key_density, key_anchor = jr.split(key, 3)
+        posterior = fpflow.given(model, y[i])
+        draws = fpflow.sample_sde(posterior, process, num_draws, key=key_draw)
+        both = jnp.concatenate([x[i][None], draws])
+        density = fpflow.log_prob_sde(posterior, process, both, num_paths=8, key=key_density)
+        anchor = task.prior(key_anchor, 1)
+        seen = jnp.column_stack([density.value, jnp.linalg.norm(both - anchor, axis=1), both])
+        ranks.append((seen[1:] < seen[0]).sum(0))
+    below = np.arange(num_draws + 1)
+    share = (np.stack(ranks)[:, None] <= below[:, None]).mean(0)
+    off = np.abs(share - (below[:, None] + 1) / (num_draws + 1)).max(0)
+    return off, 1.63 / num_observations**0.5
