@@ -25,6 +25,9 @@ KINDS = {
     "ou": OU,
     "vp": fpflow.VariancePreserving(),
     "vp-cosine": fpflow.VariancePreserving(fpflow.CosineSchedule(), t1=0.995),
+    "vp-table": fpflow.VariancePreserving(
+        fpflow.TabulatedSchedule(np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)))
+    ),
     "subvp": fpflow.SubVariancePreserving(),
     "ve": fpflow.VarianceExploding(),
     "ve-harmonic": fpflow.VarianceExploding(fpflow.HarmonicNoise(scale=20.0), t1=0.999),

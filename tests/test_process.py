@@ -181,9 +181,12 @@ def test_what_is_no_process_is_refused():
 RATE = 0.1 + 19.9 * 0.3
 LOST = 0.1 * 0.3 + 19.9 * 0.3**2 / 2
 ANGLE = np.pi / 2 * (0.3 + 0.008) / 1.008
+# The harmonic mean of the rates before and after the 300th of 1000 steps; half of each is the drift's.
+TABLED = -1000 / (1 / np.log1p(-np.linspace(1e-4, 0.02, 1000)[299:301])).sum()
 STATED = {
     "ou": (-1.0, 1.0),
     "vp": (-RATE / 2, RATE),
+    "vp-table": (-TABLED, 2 * TABLED),
     "vp-cosine": (-np.pi / 2 / 1.008 * np.tan(ANGLE), np.pi / 1.008 * np.tan(ANGLE)),
     "subvp": (-RATE / 2, RATE * (1 - np.exp(-2 * LOST))),
     "ve": (0.0, 2 * 0.01**2 * 5000 ** (2 * 0.3) * np.log(5000)),
