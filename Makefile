@@ -7,6 +7,9 @@ NEWEST_PYTHON ?= $(shell for p in python3.13 $(wildcard $(HOME)/.pyenv/versions/
 	python3.12 $(PYTHON); do $$p -c "" 2>/dev/null && echo $$p && break; done)
 NEWEST := .venv-newest
 
+# Its published posteriors alone; what it depends on is large and not looked at.
+POSTERIORS := sbibm==1.1.0
+
 .PHONY: reproduce test test-slow test-all test-newest lint docs clean
 
 reproduce: $(VENV)/.installed  ## Train the mixture at two weights; print the table, draw the figures.
@@ -28,6 +31,7 @@ test-all: test test-slow  ## Run all tests.
 test-newest:  ## Run the tests with the newest versions of everything, in an environment of their own.
 	$(NEWEST_PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --no-compile --upgrade --upgrade-strategy eager -e ".[dev]"
+	$(NEWEST)/bin/python -m pip install --quiet --no-compile --no-deps $(POSTERIORS)
 	$(NEWEST)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.installed-dev  ## Check style and types.
@@ -49,6 +53,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(RUN) -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
+	$(RUN) -m pip install --quiet --no-compile --no-deps $(POSTERIORS)
 	touch $@ $(VENV)/.installed
 
 clean:

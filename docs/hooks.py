@@ -4,11 +4,14 @@ MathML needs no script and no font from elsewhere: browsers draw it themselves.
 """
 
 import ast
+import base64
 import html
+import json
 import pathlib
 import re
 import subprocess
 import sys
+import textwrap
 
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File
@@ -45,9 +48,14 @@ def _en_dashes(content):
 
 
 def on_files(files, config):
-    """One page an example: its docstring, its figure and its code."""
+    """One page per example: its docstring, its figure, its code and what it prints; and a notebook."""
     for path in sorted((HERE / "examples").glob("*.py")):
         files.append(File.generated(config, f"examples/{path.stem}.md", content=_example(path)))
+        files.append(
+            File.generated(
+                config, f"examples/{path.stem}.ipynb", content=json.dumps(notebook(path))
+            )
+        )
     files.append(File.generated(config, "reference/command-line.md", content=_command_line()))
     files.append(File.generated(config, "reference/a-z.md", content=_index()))
     return files
@@ -74,10 +82,44 @@ def _example(path):
     code = path.read_text()
     words = ast.get_docstring(ast.parse(code)) or path.stem
     title, _, rest = words.partition("\n")
-    figure = path.with_suffix(".png")
+    figure, printed = path.with_suffix(".png"), path.with_suffix(".txt")
     drawn = f"\n![{title}]({figure.name})\n" if figure.exists() else ""
     after = code.split('"""', 2)[2].lstrip("\n")
-    return f"# {title.rstrip('.')}\n{rest}\n{drawn}\n```python\n{after}```\n"
+    says = f"\nIt prints:\n\n```text\n{printed.read_text()}```\n" if printed.exists() else ""
+    book = f"\n[As a notebook]({path.stem}.ipynb){{ download }}\n"
+    return f"# {title.rstrip('.')}\n{rest}\n{drawn}{says}{book}\n```python\n{after}```\n"
+
+
+def notebook(path):
+    """An example as a notebook with its outputs: what it says, what it defines, and what it runs."""
+    code = path.read_text()
+    title, _, rest = (ast.get_docstring(ast.parse(code)) or path.stem).partition("\n")
+    defined, _, run = code.split('"""', 2)[2].partition('if __name__ == "__main__":\n')
+    # A notebook has no file beside which a figure belongs; it shows it.
+    lines = [re.sub(r"\.savefig\(.*\)$", "", line) for line in textwrap.dedent(run).splitlines()]
+    outputs = []
+    if path.with_suffix(".txt").exists():
+        text = path.with_suffix(".txt").read_text()
+        outputs.append({"output_type": "stream", "name": "stdout", "text": text})
+    if path.with_suffix(".png").exists():
+        picture = base64.b64encode(path.with_suffix(".png").read_bytes()).decode()
+        outputs.append(
+            {"output_type": "display_data", "data": {"image/png": picture}, "metadata": {}}
+        )
+    cells = [
+        {"cell_type": "markdown", "source": f"# {title.rstrip('.')}\n{rest}"},
+        {"cell_type": "code", "source": defined.strip(), "execution_count": None, "outputs": []},
+        {
+            "cell_type": "code",
+            "source": "\n".join(lines).strip(),
+            "execution_count": None,
+            "outputs": outputs,
+        },
+    ]
+    cells = [{"id": f"cell-{k}", "metadata": {}, **cell} for k, cell in enumerate(cells)]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    about = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": about, "cells": cells}
 
 
 def _command_line():

@@ -28,6 +28,7 @@ import matplotlib.pyplot as plt
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+PAGED = sorted((DOCS / "examples").glob("*.py"))
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
@@ -247,6 +248,20 @@ def test_docstrings_have_a_line_that_runs(name, tmp_path, monkeypatch):
             "model": fpflow.PotentialMLP(2, width=8, depth=1, key=jax.random.key(0)),
         }  # fmt: skip
         exec(compile(code[0], name, "exec"), space)
+
+
+def test_examples_are_notebooks_too():
+    """Their cells are the code of the example, and run as such."""
+    spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
+    spec.loader.exec_module(hooks := importlib.util.module_from_spec(spec))
+    for path in PAGED:
+        book = hooks.notebook(path)
+        words, defined, run = book["cells"]
+        assert words["source"].startswith("# ") and defined["source"] in path.read_text()
+        compile(defined["source"] + "\n" + run["source"], path, "exec")
+        assert "main(" in run["source"] and "savefig" not in run["source"]
+        kinds = {output["output_type"] for output in run["outputs"]}
+        assert ("display_data" in kinds) == path.with_suffix(".png").exists()
 
 
 @pytest.mark.slow
