@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import html
 import http.server
 import importlib.util
 import inspect
@@ -61,6 +62,27 @@ def test_pages_build_and_formulas_are_mathematics(site):
     example = (site / "examples" / "close_the_gap.html").read_text()
     assert "close_the_gap.png" in example and "grid_density_sde" in example
     assert "--fp-weight" in (site / "reference" / "command-line.html").read_text()
+
+
+@pytest.mark.slow
+def test_every_documented_callable_shows_its_signature(site):
+    """With the names by which its arguments are passed."""
+    shown = {}
+    for page in (site / "reference").glob("*.html"):
+        parts = re.split(r'<h2 id="(fpflow\.[\w.]+)" class="doc doc-heading">', page.read_text())
+        for name, part in zip(parts[1::2], parts[2::2], strict=True):
+            first = part.partition("doc-contents")[0]
+            shown[name] = html.unescape(re.sub("<[^>]+>", "", first))
+    for name, text in shown.items():
+        value = functools.reduce(getattr, name.split(".")[1:], fpflow)
+        kind = inspect.isclass(value)
+        abstract = name.rpartition(".")[2].startswith("Abstract")
+        abstract |= getattr(value, "_is_protocol", False)
+        if not callable(value) or abstract or (kind and issubclass(value, BaseException)):
+            continue
+        names = set(inspect.signature(value).parameters) - {"self"}
+        assert all(re.search(rf"\b{argument}\b", text) for argument in names), (name, names, text)
+    assert len(shown) > 180
 
 
 @pytest.mark.slow
