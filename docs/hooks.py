@@ -56,6 +56,7 @@ def on_files(files, config):
                 config, f"examples/{path.stem}.ipynb", content=json.dumps(notebook(path))
             )
         )
+    files.append(File.generated(config, "examples/index.md", content=_gallery()))
     files.append(File.generated(config, "reference/command-line.md", content=_command_line()))
     files.append(File.generated(config, "reference/a-z.md", content=_index()))
     return files
@@ -76,6 +77,19 @@ def _index():
             lines += ["", f"## {letter}", "", "| name | page |", "|---|---|"]
         lines.append(f"| {names[name]} |")
     return "\n".join(lines) + "\n"
+
+
+def _gallery():
+    """All examples, with what they draw, or the first that they print."""
+    parts = ["# Gallery", "", "Each page is a script that runs, and the same as a notebook.", ""]
+    for path in sorted((HERE / "examples").glob("*.py")):
+        title, _, rest = ast.get_docstring(ast.parse(path.read_text())).partition("\n")
+        first = next(p for p in rest.split("\n\n") if p.strip() and not p.strip("\n").startswith("    "))
+        title = title.rstrip(".")
+        parts += [f"## [{title}]({path.stem}.md)", "", " ".join(first.split()), ""]
+        if path.with_suffix(".png").exists():
+            parts += [f"[![{title}]({path.stem}.png){{ .thumbnail }}]({path.stem}.md)", ""]
+    return "\n".join(parts)
 
 
 def _example(path):

@@ -1,4 +1,8 @@
-"""The amortised posterior of a linear-Gaussian simulator, against the exact one at 200 observations."""
+"""The posterior of a simulator, and how near it is to the exact one.
+
+A linear simulator with Gaussian noise has a Gaussian posterior. One network learns that of every
+observation; at 200 of them the mean and covariance of its samples are compared with the exact ones.
+"""
 
 import equinox as eqx
 import jax
