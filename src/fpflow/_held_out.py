@@ -88,7 +88,7 @@ def held_out(
     - `points`: held-out points, shape `(m, dim)`; `datasets.split` makes both.
     - `num_points`: how many of each have their likelihoods computed, at most.
     - `num_samples`: samples of the SDE whose distances are taken.
-    - `progress`: progress bars; by default only on a terminal.
+    - `progress`: progress bars; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key`.
 
     **Returns:** a `HeldOut`.

@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ._devices import automatic
+from ._shown import in_notebook
 
 
 class HostLost(ConnectionError):
@@ -37,10 +38,13 @@ def is_first(mesh: Mesh | None) -> bool:
 
 
 def no_bar(progress: bool | None) -> bool | None:
-    """What tqdm's `disable` is: the first process alone has a bar, by default only on a terminal."""
+    """What tqdm's `disable` is: the first process alone has a bar, by default on a terminal or in a
+    notebook."""
     if jax.process_index() > 0:
         return True
-    return None if progress is None else not progress
+    if progress is None:
+        return False if in_notebook() else None
+    return not progress
 
 
 def replicated(tree: Any, mesh: Mesh | None) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +11,12 @@ import numpy as np
 from jax.core import Tracer
 
 _SHOWN = 6
+
+
+def in_notebook() -> bool:
+    """Whether what is printed and drawn goes to the cells of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
 
 
 def rounded(value: float, error: float) -> str:

@@ -161,7 +161,7 @@ def log_prob_ode(
       precision `diffrax.Dopri8()`.
     - `batch_size`: points in memory of a device at once; it changes no result.
     - `mesh`: a `jax.sharding.Mesh` of devices that share the points.
-    - `progress`: a progress bar; by default only on a terminal.
+    - `progress`: a progress bar; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key` for the probes; needed by `Hutchinson` only.
 
     **Returns:** a `LogProbODE` in the precision of the model.

@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from .._devices import num_devices
 from .._hosts import gathered, no_bar, watched

@@ -157,7 +157,7 @@ def log_prob_sde(
     - `method`: a `ResidualPaths` or a `TwistedFilter` instead of the choice above; a filter's first set
       has the steps of its chain and the second twice as many. By default the first has two thirds.
     - `mesh`: a `jax.sharding.Mesh` of devices that share the points.
-    - `progress`: a progress bar; by default only on a terminal.
+    - `progress`: a progress bar; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key`.
 
     Under `jax.jit` and `jax.grad` no number can hang on a value: all points get `num_paths` paths, 64 by

@@ -149,7 +149,7 @@ def gap_report(
     - `points`: where the likelihoods are taken, such as held-out data, shape `(n, dim)`; draws of the
       data by default.
     - `dim`: the dimension, where neither `data` nor the model tells it.
-    - `progress`: progress bars; by default only on a terminal.
+    - `progress`: progress bars; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key`, `jax.random.key(0)` by default.
 
     **Returns:** a `GapReport`.

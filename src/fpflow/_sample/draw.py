@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from .._blocks import in_cache
 from .._devices import check_mesh, num_devices, over_devices
@@ -131,7 +131,7 @@ def sample(
       block on a processor, whose cache holds no more, and 64 on other devices. It changes no result.
     - `mesh`: a `jax.sharding.Mesh` of devices that share the blocks; it changes no result. Where it
       spans several processes, each returns all samples.
-    - `progress`: a progress bar; by default only on a terminal.
+    - `progress`: a progress bar; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key`.
 
     **Returns:** points of shape `(num_samples, dim)` in the precision of the model.

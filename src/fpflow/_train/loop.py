@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from .._hosts import agreed, gathered, replicated, watched
 from .._model import Transformed, save

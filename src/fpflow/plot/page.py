@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .._shown import in_notebook
 from .panels import COLOURS, densities, difference
 
 
@@ -17,7 +18,7 @@ def report_page(report: Any) -> Figure:
 
     - `report`: a `GapReport`.
 
-    **Returns:** a new Figure.
+    **Returns:** a new Figure, which a notebook shows once, as the value of its cell.
     """
     figure, axes = plt.subplots(2, 4, figsize=(16, 8), layout="constrained")
     (_draw_plane if report.densities and report.dim == 2 else _draw_lines)(report, axes[0])
@@ -26,6 +27,8 @@ def report_page(report: Any) -> Figure:
     _draw_sources(report, axes[1, 2])
     _draw_family(report, axes[1, 3])
     figure.suptitle(f"ODE–SDE gap report, dimension {report.dim}")
+    if in_notebook():
+        plt.close(figure)  # pyplot would draw it below the cell once more
     return figure
 
 
