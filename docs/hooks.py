@@ -84,7 +84,9 @@ def _gallery():
     parts = ["# Gallery", "", "Each page is a script that runs, and the same as a notebook.", ""]
     for path in sorted((HERE / "examples").glob("*.py")):
         title, _, rest = ast.get_docstring(ast.parse(path.read_text())).partition("\n")
-        first = next(p for p in rest.split("\n\n") if p.strip() and not p.strip("\n").startswith("    "))
+        first = next(
+            p for p in rest.split("\n\n") if p.strip() and not p.strip("\n").startswith("    ")
+        )
         title = title.rstrip(".")
         parts += [f"## [{title}]({path.stem}.md)", "", " ".join(first.split()), ""]
         if path.with_suffix(".png").exists():
