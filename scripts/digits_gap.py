@@ -93,6 +93,20 @@ def densities(model, x):
     return map(np.asarray, zip(*rows, strict=True))
 
 
+def table(path):
+    """The rows as Markdown, in bits per dimension of sixteen levels of grey."""
+    lines = [
+        "| seed | w_R | smallest held-out loss | ODE | SDE | chain of 100 steps | ODE from SDE, nats |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in csv.DictReader(path.open()):
+        bits = [float(row[k]) / (64 * np.log(2)) - np.log2(GREY) for k in ("ode", "sde", "chain")]
+        cells = [row["seed"], row["weight"], f"{float(row['held_out_loss']):.2f}"]
+        cells += [f"{b:.3f}" for b in bits] + [f"{float(row['gap']):.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/results/digits_gap"))
@@ -121,6 +135,7 @@ def main():
                 row = (seed, weight, found.history["held_out"].min(), *told)
                 writer.writerow([f"{float(v):.6g}" for v in row])
                 file.flush()
+                (arguments.out / "table.md").write_text(table(arguments.out / "rows.csv"))
 
 
 if __name__ == "__main__":
