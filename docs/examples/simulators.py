@@ -179,7 +179,7 @@ class LotkaVolterra(Simulator):
         return tuple(map(np.log, super().published(number)))
 
 
-TASKS = {task.name: task for task in (GaussianLinear(), TwoMoons(), SLCP(), LotkaVolterra())}
+TASKS = {task.name: task for task in (TwoMoons(), GaussianLinear(), SLCP(), LotkaVolterra())}
 
 
 def learnt(task, num_simulations, num_steps):
