@@ -11,7 +11,9 @@ import argparse
 import csv
 import pathlib
 import warnings
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -19,15 +21,16 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import fpflow
-from digits import GREY, PROCESS, Digits
+from digits import GREY, PROCESS
 
 WEIGHTS = (0.0, 0.01)
 NAMES = ("seed", "weight", "held_out_loss", "ode", "sde", "chain", "gap", "reliable")
 
 
-class Classed(Digits):
+class Classed(eqx.Module):
     """Images with noise of one level of grey, and their class as ten numbers."""
 
+    images: jax.Array
     classes: jax.Array
 
     def sample(self, key, n):
@@ -75,7 +78,7 @@ def densities(model, x):
     """All three log densities at points of each class, shapes `(10, 3)`, and which may be believed."""
     rows, chain = [], None
     for c, points in enumerate(x):
-        at = fpflow.given(model, jax.nn.one_hot(c, 10))
+        at: Any = fpflow.given(model, jax.nn.one_hot(c, 10))
         if chain is None:
             chain = fpflow.tuned_chain(
                 fpflow.GaussianChain(num_steps=100),
@@ -108,7 +111,7 @@ def table(path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/results/digits_gap"))
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)

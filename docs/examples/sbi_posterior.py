@@ -3,7 +3,7 @@
 sbi's NPSE draws by the reverse SDE unless it is told otherwise, and `log_prob` is the density of the
 probability-flow ODE: two distributions. Here it learns two moons from 10,000 simulations as its tutorial
 does; fpflow takes the network as it is and gives the density of the sampler that ran, 499 Euler–Maruyama
-steps. The exact evidence tells which density belongs to the samples.
+steps. The exact evidence tells which density belongs to the samples. A quarter of an hour on two cores.
 
 ```sh
 pip install sbi && python docs/examples/sbi_posterior.py
@@ -58,7 +58,7 @@ def timed(function):
     return found, time.perf_counter() - start
 
 
-def main(num_simulations: int = 10_000, num_samples: int = 1000, num_points: int = 300):
+def main(num_simulations: int = 10_000, num_samples: int = 1000, num_points: int = 100):
     trainer, network = learnt(num_simulations)
     y, _ = task.published(1)
     seen = torch.tensor(y)[None].float()
