@@ -305,11 +305,8 @@ def test_more_paths_are_spent_where_the_error_is_too_large():
             model, process, x, target_error=0.02, num_paths=8192, **settings
         )
     assert (few.standard_error > 0.02).sum() > 100
-    # Sixteen pairs know an error to a fifth, and worse where weights are skewed: some points get too
-    # few, a tenth more than half as many again as they should, in four runs with other points and keys.
-    assert (found.standard_error < 0.02).mean() > 0.6 and (
-        found.standard_error < 0.03
-    ).mean() > 0.85
+    # Sixteen pairs know the variance of one to a third: some points get too few.
+    assert (found.standard_error < 0.02).mean() > 0.8 and (found.standard_error < 0.04).all()
     # A block of points gets what its neediest needs: two numbers here, 64 paths and four times as many.
     assert found.effective_sample_size.max() > 3 * found.effective_sample_size.min()
     cov = jnp.asarray(linear_laws(model.matrix, process)[0])
