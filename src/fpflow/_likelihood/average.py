@@ -17,9 +17,9 @@ _MOST_SPREAD = 19.0
 # The mean of logarithms misses their third moment, which grows with their width: what is wider is not
 # believed. Normal logarithms of variance 0.9 have errors that hold; 1.2 is where a guess draws the line.
 _WIDE = 1.2
-# Units more than the first set asks for: sixteen pairs know an error to a fifth and worse. By 1.1 three
-# of four points reached their target in the worst of four runs, by this four of five in all.
-_ALLOWANCE = 1.3
+# Units more than the first set asks for, as sixteen pairs know an error to a fifth and worse: by this 83
+# to 92 of a hundred points reached their target in eight runs, by 1.3 79 to 89.
+_ALLOWANCE = 1.5
 
 
 class UnitSums(eqx.Module):
