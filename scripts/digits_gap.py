@@ -113,12 +113,10 @@ def table(path):
 def main():
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/results/digits_gap"))
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    warnings.simplefilter(
-        "ignore", UserWarning
-    )  # columns without ink, and paths at points called so
+    warnings.simplefilter("ignore", UserWarning)  # columns without ink; the rows count `reliable`
     arguments.out.mkdir(parents=True, exist_ok=True)
     seen, held, x = split()
     with (arguments.out / "rows.csv").open("w", newline="") as file:

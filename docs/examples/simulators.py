@@ -146,7 +146,7 @@ class SLCP(Boxed):
 
 
 class LotkaVolterra(Simulator):
-    """Hunters and prey at ten times; all in logarithms."""
+    """Predators and prey at ten times; all in logarithms."""
 
     name, dim, centre = "lotka_volterra", 4, (-0.125, -3.0, -0.125, -3.0)
 
