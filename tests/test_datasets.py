@@ -162,6 +162,20 @@ def test_odd_data_gets_a_warning():
         datasets.as_data(NORMAL.T)
 
 
+def test_warnings_point_at_the_line_of_the_user():
+    """Through a class of equinox and through several rooms of the library."""
+    ones = np.stack([np.arange(9.0), np.ones(9)], 1)
+    half = fpflow.GridDensity(np.full((24, 24), 24.0**-2), 0.5, 0.0, WINDOW)
+    for ask in (
+        lambda: datasets.Points(ones),
+        lambda: datasets.split(ones, 0.2),
+        lambda: fpflow.total_variation(half, half),
+    ):
+        with pytest.warns(UserWarning) as told:
+            ask()
+        assert {warning.filename for warning in told} == {__file__}
+
+
 def test_a_sampler_of_the_wrong_shape_is_refused():
     class Flat:
         def sample(self, key, n):

@@ -28,7 +28,7 @@ SOURCE = TESTS.parent / "src" / "fpflow"
 RUN = 12
 
 # What carries a message besides the calls in a `raise`.
-CARRIERS = ("refuse", "warnings.warn", "parser.error", "super().__init__", "_say")
+CARRIERS = ("refuse", "warn", "parser.error", "super().__init__", "_say")
 
 
 def pieces_of(node):

@@ -15,9 +15,9 @@ SOURCE = ROOT / "src" / "fpflow"
 
 # From the top of the hill to its foot: a room may import from those before it.
 ROOMS = (
-    "_types", "_errors", "_shown", "_named", "_files", "_devices", "_hosts", "_blocks", "_calculus",
-    "_process", "_window", "datasets", "_transform", "_model", "_network", "_dynamics", "_times",
-    "_noising",
+    "_types", "_errors", "_warning", "_shown", "_named", "_files", "_devices", "_hosts", "_blocks",
+    "_calculus", "_process", "_window", "datasets", "_transform", "_model", "_network", "_dynamics",
+    "_times", "_noising",
     "_residual", "_terms", "_excess", "_run", "_train", "_sample", "_likelihood", "_grid", "_metrics",
     "_importance", "_held_out", "_accounting", "plot", "_report", "paper", "_reproduce", "_cli",
     "__main__",

@@ -1,6 +1,5 @@
 r"""Importance weights of samples, and the evidence, by the density of the sampler that drew them."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from ._model import Transformed, check_counts, check_key, check_score, model_dim
 from ._process import AbstractProcess
 from ._sample import ODE, SDE, AbstractChain, AbstractSampler, GaussianChain, chain_paths, sample
 from ._types import PotentialModel, PRNGKey, ScoreModel
+from ._warning import warn
 
 _BLOCK = 4096
 
@@ -213,10 +213,9 @@ def summed_up(x: Array, log_w: Array, biased: bool) -> ImportanceSample:
     effective = w.sum() ** 2 / (w**2).sum()
     k = pareto_k(logs)
     if k > 0.7 or effective < 16:
-        warnings.warn(
+        warn(
             f"the weights are too uneven to be believed: Pareto k {k:.2f} (at most 0.7), "
-            f"{effective:.0f} of {len(w)} effective; the sampler misses a part of the target.",
-            stacklevel=3,
+            f"{effective:.0f} of {len(w)} effective; the sampler misses a part of the target."
         )
     estimate = Estimate(float(log_z), float(error))
     return ImportanceSample(x, log_w, estimate, float(effective), float(k), biased)

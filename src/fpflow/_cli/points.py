@@ -3,13 +3,13 @@
 import io
 import pathlib
 import re
-import warnings
 import zipfile
 import zlib
 
 import numpy as np
 
 from .._files import write_whole
+from .._warning import warn
 
 
 def read_points(path: pathlib.Path) -> tuple[list[str], np.ndarray]:
@@ -64,10 +64,9 @@ def _read_table(path: pathlib.Path) -> tuple[list[str], np.ndarray]:
             f"line of names: {_first_fault(lines, start) or str(error).rstrip('.')}."
         ) from error
     if indexed and (table[:, 0] == np.arange(len(table))).all():
-        warnings.warn(
+        warn(
             f"column 0 of {path} has no name and counts 0, 1, 2, ...: an index is taken as a coordinate "
-            "here; write the file without it, in pandas by `index=False`.",
-            stacklevel=2,
+            "here; write the file without it, in pandas by `index=False`."
         )
     return [name.strip().strip('"') for name in names] if start else [], table
 

@@ -6,8 +6,6 @@ divergence is needed. The masses of image cells are signed: where a step of the 
 grid, the folds cancel.
 """
 
-import warnings
-
 import diffrax
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,6 +14,7 @@ from jaxtyping import Array, Float
 from .._model import model_dtype
 from .._process import AbstractProcess
 from .._types import ScoreModel
+from .._warning import warn
 from .._window import GridDensity, Window, product_grid
 from .evaluate import check_grid, coarser, in_two_resolutions, is_traced, on_points
 from .frame import frame_of
@@ -137,9 +136,8 @@ def grid_density_ode(
 
     found = in_two_resolutions(masses, refine, 1, window, traced, tight)
     if not traced and found.error > _USELESS:
-        warnings.warn(
+        warn(
             f"the density of the ODE on the grid may be off by {found.error:.2g} in total variation: "
-            "its features are finer than the cells; raise `refine` or the nodes of the window.",
-            stacklevel=2,
+            "its features are finer than the cells; raise `refine` or the nodes of the window."
         )
     return found

@@ -1,7 +1,5 @@
 r"""The density of the probability-flow ODE at points: the change of variables along the flow."""
 
-import warnings
-
 import diffrax
 import equinox as eqx
 import jax
@@ -19,6 +17,7 @@ from .._model import Transformed, check_counts, densities_in_units
 from .._process import AbstractProcess
 from .._residual import log_fp_residual
 from .._types import ArrayLike, JetModel, Point, PotentialModel, PRNGKey, Scalar, ScoreModel, Time
+from .._warning import warn
 from .points import checked_points, in_blocks, is_traced, shown_values
 
 # A point that needs more has a score that no tolerance follows.
@@ -213,11 +212,10 @@ def log_prob_ode(
         )
     loose = 0 if is_traced(result) else int((result.solver_error > _LOOSE).sum())
     if loose:
-        warnings.warn(
+        warn(
             f"log p_ODE is known to no better than {_LOOSE} nats at {loose} of {len(points)} points: "
             f"two tolerances of the solver differ by up to {float(result.solver_error.max()):.2g}; "
-            "lower `tolerance`, or distrust the score there.",
-            stacklevel=2,
+            "lower `tolerance`, or distrust the score there."
         )
     return result
 

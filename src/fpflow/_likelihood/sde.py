@@ -2,7 +2,6 @@ r"""The density of the reverse SDE at points: a mean over forward noising paths.
 
 import dataclasses
 import math
-import warnings
 from typing import Any
 
 import equinox as eqx
@@ -17,6 +16,7 @@ from .._model import Transformed, check_counts, densities_in_units
 from .._process import AbstractProcess
 from .._sample import GaussianChain
 from .._types import ArrayLike, PotentialModel, PRNGKey, ScoreModel
+from .._warning import warn
 from .filter import TwistedFilter
 from .paths import (
     NoisingGrid,
@@ -213,11 +213,10 @@ def log_prob_sde(
 def _check_steps(apart: np.ndarray, num_steps: int, limit: float) -> None:
     """Warns where the times of paths move a value by more than they may."""
     if (apart > limit).any():
-        warnings.warn(
+        warn(
             f"the steps of the paths move log p_SDE by more than {limit:.3g} nats at "
             f"{(apart > limit).sum()} of {len(apart)} points, by up to {apart.max():.2g}: the score "
-            f"changes fast along them; raise `num_steps` = {num_steps}. See `.step_error`.",
-            stacklevel=4,
+            f"changes fast along them; raise `num_steps` = {num_steps}. See `.step_error`."
         )
 
 
@@ -317,16 +316,14 @@ def check_found(found: Found, budget: Budget, name: str) -> None:
             if paths.max() >= budget.num_paths
             else "a first set of paths asked for too few; lower `target_error`"
         )
-        warnings.warn(
+        warn(
             f"the standard error stays above 1.5 times `target_error` = {target} at {above.sum()} of "
-            f"{num} points, which had up to {paths.max()} paths; {cure}.",
-            stacklevel=3,
+            f"{num} points, which had up to {paths.max()} paths; {cure}."
         )
     bad = int((~np.asarray(found.reliable)).sum())
     if bad:
-        warnings.warn(
+        warn(
             f"{name} is unreliable at {bad} of {num} points: the weights of the paths are too uneven "
             "for its standard error; raise `num_paths`, or distrust the score there. See `.reliable` "
-            "and `.effective_sample_size`.",
-            stacklevel=3,
+            "and `.effective_sample_size`."
         )

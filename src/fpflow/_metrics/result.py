@@ -1,12 +1,12 @@
 """What every way of computing a Wasserstein distance returns."""
 
 import dataclasses
-import warnings
 
 import numpy as np
 
 from .._shown import rounded, shown_fields
 from .._types import ArrayLike
+from .._warning import warn
 from .._window import GridDensity, Window
 
 
@@ -83,10 +83,9 @@ def both_masses(
         raise ValueError(f"`a`, `b` and `window` must be on one window, got {[*own, window]}.")
     for name, law in (("a", a), ("b", b)):
         if isinstance(law, GridDensity) and law.outside > 0.01:
-            warnings.warn(
+            warn(
                 f"{law.outside:.1%} of `{name}` lies outside {window}, and distances see only what is "
-                "inside; use a wider `fpflow.Window(low, high)`.",
-                stacklevel=3,
+                "inside; use a wider `fpflow.Window(low, high)`."
             )
     return check_mass("a", a, window), check_mass("b", b, window), window
 

@@ -8,7 +8,6 @@ import math
 import os
 import pathlib
 import re
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._files import DamagedFile, Shapes, read_arrays, write_arrays, write_json, write_whole
+from .._warning import warn
 from .describe import describe, environment, fingerprint, tree_fingerprint, versions
 from .interrupt import caught_signals
 from .lock import locked
@@ -145,7 +145,7 @@ class Run:
             try:
                 state, intervals, loss = self.read(path, like)
             except DamagedFile as error:
-                warnings.warn(f"{error} An older one is looked for.", stacklevel=3)
+                warn(f"{error} An older one is looked for.")
                 continue
             self.losses[int(path.name[5:14])] = loss
             found = found or (state, intervals)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from .._hosts import agreed, gathered, replicated, watched
 from .._model import Transformed, save
 from .._process import AbstractProcess
 from .._run import Intervals, SharedRun, TrainingInterrupted
+from .._warning import warn
 from .result import History, TrainingDiverged, TrainResult
 from .validation import HeldOutLoss
 
@@ -141,9 +141,7 @@ class Loop:
             try:
                 self.run.write_model(lambda path: save(path, result.model, self.process))
             except ValueError as error:
-                warnings.warn(
-                    f"the model is in the result and not in a file: {error}", stacklevel=4
-                )
+                warn(f"the model is in the result and not in a file: {error}")
         return result
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import os
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +28,7 @@ from .._process import AbstractProcess
 from .._run import describe, fingerprint, open_shared
 from .._terms import HELD_OUT, Objective, default_objective
 from .._types import ArrayLike, DataLaw, PRNGKey, ScoreModel, shown
+from .._warning import warn
 from ..datasets import as_data, draw
 from .loop import Loop
 from .optimiser import AbstractOptimiser, Soap, check_optimiser
@@ -251,12 +251,11 @@ def _look_at_conditions(data: DataLaw) -> None:
     size = np.sqrt((condition**2).mean(0))
     column = int(size.argmax())
     if size[column] > _FAR:
-        warnings.warn(
+        warn(
             f"column {column} of the conditions has a root mean square of {size[column]:.4g}, and "
             "networks are made for about one: samples may ignore it. Put the network in "
             "`fpflow.Transformed(network, fpflow.Standardise.of(points), "
-            "fpflow.Standardise.of(conditions))`.",
-            stacklevel=4,
+            "fpflow.Standardise.of(conditions))`."
         )
 
 
@@ -264,15 +263,13 @@ def _compare_priors(model: Any, process: AbstractProcess) -> None:
     """A word where a network corrects another prior than that of the process."""
     precision, std = getattr(model, "precision", 0.0), getattr(process.prior, "std", None)
     if hasattr(model, "precision") and std and std > _WIDE:
-        warnings.warn(
+        warn(
             f"the network sees points and times as they come, and the prior has width {std:.4g}: it "
             "will learn badly; make it with `prior=fpflow.IsotropicGaussian()` and put it where all "
-            "processes are the same, by `fpflow.in_frame(network, process)`.",
-            stacklevel=4,
+            "processes are the same, by `fpflow.in_frame(network, process)`."
         )
     elif precision and std and not math.isclose(precision * std**2, 1, rel_tol=1e-3):
-        warnings.warn(
+        warn(
             f"the network corrects a prior of width {precision**-0.5:.4g}, that of the process has "
-            f"{std:.4g}; make the network with `prior=process.prior`.",
-            stacklevel=4,
+            f"{std:.4g}; make the network with `prior=process.prior`."
         )

@@ -1,6 +1,5 @@
 """Points of one's own as a law."""
 
-import warnings
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._types import ArrayLike, DataLaw, PRNGKey
+from .._warning import warn
 from .._window import GridDensity, Window
 from .cells import count_in_cells, histogram_density
 
@@ -88,17 +88,15 @@ def _checked(points: ArrayLike) -> np.ndarray:
         )
     used = _in_precision_of_jax(x)
     if constant.any():
-        warnings.warn(
+        warn(
             f"the data is constant in {constant.sum()} of its {len(constant)} columns, the first column "
             f"{int(constant.argmax())}: it has no density there, and its score grows without bound "
-            "towards t0; drop those columns where you can.",
-            stacklevel=3,
+            "towards t0; drop those columns where you can."
         )
     if len(x) < x.shape[1]:
-        warnings.warn(
+        warn(
             f"the data is {len(x)} points in dimension {x.shape[1]}, one point per row; if the points "
-            "are the columns, turn it with `data.T`.",
-            stacklevel=3,
+            "are the columns, turn it with `data.T`."
         )
     return used
 
