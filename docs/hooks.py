@@ -140,7 +140,7 @@ def notebook(path):
 
 def _command_line():
     parts = [
-        "# Command line\n\nEvery option has the description and the default of the Python argument that it sets.\n"
+        "# Command line\n\nEvery option has the text and the default of the Python argument it sets.\n"
     ]
     # In a process of its own: mkdocs must not import jax, nor end when a command shows its help.
     code = f"""
