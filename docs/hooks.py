@@ -81,7 +81,7 @@ def _index():
 
 def _gallery():
     """All examples, with what they draw, or the first that they print."""
-    parts = ["# Gallery", "", "Each page is a script that runs, and the same as a notebook.", ""]
+    parts = ["# Gallery", "", "Each page is a runnable script, also available as a notebook.", ""]
     for path in sorted((HERE / "examples").glob("*.py")):
         title, _, rest = ast.get_docstring(ast.parse(path.read_text())).partition("\n")
         first = next(
@@ -140,7 +140,7 @@ def notebook(path):
 
 def _command_line():
     parts = [
-        "# Command line\n\nEvery option has the words and the default of what it sets in Python.\n"
+        "# Command line\n\nEvery option has the text and the default of the Python argument it sets.\n"
     ]
     # In a process of its own: mkdocs must not import jax, nor end when a command shows its help.
     code = f"""

@@ -1,8 +1,8 @@
 """Closing the gap on the mixture of nine Gaussians.
 
-A network trained by score matching alone has two laws, that of its ODE and that of its SDE. Some more
-steps with the Fokker-Planck residual in the loss bring them together. Densities are exact, computed on a
-grid without samples.
+For a network trained by score matching alone, the ODE and the SDE draw from different distributions.
+More training steps with the Fokker-Planck residual in the loss bring the two together. Densities are
+exact, computed on a grid without samples.
 """
 
 import jax.random as jr
@@ -32,7 +32,7 @@ def main(num_steps: int = 3000, window: fpflow.Window = fpflow.Window(nodes=64))
         fpflow.plot.densities({f"ODE, {name}": ode, f"SDE, {name}": sde}, axes=list(row[:2]))
         title = f"SDE − ODE, $W_2^2$ = {gaps[-1].value:.5f}"
         apart = sde.mass - ode.mass
-        # Both differences on the scale of the first.
+        # Both differences share the scale of the first.
         top = np.quantile(abs(apart), 0.998) / window.cell_width**2 if top is None else top
         fpflow.plot.difference(apart, window, ax=row[2], vmax=float(top), title=title)
     return figure, gaps

@@ -1,10 +1,11 @@
 """Guidance, exactly: what classifier-free guidance draws, and what it does not.
 
-Two classes of points with exact scores, one guided against both with weight three. The powered target
-p(x | c)^3 p(x)^-2 is what guidance is said to sample. On a grid, without samples, neither the ODE nor
-the SDE draws it, and they draw from different distributions, the ODE's the farther one. Weights by its
-own density lead from the SDE back to the target; those of the ODE are refused by their Pareto k, because
-it hardly goes where the target still has mass. Two minutes on two cores.
+There are two classes of points with exact scores, and one class is guided against both with weight
+three. Guidance is said to sample the powered target p(x | c)^3 p(x)^-2. Densities on a grid, computed
+without samples, show that neither the ODE nor the SDE draws it. The two draw from different
+distributions, and the ODE's is farther from the target. Importance weights by the SDE's own density
+recover the target from its samples. For the ODE, Pareto k rejects the weights, because the ODE hardly
+reaches some regions where the target still has mass. Takes two minutes on two cores.
 """
 
 import jax

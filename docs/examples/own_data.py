@@ -1,8 +1,9 @@
-"""Data of your own: a table in units of its own, and what may be said of it.
+"""Data of your own: a small table with its own units, and how well a model fits it.
 
-Three hundred rows of a dose and a price, one three hundred times as wide as the other. The model is
-trained in standardised columns, a fifth of the rows is held out, and the network that does best on them
-is kept; samples and both log densities are in the units of the table. One minute on two cores.
+The table has three hundred rows of a dose and a price; one column is three hundred times as wide as
+the other. The model is trained on standardised columns, a fifth of the rows is held out, and the
+network that does best on them is kept. Samples and both log densities are in the units of the table.
+Takes one minute on two cores.
 """
 
 import jax.numpy as jnp

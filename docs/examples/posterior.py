@@ -1,7 +1,8 @@
-"""The posterior of a simulator, and how near it is to the exact one.
+"""The posterior of a simulator, and how close it is to the exact one.
 
-A linear simulator with Gaussian noise has a Gaussian posterior. One network learns that of every
-observation; at 200 of them the mean and covariance of its samples are compared with the exact ones.
+A linear simulator with Gaussian noise has a Gaussian posterior. One network learns the posterior of
+every observation. At 200 observations, the mean and covariance of its samples are compared with the
+exact ones.
 """
 
 import equinox as eqx
@@ -17,7 +18,7 @@ NOISE = 0.5
 
 
 class Simulator(eqx.Module):
-    """Parameters x ~ N(0, I) and what is observed of them, y = M x + noise: pairs (x, y)."""
+    """Pairs (x, y) of parameters x ~ N(0, I) and observations y = M x + noise."""
 
     def sample(self, key, n):
         """Parameters and observations, shapes `(n, 2)`."""
@@ -46,7 +47,7 @@ def main(num_steps: int = 4000, num_observations: int = 200, num_samples: int = 
         )
         return x.mean(0), jnp.cov(x.T)
 
-    # One condition at a time keeps memory small; the compiled function is the same for all.
+    # One condition at a time keeps memory small; all conditions share one compiled function.
     means, covariances = (
         np.stack(part)
         for part in zip(*map(moments, y, jr.split(jr.key(3), num_observations)), strict=True)

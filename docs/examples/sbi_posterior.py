@@ -1,9 +1,9 @@
 """A posterior of sbi: whose density is its `log_prob`?
 
-sbi's NPSE draws by the reverse SDE unless it is told otherwise, and `log_prob` is the density of the
-probability-flow ODE: two distributions. Here it learns two moons from 10,000 simulations as its tutorial
-does; fpflow takes the network as it is and gives the density of the sampler that ran, 499 Euler–Maruyama
-steps. The exact evidence tells which density belongs to the samples.
+By default sbi's NPSE samples with the reverse SDE, but its `log_prob` is the density of the
+probability-flow ODE: these are two distributions. Here NPSE learns two moons from 10,000 simulations,
+as in its tutorial. fpflow uses the network as it is and computes the density of the sampler that ran,
+499 Euler–Maruyama steps. The exact evidence shows which density belongs to the samples.
 
 ```sh
 pip install sbi && python docs/examples/sbi_posterior.py
@@ -27,7 +27,7 @@ task = TwoMoons()
 
 
 def learnt(num_simulations: int):
-    """sbi's own way: a prior, simulations, a network."""
+    """The steps of sbi: a prior, simulations, a network."""
     torch.manual_seed(0)
     x, y = (torch.tensor(np.asarray(part)) for part in task.sample(jr.key(0), num_simulations))
     trainer = NPSE(prior=BoxUniform(-torch.ones(2), torch.ones(2)), show_progress_bars=False)
@@ -35,7 +35,7 @@ def learnt(num_simulations: int):
 
 
 def brought_in(network, y, num_steps: int):
-    """The network and the sampler of sbi, as fpflow knows them."""
+    """The network and the sampler of sbi in terms of fpflow."""
     start, growth = network.t_min, network.sigma_max / network.sigma_min
     schedule = fpflow.GeometricNoise(
         network.sigma_min * growth**start, network.sigma_max * growth**start

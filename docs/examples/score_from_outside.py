@@ -1,9 +1,9 @@
-"""A score from outside: the gap report on a noise-predicting network that knows nothing of fpflow.
+"""A score from outside: the gap report on a noise-predicting network written without fpflow.
 
     python docs/examples/score_from_outside.py
 
-The network is plain jax and optax, trained as in denoising diffusion models on two moons; fpflow is told
-the noising process and what the network predicts.
+The network uses plain jax and optax, and is trained on two moons as in denoising diffusion models. You
+only tell fpflow the noising process and what the network predicts.
 """
 
 import itertools

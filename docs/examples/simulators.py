@@ -1,16 +1,17 @@
-"""Posteriors of four simulators, judged against published ones.
+"""Posteriors of four simulators, compared with published ones.
 
-The tasks are those of sbibm, whose wheel has ten observations and 10,000 samples of the true posterior
-for each. One network learns the posterior of all observations from 10,000 simulations. Parameters in a
-box are learnt as logits, so that no sample leaves the prior; positive ones as logarithms.
+The tasks are those of sbibm, whose wheel contains ten observations and 10,000 samples of the true
+posterior for each. One network learns the posteriors of all observations from 10,000 simulations.
+Parameters in a box are learnt as logits, so that no sample leaves the prior; positive parameters are
+learnt as logarithms.
 
-- *C2ST*: how often a classifier tells samples from those of the true posterior; 0.5 is never more often
-  than chance.
-- *log Z*: the evidence by weights of the samples, each with the density of the sampler that drew it.
-- *KL*: from the true posterior to the sampler's law, in nats, where the evidence is known.
-- *calibration*: two hundred observations of parameters drawn from the prior; where the posterior is
-  right, the rank of the true parameters' log density among those of samples is uniform. Noise in the log
-  density changes nothing in that, so eight paths of a point do.
+- *C2ST*: how often a classifier correctly tells samples from those of the true posterior; 0.5 is
+  chance.
+- *log Z*: the evidence from weighted samples, using the density of the sampler that drew them.
+- *KL*: from the true posterior to the sampler's distribution, in nats, where the evidence is known.
+- *calibration*: two hundred observations of parameters drawn from the prior. If the posterior is
+  right, the rank of the true parameters' log density among those of the samples is uniform. Noise in
+  the log density does not change this, so eight paths per point suffice.
 
 ```sh
 pip install --no-deps sbibm==1.1.0
@@ -40,7 +41,7 @@ process = fpflow.VariancePreserving()
 
 
 class Simulator(eqx.Module):
-    """Parameters and an observation of each, in the variables that a network is shown."""
+    """Parameters and an observation for each, in the variables that the network sees."""
 
     def sample(self, key, n):
         key_prior, key_noise = jr.split(key)
@@ -51,7 +52,7 @@ class Simulator(eqx.Module):
         return fpflow.Standardise.of(x)
 
     def log_evidence(self, y):
-        """Where it is known."""
+        """The log evidence, if it is known."""
         return None
 
     def published(self, number):
@@ -64,7 +65,7 @@ class Simulator(eqx.Module):
 
 
 class Boxed(Simulator):
-    """One with a uniform prior on a box about zero."""
+    """A simulator with a uniform prior on a box around zero."""
 
     def prior(self, key, n):
         return jr.uniform(key, (n, self.dim), minval=-self.bound, maxval=self.bound)
@@ -97,7 +98,7 @@ class GaussianLinear(Simulator):
 
 
 class TwoMoons(Boxed):
-    """A noisy half circle, moved by the parameters; two crescents are the posterior."""
+    """A noisy half circle, shifted by the parameters; the posterior consists of two crescents."""
 
     name, dim, bound = "two_moons", 2, 1.0
 
@@ -124,7 +125,7 @@ class TwoMoons(Boxed):
 
 
 class SLCP(Boxed):
-    """Four points of a Gaussian in the plane, by its mean and the roots of its deviations."""
+    """Four points of a Gaussian in the plane, given by its mean and the roots of its deviations."""
 
     name, dim, bound = "slcp", 5, 3.0
 
@@ -133,7 +134,7 @@ class SLCP(Boxed):
         return x[:2], jnp.array([[a**2, rho * a * b], [rho * a * b, b**2]]) + 1e-6 * jnp.eye(2)
 
     def simulate(self, key, x):
-        # Deviations reach nine, and a network is shown numbers of order one.
+        # Deviations reach nine, but the network should see numbers of order one.
         return jnp.arcsinh(jr.multivariate_normal(key, *self._law(x), (4,)).ravel())
 
     def log_joint(self, x, y):
@@ -146,7 +147,7 @@ class SLCP(Boxed):
 
 
 class LotkaVolterra(Simulator):
-    """Predators and prey at ten times; all in logarithms."""
+    """Predators and prey at ten times, all in logarithms."""
 
     name, dim, centre = "lotka_volterra", 4, (-0.125, -3.0, -0.125, -3.0)
 
@@ -207,7 +208,7 @@ def learnt(task, num_simulations, num_steps):
 
 
 def c2st(one, other):
-    """Accuracy of a small network in five folds, as sbibm measures it."""
+    """The accuracy of a small network in five folds, as sbibm measures it."""
     both = np.concatenate([one, other])
     both = (both - one.mean(0)) / one.std(0, ddof=1)
     side = np.repeat([0, 1], [len(one), len(other)])
@@ -218,7 +219,7 @@ def c2st(one, other):
 
 
 def judged(task, model, number, num_samples, num_weighted):
-    """What one published observation says of both samplers."""
+    """Both samplers at one published observation."""
     y, reference = task.published(number)
     y, posterior = jnp.asarray(y, float), fpflow.given(model, y)
     target = lambda x: task.log_joint(x, y)
@@ -247,7 +248,7 @@ def judged(task, model, number, num_samples, num_weighted):
 
 
 def calibration(task, model, num_observations, num_draws=19):
-    """How far the ranks of true parameters are from even, and 99 in 100 even ones at most."""
+    """How far the ranks of true parameters are from uniform, and the 99 % bound for uniform ones."""
     x, y = task.sample(jr.key(3), num_observations)
     ranks = []
     for i, key in enumerate(jr.split(jr.key(4), num_observations)):

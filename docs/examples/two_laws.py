@@ -1,9 +1,9 @@
 """One network, two distributions: what a diffusion model draws depends on its sampler.
 
-The authors' setting of arXiv 2311.15996, at a twentieth of its work, trains a potential network by score
-matching alone: its SDE and its ODE draw from distributions that are far apart. A network of the same
-size trained by fpflow with the Fokker-Planck equation has two that agree. Densities are exact, computed
-on a grid without samples. Ten minutes on two cores.
+The authors' setting of arXiv 2311.15996, at a twentieth of its compute, trains a potential network by
+score matching alone: its SDE and its ODE draw from distributions that are far apart. For a network of
+the same size, trained by fpflow with the Fokker-Planck equation, the two distributions agree.
+Densities are exact, computed on a grid without samples. Takes ten minutes on two cores.
 """
 
 import jax.random as jr
@@ -48,7 +48,7 @@ def main(
         gaps[name] = (fpflow.kl_divergence(sde, ode), fpflow.w2_grid(sde, ode))
         titles = ("the data", "its SDE draws", "its ODE draws")
         for ax, title, law in zip(line, titles, (exact, sde, ode), strict=True):
-            # On the scale of the data: the sharp cells of a bad law would darken all others.
+            # On the scale of the data: the sharp cells of a bad density would darken all others.
             fpflow.plot.density(law.mass, window, ax=ax, vmax=top, title=title, colorbar=False)
             ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
         line[0].set_ylabel(name, fontsize=11)
