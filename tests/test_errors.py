@@ -140,6 +140,16 @@ def trained(**settings):
     return fpflow.train.__wrapped__(NETWORK, OU, np.eye(2), num_steps=1, key=KEY, **settings)
 
 
+def weighted(log_target):
+    return inspect.unwrap(fpflow.importance_sample)(NETWORK, OU, log_target, 5, key=KEY)
+
+
+TOLD = fpflow.Transformed(
+    fpflow.PotentialMLP(2, condition_dim=1, key=KEY),
+    fpflow.Standardise.of(np.eye(2)),
+    fpflow.Standardise.of(np.arange(4.0)[:, None]),
+)
+
 ARGUMENTS = {
     "got ScoreMLP: the residual is that of a potential.": lambda: (
         fpflow.theorem_one.__wrapped__(NETWORK, OU)
@@ -159,9 +169,23 @@ ARGUMENTS = {
             stepsize_controller=diffrax.PIDController(1e-3, 1e-3),
         )
     ),
-    "`model.score` does not take points of shape (3,)": lambda: (
+    "`model.score` fails at points of shape (3,)": lambda: (
         fpflow.sample_ode(NETWORK, OU, 5, dim=3, key=KEY)
     ),
+    "`condition` must be one condition, shape (condition_dim,), got (5, 1)": lambda: (
+        fpflow.given(TOLD, np.zeros((5, 1)))
+    ),
+    "seen as one point: the transform is of 1 columns, the points have 2": lambda: (
+        fpflow.given(TOLD, np.zeros(2))
+    ),
+    "got a tuple of arrays of shapes (9, 2), (9,); take its first, `data[0]`, or": lambda: (
+        fpflow.datasets.as_data((np.zeros((9, 2)), np.zeros(9)))
+    ),
+    "`log_target` must be written with `jax.numpy`, which JAX can trace, instead of": lambda: (
+        weighted(lambda x: -(np.asarray(x) ** 2).sum())
+    ),
+    "`log_target` fails at one point, shape (2,): ": lambda: weighted(lambda x: x @ jnp.ones(3)),
+    "`log_target` must return one number at one point, got shape (2,)": lambda: weighted(jnp.abs),
     "`model.score` must return shape (2,), got ()": lambda: (
         fpflow.sample_ode(Plain(lambda t, x: x.sum()), OU, 5, key=KEY)
     ),

@@ -451,7 +451,7 @@ class NaNScore:
             "not both",
         ),
         (EXACT, {"dim": 0}, "`dim` must be a whole number of at least 1, got 0"),
-        (EXACT, {"dim": 3}, r"does not take points of shape \(3,\)|must return shape \(3,\)"),
+        (EXACT, {"dim": 3}, r"fails at points of shape \(3,\)|must return shape \(3,\)"),
         (WithoutPotential(LinearScore(jnp.eye(2) * jnp.nan)), {}, "`model.score` must be finite"),
     ],
 )

@@ -122,6 +122,7 @@ def importance_sample(
     check_key(key)
     dim = model_dim(model, dim)
     check_score(model, process, dim)
+    _check_target(log_target, dim)
     for name, law in (("sampler", sampler), ("density", density)):
         if law is not None and not isinstance(law, ODE | SDE | AbstractChain):
             raise ValueError(
@@ -145,6 +146,21 @@ def importance_sample(
             f"`log_target` is minus infinity at all {num_samples} samples: none lies in the target."
         )
     return summed_up(x, log_w, density is not None and not _one_law(sampler, density))
+
+
+def _check_target(log_target: Callable[[Array], Array], dim: int) -> None:
+    """Before anything is drawn: a number at one point, in operations that JAX can trace."""
+    point = jax.ShapeDtypeStruct((dim,), jnp.result_type(float))
+    try:
+        shape = getattr(eqx.filter_eval_shape(log_target, point), "shape", ())
+    except jax.errors.TracerArrayConversionError as error:
+        raise ValueError(
+            "`log_target` must be written with `jax.numpy`, which JAX can trace, instead of `numpy`."
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`log_target` fails at one point, shape ({dim},): {error}") from error
+    if shape != ():
+        raise ValueError(f"`log_target` must return one number at one point, got shape {shape}.")
 
 
 def _in_variables_of(model: Transformed, log_target: Callable[[Array], Array]) -> Callable:

@@ -90,7 +90,7 @@ def check_score(model: Any, process: AbstractProcess, dim: int) -> None:
                 "through `fpflow.from_callback`."
             )
         raise ValueError(
-            f"`model.score` does not take points of shape ({dim},):{hint or f' {error}'}"
+            f"`model.score` fails at points of shape ({dim},):{hint or f' {error}'}"
         ) from error
     if shape != (dim,):
         raise ValueError(f"`model.score` must return shape ({dim},), got {shape}.")

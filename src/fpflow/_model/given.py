@@ -68,7 +68,7 @@ def given(model: Any, condition: Any) -> GivenScore | GivenPotential | Transform
 
     **Returns:** a model with `score(t, x)`, and `potential(t, x)` where `model` has one.
 
-    **Raises:** `ValueError` for what has no score.
+    **Raises:** `ValueError` for what has no score, and for conditions that a transform does not take.
 
     **Example:**
 
@@ -79,8 +79,9 @@ def given(model: Any, condition: Any) -> GivenScore | GivenPotential | Transform
     """
     if isinstance(model, Transformed):
         if model.condition_transform is not None:
-            row = jnp.atleast_2d(jnp.asarray(condition))
-            condition = mapped(model.condition_transform, row)[0]
+            condition = _in_variables(
+                model.condition_transform, jnp.atleast_1d(jnp.asarray(condition))
+            )
         return Transformed(given(model.model, condition), model.transform)
     if not callable(getattr(model, "score", None)):
         raise ValueError(
@@ -88,6 +89,19 @@ def given(model: Any, condition: Any) -> GivenScore | GivenPotential | Transform
         )
     kind = GivenPotential if isinstance(model, PotentialModel) else GivenScore
     return kind(model, jnp.asarray(condition))
+
+
+def _in_variables(transform: Any, condition: Array) -> Array:
+    """One condition as its network sees it."""
+    if condition.ndim != 1:
+        raise ValueError(
+            f"`condition` must be one condition, shape (condition_dim,), got {condition.shape}; take "
+            "many by `jax.vmap`."
+        )
+    try:
+        return mapped(transform, condition[None])[0]
+    except ValueError as error:
+        raise ValueError(f"`condition` = {condition}, seen as one point: {error}") from error
 
 
 class RaveledScore(eqx.Module):

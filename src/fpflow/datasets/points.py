@@ -191,6 +191,12 @@ def as_data(data: DataLaw | ArrayLike) -> DataLaw:
     if hasattr(data, "to_numpy"):  # a data frame, whose `sample` is another, or a series of rows
         table = data.to_numpy()  # pyright: ignore
         data = np.stack(list(table)) if table.ndim == 1 and table.dtype == object else table
+    if isinstance(data, tuple) and len({np.shape(part) for part in data}) > 1:
+        shapes = ", ".join(str(np.shape(part)) for part in data)
+        raise ValueError(
+            f"data must be one array of points, got a tuple of arrays of shapes {shapes}; take its "
+            "first, `data[0]`, or make pairs of points and conditions by `fpflow.datasets.Points`."
+        )
     if not hasattr(data, "sample"):
         return Points(data)  # pyright: ignore[reportArgumentType]
     shapes = eqx.filter_eval_shape(draw, data, jr.key(0), 3)
