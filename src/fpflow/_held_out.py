@@ -32,7 +32,7 @@ class HeldOut:
     - `closer`: the probability that a sample of the SDE lies closer to its nearest training point than a
       held-out point to its own; one half for a model that has learnt the distribution, one for a model
       that repeats its data.
-    - `dim`: the dimension, for bits.
+    - `dim`: the dimension, used to convert nats to bits.
     """
 
     nll_ode: tuple[Estimate, Estimate]
@@ -88,12 +88,12 @@ def held_out(
     - `points`: held-out points, shape `(m, dim)`; `datasets.split` makes both.
     - `num_points`: how many of each have their likelihoods computed, at most.
     - `num_samples`: samples of the SDE whose distances are taken.
-    - `progress`: progress bars; by default on a terminal or in a notebook.
+    - `progress`: whether to show progress bars; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key`.
 
     **Returns:** a `HeldOut`.
 
-    **Raises:** `ValueError` for bad arguments.
+    **Raises:** `ValueError` for invalid arguments.
 
     **Example:**
 

@@ -90,12 +90,12 @@ def importance_sample(
     - `density`: `ODE()` or `SDE()` whose density weighs instead of the sampler's own. That is biased,
       and the result says so.
     - `num_paths`: paths of a chain's sample, its own included.
-    - `dim`: the dimension, where neither `model.dim` nor the score tells it.
+    - `dim`: the dimension, if neither `model.dim` nor the score determines it.
     - `key`: a `jax.random.key`.
 
     **Returns:** an `ImportanceSample`.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` where a weight is not a number.
+    **Raises:** `ValueError` for invalid arguments, `FloatingPointError` where a weight is not a number.
     Warns where the weights are too uneven for the numbers to be believed. No sample tells of mass where
     the sampler hardly goes: few may look even and give a $\log Z$ that is too low; ask again with more.
 

@@ -112,7 +112,7 @@ def grid_density_ode(
     the refinement; `error` comes from their difference and from a third at a tenth of the tolerance.
     Warns where it is above 0.1.
 
-    **Raises:** `ValueError` for bad arguments, or when the window holds no mass; `FloatingPointError`
+    **Raises:** `ValueError` for invalid arguments, or when the window holds no mass; `FloatingPointError`
     if the score is not finite along the flow.
 
     **Example:**

@@ -29,7 +29,7 @@ def grid_density_potential(
     is the mass in a margin around the window: with a potential that stays large far away, $Z$ itself
     is not known.
 
-    **Raises:** `ValueError` for bad arguments, or a model without a potential; `FloatingPointError`
+    **Raises:** `ValueError` for invalid arguments, or a model without a potential; `FloatingPointError`
     where the potential is not finite.
 
     **Example:**

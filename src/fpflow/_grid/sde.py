@@ -251,7 +251,7 @@ def grid_density_sde(
     **Returns:** a `GridDensity`: Richardson's extrapolation of this computation and one with half
     the refinement and half the steps; `error` comes from their difference.
 
-    **Raises:** `ValueError` for bad arguments, or when the window holds no mass; `FloatingPointError`
+    **Raises:** `ValueError` for invalid arguments, or when the window holds no mass; `FloatingPointError`
     if the score is not finite somewhere on the grid.
 
     **Example:**

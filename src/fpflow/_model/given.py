@@ -21,7 +21,7 @@ class GivenScore(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, t: Time, x: Point) -> Point:
@@ -37,7 +37,7 @@ class GivenPotential(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, t: Time, x: Point) -> Point:

@@ -24,7 +24,7 @@ class GuidedScore(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, t: Time, x: Point) -> Point:
@@ -41,7 +41,7 @@ class GuidedPotential(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, t: Time, x: Point) -> Point:
@@ -62,7 +62,7 @@ class ClassifierScore(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, t: Time, x: Point) -> Point:
@@ -80,7 +80,7 @@ class ClassifierPotential(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, t: Time, x: Point) -> Point:

@@ -22,7 +22,7 @@ class FramedScore(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model knows it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, t: Time, x: Point, *condition: Array) -> Point:

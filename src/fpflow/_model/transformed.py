@@ -59,7 +59,7 @@ class Transformed(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def law(self, data: Any) -> DataLaw:

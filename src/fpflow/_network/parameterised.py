@@ -30,7 +30,7 @@ class ScoreNetwork(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the network tells it."""
+        """The dimension of a point, if the network knows it."""
         return getattr(self.network, "dim", None)
 
     def score(self, tau: Time, z: Point, *condition: Any) -> Point:
@@ -65,7 +65,7 @@ class PotentialNetwork(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the network tells it."""
+        """The dimension of a point, if the network knows it."""
         return getattr(self.network, "dim", None)
 
     def potential(self, tau: Time, z: Point, *condition: Any) -> Scalar:
@@ -85,7 +85,7 @@ class PreconditionedScore(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, tau: Time, z: Point, *condition: Any) -> Point:
@@ -100,7 +100,7 @@ class PreconditionedPotential(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, tau: Time, z: Point, *condition: Any) -> Point:

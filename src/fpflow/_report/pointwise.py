@@ -70,7 +70,7 @@ class NatsGap:
       no spread where the law is $e^u / Z$.
     - `kl_sde_potential`, `kl_ode_potential`: $KL(\cdot\|e^u/Z)$, $Z$ from the same samples, which is why
       these are lower bounds: mass of $e^u$ where the sampler does not go is not seen.
-    - `dim`: the dimension, for bits.
+    - `dim`: the dimension, used to convert nats to bits.
     """
 
     kl_sde_ode: Estimate

@@ -149,12 +149,12 @@ def gap_report(
     - `points`: where the likelihoods are taken, such as held-out data, shape `(n, dim)`; draws of the
       data by default.
     - `dim`: the dimension, where neither `data` nor the model tells it.
-    - `progress`: progress bars; by default on a terminal or in a notebook.
+    - `progress`: whether to show progress bars; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key`, `jax.random.key(0)` by default.
 
     **Returns:** a `GapReport`.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` where the score is not finite.
+    **Raises:** `ValueError` for invalid arguments, `FloatingPointError` where the score is not finite.
 
     **Example:**
 

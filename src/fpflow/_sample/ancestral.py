@@ -21,12 +21,12 @@ class Ancestral(AbstractChain):
 
     **Arguments:**
 
-    - `num_steps`: steps graded by `process.graded_time`; 400 by default.
-    - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
-    - `quiet_end`: whether the last step adds no noise; with noise the chain has a density,
+    - `num_steps`: number of steps, graded by `process.graded_time`; 400 by default.
+    - `step_grid`: your own times instead, decreasing from `t1` to `t0`, shape `(n + 1,)`.
+    - `quiet_end`: whether to omit the noise in the last step; with this noise the chain has a density,
       `log_prob_chain`.
 
-    **Raises:** `ValueError` for a bad number or grid.
+    **Raises:** `ValueError` for an invalid number of steps or grid.
 
     **Example:**
 
@@ -53,5 +53,5 @@ class Ancestral(AbstractChain):
         )
 
     def finer(self, factor: int) -> "Ancestral":
-        """The same with `factor` times as many steps."""
+        """The same sampler with `factor` times as many steps."""
         return dataclasses.replace(self, **finer_steps(self.num_steps, self.step_grid, factor))

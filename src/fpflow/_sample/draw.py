@@ -126,17 +126,17 @@ def sample(
       data.
     - `process`: gives $\alpha$, $\sigma$ and the prior.
     - `num_samples`: how many points.
-    - `dim`: the dimension, where neither `model.dim` nor the score tells it.
+    - `dim`: the dimension, if neither `model.dim` nor the score determines it.
     - `batch_size`: points in memory of a device at once, in whole blocks of 4096; by default one
       block on a processor, whose cache holds no more, and 64 on other devices. It changes no result.
     - `mesh`: a `jax.sharding.Mesh` of devices that share the blocks; it changes no result. Where it
       spans several processes, each returns all samples.
-    - `progress`: a progress bar; by default on a terminal or in a notebook.
+    - `progress`: whether to show a progress bar; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key`.
 
     **Returns:** points of shape `(num_samples, dim)` in the precision of the model.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a sample is not finite,
+    **Raises:** `ValueError` for invalid arguments, `FloatingPointError` if a sample is not finite,
     `HostLost` where another process of the mesh ended.
 
     **Example:**
@@ -176,7 +176,7 @@ def sample_ode(
 
     **Arguments:** as for `sample`, and
 
-    - `num_steps`: steps graded by `process.graded_time`; 100 by default.
+    - `num_steps`: number of steps, graded by `process.graded_time`; 100 by default.
     - `step_grid`: times of one's own, falling from `t1` to `t0`, shape `(n + 1,)`.
     - `solver`: a diffrax solver; `diffrax.Heun()` by default.
     - `stepsize_controller`: a diffrax controller such as
@@ -184,7 +184,7 @@ def sample_ode(
 
     **Returns:** points of shape `(num_samples, dim)` in the precision of the model.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a sample is not finite.
+    **Raises:** `ValueError` for invalid arguments, `FloatingPointError` if a sample is not finite.
 
     **Example:**
 
@@ -227,7 +227,7 @@ def sample_sde(
 
     **Arguments:** as for `sample_ode`, except
 
-    - `eta`: $\eta \ge 0$: one is the reverse SDE, zero the probability-flow ODE.
+    - `eta`: $\eta \ge 0$; one gives the reverse SDE, zero the probability-flow ODE.
     - `num_steps`: 200 by default.
     - `solver`: a diffrax solver for additive noise, `diffrax.ShARK()` by default; also
       `diffrax.SRA1()`, `diffrax.SEA()`, and `diffrax.Euler()`, which is Euler--Maruyama here.
@@ -236,7 +236,7 @@ def sample_sde(
 
     **Returns:** points of shape `(num_samples, dim)` in the precision of the model.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a sample is not finite.
+    **Raises:** `ValueError` for invalid arguments, `FloatingPointError` if a sample is not finite.
 
     **Example:**
 
@@ -312,7 +312,7 @@ def chain_paths(
 
     **Returns:** `ChainPaths`.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a point is not finite.
+    **Raises:** `ValueError` for invalid arguments, `FloatingPointError` if a point is not finite.
 
     **Example:**
 

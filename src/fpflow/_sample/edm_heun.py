@@ -30,14 +30,14 @@ class EDMHeun(AbstractSampler):
 
     **Arguments:**
 
-    - `num_steps`: steps $n$ graded by `process.graded_time`; 50 by default.
+    - `num_steps`: number $n$ of steps, graded by `process.graded_time`; 50 by default.
     - `churn`: noise put in over the whole path, not negative; zero is the ODE. No noise is put in
       above the $r$ of `t1`.
     - `churn_min`, `churn_max`: where it is put in, in units of $r = \sigma/\alpha$.
     - `noise`: the deviation of that noise in units of the right one.
-    - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
+    - `step_grid`: your own times instead, decreasing from `t1` to `t0`, shape `(n + 1,)`.
 
-    **Raises:** `ValueError` for a bad number or grid and for negative settings.
+    **Raises:** `ValueError` for an invalid number of steps or grid and for negative settings.
 
     **Example:**
 

@@ -32,10 +32,10 @@ class GaussianChain(AbstractChain):
     **Arguments:**
 
     - `variance`: $c$, one number or one for each coordinate, shape `(dim,)`, in units of $x^2$.
-    - `num_steps`: steps graded by `process.graded_time`; 100 by default.
-    - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
+    - `num_steps`: number of steps, graded by `process.graded_time`; 100 by default.
+    - `step_grid`: your own times instead, decreasing from `t1` to `t0`, shape `(n + 1,)`.
 
-    **Raises:** `ValueError` for a bad number or grid, or a variance that is not positive.
+    **Raises:** `ValueError` for an invalid number of steps or grid, or a variance that is not positive.
 
     **Example:**
 
@@ -79,5 +79,5 @@ class GaussianChain(AbstractChain):
         return Kernels(times, ratio, pull, jnp.sqrt(gain * wide[1:] / wide[:-1]))
 
     def finer(self, factor: int) -> "GaussianChain":
-        """The same with `factor` times as many steps."""
+        """The same sampler with `factor` times as many steps."""
         return dataclasses.replace(self, **finer_steps(self.num_steps, self.step_grid, factor))

@@ -34,12 +34,12 @@ class ODE(AbstractSampler):
     **Arguments:**
 
     - `solver`: a diffrax solver for ordinary differential equations.
-    - `num_steps`: steps graded by `process.graded_time`; 100 by default.
-    - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
+    - `num_steps`: number of steps, graded by `process.graded_time`; 100 by default.
+    - `step_grid`: your own times instead, decreasing from `t1` to `t0`, shape `(n + 1,)`.
     - `stepsize_controller`: a diffrax controller such as
       `diffrax.PIDController(rtol=1e-5, atol=1e-5)` for adaptive steps, instead of both.
 
-    **Raises:** `ValueError` for a bad number or grid, for more than one choice of steps, and for a
+    **Raises:** `ValueError` for an invalid number of steps or grid, for more than one choice of steps, and for a
     solver that has no error estimate where steps are adaptive.
 
     **Example:**
@@ -103,7 +103,7 @@ class ODE(AbstractSampler):
         return narrow * y0, info
 
     def finer(self, factor: int) -> "ODE":
-        """The same with `factor` times as many steps."""
+        """The same sampler with `factor` times as many steps."""
         if self.stepsize_controller is not None:
             controller = finer_controller(self.stepsize_controller, factor)
             return dataclasses.replace(self, stepsize_controller=controller)

@@ -33,10 +33,10 @@ class PredictorCorrector(AbstractSampler):
 
     **Arguments:**
 
-    - `num_steps`: steps graded by `process.graded_time`; 200 by default.
+    - `num_steps`: number of steps, graded by `process.graded_time`; 200 by default.
     - `signal_to_noise`: the ratio $r$, positive.
     - `num_corrections`: Langevin steps at each time.
-    - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
+    - `step_grid`: your own times instead, decreasing from `t1` to `t0`, shape `(n + 1,)`.
 
     **Raises:** `ValueError` for a bad number, ratio or grid.
 

@@ -68,12 +68,12 @@ def ode_trajectories(
     - `process`: gives $f$, $g$ and the prior.
     - `num_samples`: how many paths; all share their adaptive steps.
     - `num_times`: times kept, graded as $t_0 + (t_1 - t_0)(1 - i/n)^3$.
-    - `dim`: the dimension, where neither `model.dim` nor the score tells it.
+    - `dim`: the dimension, if neither `model.dim` nor the score determines it.
     - `key`: a `jax.random.key`.
 
     **Returns:** `Trajectories`.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a point is not finite.
+    **Raises:** `ValueError` for invalid arguments, `FloatingPointError` if a point is not finite.
     """
     num_samples, num_times = check_counts(num_samples=num_samples, num_times=num_times)
     if num_times < 2:

@@ -20,7 +20,7 @@ class Distillation(AbstractTerm):
     **Arguments:**
 
     - `teacher`: a model with `score(t, x)`; no derivative of it is taken.
-    - `weight`: of the term among others: a number, or a function of the step.
+    - `weight`: the weight of this term in the loss: a number, or a function of the step.
     - `weighting`: $\lambda$, a function `(process, t)`; that of the noise by default.
 
     ??? cite "Reference"

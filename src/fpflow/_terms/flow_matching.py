@@ -21,7 +21,7 @@ class FlowMatching(AbstractTerm):
 
     **Arguments:**
 
-    - `weight`: of the term among others: a number, or a function of the step.
+    - `weight`: the weight of this term in the loss: a number, or a function of the step.
 
     ??? cite "Reference"
         Lipman et al., *Flow matching for generative modeling*, ICLR 2023, arXiv 2210.02747.

@@ -22,7 +22,7 @@ class DenoisingScoreMatching(AbstractTerm):
 
     **Arguments:**
 
-    - `weight`: of the term among others: a number, or a function of the step.
+    - `weight`: the weight of this term in the loss: a number, or a function of the step.
     - `weighting`: $\lambda$, a function `(process, t)`: `likelihood_weighting`, `no_weighting`,
       `noise_weighting`, `data_weighting`, `v_weighting`, `SNRWeighting()`, `EDMWeighting()`.
     - `factor`: $c$; one half makes $L$ the loss of the published code in dimension two.

@@ -103,7 +103,7 @@ def train(
       ever, after each chunk; and the result's model is the one with the smallest `held_out`.
     - `patience`: stop after so many steps without a smaller `held_out`, which is looked at after each
       chunk; by default never.
-    - `progress`: a progress bar; by default on a terminal or in a notebook.
+    - `progress`: whether to show a progress bar; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key`.
 
     **Returns:** a `TrainResult`.
