@@ -13,11 +13,11 @@ _STEPS = 400
 
 
 class Ancestral(AbstractChain):
-    r"""Draws from the posterior of each step given the predicted data, as in DDPM.
+    r"""Draws each step from its posterior given the predicted data, as in DDPM.
 
-    The step from $t$ to $s$ draws from $p(x_s \mid x_t, \hat x_0)$ with $\hat x_0 = (x_t +
-    \sigma_t^2\,s(t, x_t)) / \alpha_t$, for any $\alpha$ and $\sigma$; it is `DDIM` with $\eta = 1$. The
-    last step returns $\hat x_0$, unless it is to have noise.
+    The step from $t$ to $s$ draws from $p(x_s \mid x_t, \hat x_0)$ with
+    $\hat x_0 = (x_t + \sigma_t^2\,s(t, x_t)) / \alpha_t$, for any $\alpha$ and $\sigma$. This is `DDIM`
+    with $\eta = 1$. The last step returns $\hat x_0$ unless it has noise.
 
     **Arguments:**
 

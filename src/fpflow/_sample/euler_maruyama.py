@@ -17,7 +17,7 @@ _STEPS = 400
 
 
 class EulerMaruyama(AbstractChain):
-    r"""Euler--Maruyama steps of the family of `SDE`, by default without noise in the last one.
+    r"""Euler--Maruyama steps for the family of `SDE`, by default without noise in the last step.
 
     $$x_{k+1} = x_k - h_k\bigl[f - \tfrac12(1 + \eta^2) g^2 s\bigr](t_k, x_k)
     + \eta\,g(t_k)\sqrt{h_k}\,z_k, \qquad h_k = t_k - t_{k+1}.$$

@@ -18,7 +18,7 @@ _STEPS = 100
 
 
 class GaussianChain(AbstractChain):
-    r"""Steps that are exact, the noise included, where the data are Gaussian of variance $c$.
+    r"""Steps that are exact, noise included, if the data are Gaussian with variance $c$.
 
     With $a = \alpha_t/\alpha_s$ and the variance $v = \sigma_t^2 - a^2\sigma_s^2$ of the noising step
     from $s$ to $t$,
@@ -26,8 +26,8 @@ class GaussianChain(AbstractChain):
     $$x_s = \frac{x_t + v\,s(t, x_t)}{a} + \sqrt{v\,\frac{\alpha_s^2 c + \sigma_s^2}
     {\alpha_t^2 c + \sigma_t^2}}\,z.$$
 
-    The mean is that of the exact posterior whatever the data are (Tweedie's formula), and $c$ stands for
-    the variance of their finest directions. `tuned_chain` chooses it by the model.
+    The mean is that of the exact posterior for any data (Tweedie's formula), and $c$ stands for the
+    variance of the data in their finest directions. `tuned_chain` chooses it for a model.
 
     **Arguments:**
 

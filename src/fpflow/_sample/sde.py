@@ -21,7 +21,7 @@ _STEPS = 200
 
 class SDE(AbstractSampler):
     r"""The reverse SDE, $dx = (f - g^2 s)\,dt + g\,d\bar W$, or another member of the family that has
-    the same marginals for the exact score,
+    the same marginals if the score is exact,
 
     $$dx = \bigl[f - \tfrac12(1 + \eta^2) g^2 s\bigr]dt + \eta\,g\,d\bar W.$$
 
@@ -32,12 +32,12 @@ class SDE(AbstractSampler):
       `diffrax.SEA()`; `diffrax.Euler()` is Euler--Maruyama.
     - `num_steps`: number of steps, graded by `process.graded_time`; 200 by default.
     - `step_grid`: your own times instead, decreasing from `t1` to `t0`, shape `(n + 1,)`.
-    - `stepsize_controller`: a diffrax controller for adaptive steps, instead of both. It needs a
-      solver with an error estimate, such as `diffrax.ShARK()`; the noise then comes from a
+    - `stepsize_controller`: a diffrax controller for adaptive steps instead of both. It needs a solver
+      with an error estimate, such as `diffrax.ShARK()`; the noise then comes from a
       `diffrax.VirtualBrownianTree`, which is several times slower.
 
-    **Raises:** `ValueError` for an invalid number of steps or grid, for more than one choice of steps, and for a
-    solver that does not fit.
+    **Raises:** `ValueError` for an invalid number of steps or grid, for more than one choice of steps,
+    or for a solver that does not fit.
 
     **Example:**
 
