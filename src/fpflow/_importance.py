@@ -235,7 +235,8 @@ def pareto_k(log_weights: Any) -> float:
     - `log_weights`: in nats, shape `(n,)`.
 
     **Returns:** $\hat k$ of the $\min(n/5, 3\sqrt n)$ largest weights, shrunk slightly towards one half;
-    minus infinity if all are equal, infinity if a quarter of them are zero, NaN for fewer than 25.
+    minus infinity if all are equal, infinity if a quarter of them are negligible, NaN for fewer than 25
+    weights.
 
     **Example:**
 

@@ -55,7 +55,7 @@ class GapReport:
       are draws of the data unless given.
     - `residual`: in bins of time under $p_t$, for a model with a potential; else `None`.
     - `curl`: the antisymmetric part of the score's Jacobian; `None` for a score without derivatives.
-    - `not_gradient`: the part of $E\|s(t_0)\|^2$ that is not a gradient, in the plane; else `None`.
+    - `not_gradient`: the fraction of $E\|s(t_0)\|^2$ that is not a gradient, in the plane; else `None`.
     - `kl`: the decomposition of the KL divergences, if the data's marginals are known exactly; else
       `None`.
     - `theorem`: the values of the paper's bound, in dimensions one and two for a model with a potential.
@@ -140,14 +140,14 @@ def gap_report(
     **Arguments:**
 
     - `model_or_score`: an object with `score(t, x)`, or any function `score(t, x)` of one point, written
-      with `jax.numpy`; for other predictions see `from_noise_prediction` and its relatives. If it also
-      has `potential(t, x)`, the report includes residuals and the distribution $e^u/Z$. For a
+      with `jax.numpy`; for other predictions see `from_noise_prediction` and related functions. If it
+      also has `potential(t, x)`, the report includes residuals and the distribution $e^u/Z$. For a
       `Transformed` model everything in nats is in the units of the data, and all else in the network's
       variables.
     - `process`: the noising process.
     - `data`: an array `(n, dim)`, or an object with `sample(key, n)`; its `cell_probabilities`,
-      `log_prob` and `marginal` are used if it has them. A posterior has no data: samples of the SDE then
-      take the place of the noised data, and nothing is compared to the data.
+      `log_prob` and `marginal` are used if it has them. Without data, as for a posterior, samples of the
+      SDE take the place of the noised data, and nothing is compared to the data.
     - `settings`: a `ReportSettings` with samplers, counts and window.
     - `points`: where the likelihoods are computed, such as held-out data, shape `(n, dim)`; draws of the
       data by default.
