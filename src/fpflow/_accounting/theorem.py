@@ -101,7 +101,7 @@ def theorem_one(
     num_times: int = 80,
     margin: float = 1.5,
 ) -> TheoremOne:
-    r"""The numerical bound on the gap $W_2(p_\text{ODE}, p_\text{SDE})$ by the residual.
+    r"""The bound on the gap $W_2(p_\text{ODE}, p_\text{SDE})$ by the residual, computed numerically.
 
     **Arguments:**
 

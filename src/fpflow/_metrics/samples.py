@@ -144,8 +144,8 @@ def w2_moments(x: ArrayLike, y: ArrayLike) -> SampleDistance:
 
     - `x`, `y`: samples of shapes `(n, dim)` and `(m, dim)`.
 
-    **Returns:** a `SampleDistance`. The standard error leaves out one of twenty groups after another;
-    the floor is that of two sets of this size from one distribution.
+    **Returns:** a `SampleDistance`. The standard error comes from leaving out one of twenty groups at a
+    time; the floor is that of two sets of this size from one distribution.
 
     **Raises:** `ValueError` for samples that are not finite or do not fit.
 
