@@ -1,4 +1,4 @@
-"""Differential equations for diffusion models: both sampling laws, their densities, and the gap."""
+"""Differential equations for diffusion models: both sampling distributions, densities, and the gap."""
 
 import ast
 import pathlib

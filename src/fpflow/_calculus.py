@@ -28,10 +28,10 @@ def divergence(field: Callable[[Point], Point], x: Point) -> Scalar:
 
 @runtime_checkable
 class Divergence(Protocol):
-    """A way to the divergence of a field: `Exact()` or `Hutchinson()`.
+    """A way to compute the divergence of a field: `Exact()` or `Hutchinson()`.
 
-    `probes` draws what stays fixed along a path; calling it gives the field and one estimate of
-    its divergence a probe.
+    `probes` draws what stays fixed along a path. Calling the object gives the field and one estimate of
+    its divergence per probe.
     """
 
     def probes(self, key: PRNGKey, x: Point) -> Array: ...
@@ -42,7 +42,7 @@ class Divergence(Protocol):
 
 
 class Exact(eqx.Module):
-    r"""The divergence as the sum of `dim` forward derivatives: one estimate without error."""
+    r"""The divergence as the sum of `dim` forward derivatives, a single estimate without error."""
 
     def probes(self, key: PRNGKey, x: Point) -> Array:
         """The coordinate directions, shape `(dim, dim)`."""
@@ -59,15 +59,15 @@ class Hutchinson(eqx.Module):
     r"""The unbiased estimates $\epsilon^\top (\nabla v)\,\epsilon$ with $\epsilon$ uniform on the
     sphere of radius $\sqrt d$.
 
-    They vary no more than those of Rademacher signs, which in few dimensions often repeat each other, so
-    that their spread is zero and their mean wrong.
+    They vary no more than estimates with Rademacher signs. In few dimensions these signs often repeat
+    each other, so that their spread is zero and their mean is wrong.
 
     **Arguments:**
 
-    - `num_probes`: independent estimates, at least four, because their spread is the error.
+    - `num_probes`: number of independent estimates, at least four, because their spread gives the error.
 
-    **Raises:** `ValueError` for fewer than four probes, and in no more dimensions than probes, where
-    `Exact()` costs no more and has no error.
+    **Raises:** `ValueError` for fewer than four probes, and if there are no more dimensions than probes,
+    where `Exact()` costs no more and has no error.
 
     ??? cite "Reference"
         Hutchinson, Commun. Stat. Simul. Comput. 19 (1990) 433; Grathwohl et al., *FFJORD*, ICLR
@@ -84,7 +84,7 @@ class Hutchinson(eqx.Module):
             )
 
     def probes(self, key: PRNGKey, x: Point) -> Array:
-        """Points of the sphere, shape `(num_probes, dim)`."""
+        """Points on the sphere, shape `(num_probes, dim)`."""
         if x.size <= self.num_probes:
             raise ValueError(
                 f"{self.num_probes} probes in dimension {x.size} cost no less than `fpflow.Exact()`, "
@@ -129,7 +129,7 @@ def curl(field: Callable[[Point], Point], x: Point) -> Scalar:
 
 
 class PotentialJet(NamedTuple):
-    r"""What the Fokker--Planck residual needs of $u$ at one point."""
+    r"""What the Fokker--Planck residual needs to know about $u$ at one point."""
 
     value: Float[Array, "*batch"]
     time_derivative: Float[Array, "*batch"]
@@ -140,8 +140,8 @@ class PotentialJet(NamedTuple):
 def potential_jet(model: PotentialModel, t: Time, x: Point) -> PotentialJet:
     r"""The value, $\partial_t u$, $\nabla u$ and $\Delta u$ of a potential at one point.
 
-    A model that has a method `jet(t, x)` of its own computes them in one pass; every other model
-    is differentiated exactly: forward in $t$, and forward over reverse in $x$.
+    A model with its own method `jet(t, x)` computes them in one pass. Every other model is
+    differentiated exactly: forward in $t$, and forward over reverse in $x$.
 
     **Arguments:**
 
@@ -149,7 +149,7 @@ def potential_jet(model: PotentialModel, t: Time, x: Point) -> PotentialJet:
     - `t`: time, shape `()`.
     - `x`: one point, shape `(dim,)`.
 
-    **Returns:** a `PotentialJet` of shapes `()`, `()`, `(dim,)`, `()`.
+    **Returns:** a `PotentialJet` with shapes `()`, `()`, `(dim,)`, `()`.
     """
     return model.jet(t, x) if isinstance(model, JetModel) else differentiated_jet(model, t, x)
 

@@ -19,7 +19,7 @@ def family_drift(
     r"""The drift $f - \tfrac12(1 + \eta^2) g^2 s$ of the family
     $dx = \bigl[f - \tfrac12(1 + \eta^2) g^2 s\bigr]dt + \eta\,g\,d\bar W$.
 
-    All its members have the marginals of the data if $s$ is the exact score; $\eta = 0$ is the
+    All members have the marginals of the data if $s$ is the exact score; $\eta = 0$ is the
     probability-flow ODE and $\eta = 1$ the reverse SDE.
     """
     pull = (1 + eta**2) / 2 * process.diffusion(t) ** 2

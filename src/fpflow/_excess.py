@@ -49,19 +49,19 @@ def excess_loss(
     num_points: int = 2**17,
     key: PRNGKey,
 ) -> ExcessLoss:
-    r"""The likelihood-weighted loss up to its constant, $E\,g^2(\|s\|^2 - 2 s\cdot k)$.
+    r"""The likelihood-weighted loss up to a constant, $E\,g^2(\|s\|^2 - 2 s\cdot k)$.
 
-    Here $k = \nabla\log p(x_t \mid x_0)$, the mean is over $t$ uniform on $[t_0, t_1]$, and the
-    constant left out, $E g^2\|k\|^2$, dwarfs the differences between models. Noise is taken in
-    pairs $\pm z$, which bounds the variance as $t \to t_0$. Most of the standard error is common to
-    all models at one key: to compare two, give one as the `reference` of the other.
+    Here $k = \nabla\log p(x_t \mid x_0)$, the mean is over $t$ uniform on $[t_0, t_1]$, and the omitted
+    constant, $E g^2\|k\|^2$, is far larger than the differences between models. Noise is taken in pairs
+    $\pm z$, which bounds the variance as $t \to t_0$. Most of the standard error is common to all models
+    with the same key: to compare two models, give one as the `reference` of the other.
 
     **Arguments:**
 
     - `model`: has `score(t, x)`.
     - `process`, `data`: as for `train`.
     - `reference`: a model whose loss is subtracted point by point.
-    - `num_points`: pairs of noised points.
+    - `num_points`: number of pairs of noised points.
     - `key`: a `jax.random.key`.
 
     **Returns:** an `ExcessLoss`.

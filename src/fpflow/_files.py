@@ -24,7 +24,7 @@ Shapes = list[tuple[tuple[int, ...], str]]
 
 
 class DamagedFile(ValueError):
-    """A file that is not what was written: cut, altered, or of another kind."""
+    """A file is not what was written: it was cut or altered, or is of another kind."""
 
 
 def write_whole(path: str | os.PathLike, content: bytes) -> None:

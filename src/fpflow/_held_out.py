@@ -23,16 +23,16 @@ _SIGMAS = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    r"""A model on points that it was trained on, and on points that it was not.
+    r"""A model evaluated on points that it was trained on, and on points that it was not.
 
     **Attributes:**
 
-    - `nll_ode`, `nll_sde`: mean negative log-likelihood in nats of `seen` and of `held_out` points, a
-      pair of `Estimate` each.
+    - `nll_ode`, `nll_sde`: the mean negative log-likelihoods of `seen` and of `held_out` points, in
+      nats, each a pair of `Estimate`.
     - `closer`: the probability that a sample of the SDE lies closer to its nearest training point than a
-      held-out point to its own; one half for a model that has learnt the distribution, one for a model
-      that repeats its data.
-    - `dim`: the dimension, for bits.
+      held-out point does to its own. It is one half for a model that has learned the distribution and
+      one for a model that repeats its data.
+    - `dim`: the dimension, used to convert nats to bits.
     """
 
     nll_ode: tuple[Estimate, Estimate]
@@ -74,11 +74,11 @@ def held_out(
     progress: bool | None = None,
     key: PRNGKey,
 ) -> HeldOut:
-    r"""What held-out points say of a model: both likelihoods, and whether its samples repeat the data.
+    r"""Compares training and held-out points: both likelihoods, and whether the samples repeat the data.
 
-    Distances to the nearest training point are Euclidean, of a `Transformed` model between transformed
-    points. With $d$ those of samples of the SDE and $d'$ those of held-out points, `closer` is
-    $P(d < d') + \tfrac12 P(d = d')$, the statistic of Mann and Whitney.
+    Distances to the nearest training point are Euclidean; for a `Transformed` model they are between
+    transformed points. With $d$ for samples of the SDE and $d'$ for held-out points, `closer` is
+    $P(d < d') + \tfrac12 P(d = d')$, the Mann--Whitney statistic.
 
     **Arguments:**
 
@@ -86,14 +86,14 @@ def held_out(
     - `process`: the process it was trained with.
     - `seen`: the points it was trained on, shape `(n, dim)`.
     - `points`: held-out points, shape `(m, dim)`; `datasets.split` makes both.
-    - `num_points`: how many of each have their likelihoods computed, at most.
-    - `num_samples`: samples of the SDE whose distances are taken.
-    - `progress`: progress bars; by default on a terminal or in a notebook.
+    - `num_points`: for how many points of each set the likelihood is computed, at most.
+    - `num_samples`: number of samples of the SDE whose distances are computed.
+    - `progress`: whether to show progress bars; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key`.
 
     **Returns:** a `HeldOut`.
 
-    **Raises:** `ValueError` for bad arguments.
+    **Raises:** `ValueError` for invalid arguments.
 
     **Example:**
 

@@ -24,7 +24,7 @@ from ._shown import in_notebook
 
 
 class HostLost(ConnectionError):
-    """Another process of the same computation ended, so that this one cannot go on."""
+    """Another process of the same computation ended, so this one cannot continue."""
 
 
 def together(mesh: Mesh | None) -> bool:

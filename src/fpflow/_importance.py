@@ -22,17 +22,18 @@ _BLOCK = 4096
 
 
 class ImportanceSample(eqx.Module):
-    r"""Samples with weights $w = \rho(x) / p(x)$ towards an unnormalised target $\rho$.
+    r"""Samples with importance weights $w = \rho(x) / p(x)$ towards an unnormalised target $\rho$.
 
     **Attributes:**
 
-    - `x`: draws of the sampler, shape `(n, dim)`.
+    - `x`: draws from the sampler, shape `(n, dim)`.
     - `log_weights`: $\log w$ in nats, shape `(n,)`.
-    - `log_z`: the logarithm of the mean weight, an `Estimate` of $\log\int\rho\,dx$ with its
-      standard error.
+    - `log_z`: the logarithm of the mean weight: an `Estimate` of $\log\int\rho\,dx$ with its standard
+      error.
     - `effective_sample_size`: $(\sum w)^2 / \sum w^2$.
-    - `pareto_k`: the tail index of the weights: above 0.7 neither mean nor error should be believed.
-    - `biased`: whether the weights are by the density of another law than that which drew.
+    - `pareto_k`: the tail index of the weights; above 0.7 neither mean nor error should be trusted.
+    - `biased`: whether the weights use the density of another distribution than the one that was
+      sampled.
     """
 
     x: Float[Array, "n dim"]
@@ -43,9 +44,9 @@ class ImportanceSample(eqx.Module):
     biased: bool
 
     def resampled(self, num_samples: int, *, key: PRNGKey) -> Float[Array, "num_samples dim"]:
-        """Points drawn by their weights, about as draws of the target.
+        """Points drawn in proportion to their weights, approximately draws from the target.
 
-        **Raises:** `ValueError` for a bad number.
+        **Raises:** `ValueError` for an invalid number.
         """
         (num_samples,) = check_counts(num_samples=num_samples)
         return self.x[jr.categorical(key, self.log_weights, shape=(num_samples,))]
@@ -71,33 +72,35 @@ def importance_sample(
     dim: int | None = None,
     key: PRNGKey,
 ) -> ImportanceSample:
-    r"""Draws samples and weighs them towards a target by the density of the sampler that drew them.
+    r"""Draws samples and weights them towards a target by the density of the sampler that drew them.
 
     $$\log Z = \log\int \rho\,dx = \log E_{x \sim p}\,\frac{\rho(x)}{p(x)}.$$
 
-    For a chain each sample's own path is kept among the noising paths (`TwistedFilter`), so that
-    $E[1/\hat p] = 1/p$ and the mean weight is $Z$ exactly, for every number of paths and steps. For
-    `ODE()` the density is that of the flow; for `SDE()` it is that of the exact equation, and what its
-    standard error adds to the mean of $1/p$ is taken off.
+    For a chain, each sample's own path is kept among the noising paths (`TwistedFilter`), so that
+    $E[1/\hat p] = 1/p$ and the expected weight is exactly $Z$, for any number of paths and steps. For
+    `ODE()` the density is that of the flow. For `SDE()` it is that of the exact equation, and what its
+    standard error adds to the mean of $1/p$ is subtracted.
 
     **Arguments:**
 
     - `model`: has `score(t, x)` for one point, or is `Transformed`.
     - `process`: gives the noising and the prior.
-    - `log_target`: $\log\rho(x)$ of one point, by `jax.numpy`; $\rho$ need not integrate to one.
-    - `num_samples`: how many points.
+    - `log_target`: $\log\rho(x)$ of one point, written with `jax.numpy`; $\rho$ need not integrate to
+      one.
+    - `num_samples`: number of points.
     - `sampler`: an `AbstractChain`, `ODE()` or `SDE()`; a `GaussianChain` of 100 steps by default.
-    - `density`: `ODE()` or `SDE()` whose density weighs instead of the sampler's own. That is biased,
-      and the result says so.
-    - `num_paths`: paths of a chain's sample, its own included.
-    - `dim`: the dimension, where neither `model.dim` nor the score tells it.
+    - `density`: `ODE()` or `SDE()`, whose density is used for the weights instead of the sampler's own.
+      This is biased, and the result says so.
+    - `num_paths`: number of paths for each sample of a chain, including its own.
+    - `dim`: the dimension, if neither `model.dim` nor the score determines it.
     - `key`: a `jax.random.key`.
 
     **Returns:** an `ImportanceSample`.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` where a weight is not a number.
-    Warns where the weights are too uneven for the numbers to be believed. No sample tells of mass where
-    the sampler hardly goes: few may look even and give a $\log Z$ that is too low; ask again with more.
+    **Raises:** `ValueError` for invalid arguments, `FloatingPointError` if a weight is not a number.
+    Warns if the weights are too uneven for the numbers to be trusted. Samples cannot show mass where the
+    sampler hardly goes: a few may look even and give a $\log Z$ that is too low. Repeat with more
+    samples.
 
     **Example:**
 
@@ -240,14 +243,15 @@ def summed_up(x: Array, log_w: Array, biased: bool) -> ImportanceSample:
 def pareto_k(log_weights: Any) -> float:
     r"""The shape $\hat k$ of the generalised Pareto distribution of the largest weights.
 
-    Means of weights have a variance where $k < \tfrac12$ and settle in practice up to $k = 0.7$.
+    Means of weights have a finite variance if $k < \tfrac12$, and converge in practice up to $k = 0.7$.
 
     **Arguments:**
 
     - `log_weights`: in nats, shape `(n,)`.
 
-    **Returns:** $\hat k$ of the $\min(n/5, 3\sqrt n)$ largest, pulled a little towards one half; minus
-    infinity where all are equal, infinity where a quarter of them weigh nothing, NaN for fewer than 25.
+    **Returns:** $\hat k$ of the $\min(n/5, 3\sqrt n)$ largest weights, shrunk slightly towards one half;
+    minus infinity if all are equal, infinity if a quarter of them are negligible, NaN for fewer than 25
+    weights.
 
     **Example:**
 

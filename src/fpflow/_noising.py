@@ -13,17 +13,17 @@ from .datasets import draw
 
 
 class Noised(eqx.Module):
-    r"""Data points $x_0$ moved to times $t$, $x = \alpha x_0 + \sigma z$: what every term sees.
+    r"""Data points $x_0$ moved to times $t$, $x = \alpha x_0 + \sigma z$: the input of every term.
 
     **Attributes:**
 
     - `t`: times, shape `(n,)`.
-    - `weight`: what makes a mean over the batch one over uniform times, shape `(n,)`.
+    - `weight`: the weights that turn a mean over the batch into a mean over uniform times, shape `(n,)`.
     - `x0`: the data, shape `(n, dim)`.
     - `noise`: $z$, shape `(n, dim)`.
     - `std`: $\sigma(t)$, shape `(n,)`.
     - `x`: the noised points, shape `(n, dim)`.
-    - `condition`: what the data belong to, shape `(n, ...)`, or `None`.
+    - `condition`: the conditions that belong to the data, shape `(n, ...)`, or `None`.
     """
 
     t: Float[Array, " n"]
@@ -40,10 +40,10 @@ class Noising(eqx.Module):
 
     **Arguments:**
 
-    - `times`: where in time: `NoiseRatioTime()`, `UniformTime()`, `BetaTime()` or an `AbstractTimes` of
-      your own.
-    - `pairs`: whether noise comes in pairs $\pm z$ about one data point: as $t \to t_0$ the error of the
-      gradient then is smaller by a factor of the order of $\sigma$.
+    - `times`: the distribution of times: `NoiseRatioTime()`, `UniformTime()`, `BetaTime()` or your own
+      `AbstractTimes`.
+    - `pairs`: whether noise comes in pairs $\pm z$ for each data point. As $t \to t_0$, the error of the
+      gradient is then smaller by a factor of order $\sigma$.
     """
 
     times: AbstractTimes = NoiseRatioTime()

@@ -13,13 +13,13 @@ from ._types import PRNGKey
 
 
 class AbstractTimes(eqx.Module):
-    """A distribution of times with the weights that undo it."""
+    """A distribution of times, with the weights that compensate for it."""
 
     @abc.abstractmethod
     def sample(
         self, process: AbstractProcess, key: PRNGKey, n: int
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """Times and weights, shapes `(n,)`: the mean of `weight * h(t)` estimates that of h over
+        """Times and weights, shapes `(n,)`; the mean of `weight * h(t)` estimates that of h over
         $[t_0, t_1]$."""
 
 
@@ -48,7 +48,7 @@ class UniformTime(AbstractTimes):
 
 
 class BetaTime(AbstractTimes):
-    r"""Times $t_0 + (t_1 - t_0)\,\mathrm{Beta}(1, b) + \epsilon$, with no weight to undo it.
+    r"""Times $t_0 + (t_1 - t_0)\,\mathrm{Beta}(1, b) + \epsilon$, without a weight to compensate for it.
 
     The density $b(1 - t/T)^{b-1}/T$ favours small times; the published code has $b = 2$.
     """
@@ -69,7 +69,7 @@ class BetaTime(AbstractTimes):
 class NoiseRatioTime(AbstractTimes):
     r"""Times with density proportional to $g^2/\sigma^2$, drawn in closed form and stratified.
 
-    $\ell(t) = \log\sigma^2/\alpha^2$ has derivative $g^2/\sigma^2$, so the draw is uniform in
+    The derivative of $\ell(t) = \log\sigma^2/\alpha^2$ is $g^2/\sigma^2$, so the draw is uniform in
     $\ell$; for $g = 1$ the density is $\propto 1/\sigma^2$. With likelihood weighting the loss becomes
     $\propto E\|\sigma s + z\|^2$, whose variance is bounded.
 

@@ -14,7 +14,7 @@ AnyArray = TypeVar("AnyArray", np.ndarray, Array)
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    r"""Cells of width $h$ centred on a grid of `nodes` points a side, in dimension one or two.
+    r"""Cells of width $h$ centred on a grid with `nodes` points per side, in dimension one or two.
 
     The nodes run from `low` to `high` in every direction, ends included, so that
     $h = (\text{high} - \text{low}) / (\text{nodes} - 1)$ and the cells reach $h/2$ beyond the
@@ -23,10 +23,10 @@ class Window:
     **Arguments:**
 
     - `low`, `high`: the outermost nodes, in units of $x$.
-    - `nodes`: how many nodes a side has, at least 2.
+    - `nodes`: number of nodes per side, at least 2.
     - `dim`: the dimension, 1 or 2.
 
-    **Raises:** `ValueError` when the window is empty or has another dimension.
+    **Raises:** `ValueError` if the window is empty or has another dimension.
     """
 
     low: float = -3.5
@@ -61,12 +61,13 @@ class Window:
         return np.linspace(self.low, self.high, self.nodes)
 
     def edges(self, refine: int = 1) -> np.ndarray:
-        """The cell edges along one axis, each cell cut in `refine`, `(nodes * refine + 1,)`."""
+        """The cell edges along one axis, with each cell divided into `refine`, shape
+        `(nodes * refine + 1,)`."""
         half = self.cell_width / 2
         return np.linspace(self.low - half, self.high + half, self.nodes * refine + 1)
 
     def merge(self, fine: AnyArray, refine: int) -> AnyArray:
-        """Sums of blocks of `refine` cells a side."""
+        """Sums over blocks of `refine` cells per side."""
         blocks = fine.reshape([n for size in fine.shape for n in (size // refine, refine)])
         return blocks.sum(tuple(range(1, 2 * self.dim, 2)))  # pyright: ignore
 
@@ -77,23 +78,22 @@ def product_grid(axis: np.ndarray, dim: int) -> np.ndarray:
 
 
 class GridDensity(eqx.Module):
-    r"""A law as probabilities of the cells of a window.
+    r"""A distribution as probabilities of the cells of a window.
 
-    The numbers are those of numpy, and arrays of JAX where it traces: under `jax.jit`, `jax.vmap` and
-    `jax.grad`.
+    The numbers are numpy arrays, or JAX arrays under `jax.jit`, `jax.vmap` and `jax.grad`.
 
     **Attributes:**
 
-    - `mass`: probabilities of the cells given that $x$ lies in the window, the shape of the
-      window; they sum to one.
-    - `outside`: the probability beyond the window.
-    - `error`: an estimate of the total variation between `mass` and the truth. For a grid density it
-      is what two refinements say of the error of the finer one, with the solver's own for the ODE, plus
-      the negative mass that was cut off: an overestimate for the extrapolated `mass`. For a histogram it
-      is the expected noise of counting; for a data law, the error of quadrature.
+    - `mass`: probabilities of the cells given that $x$ lies in the window, with the shape of the window;
+      they sum to one.
+    - `outside`: the probability outside the window.
+    - `error`: an estimate of the total variation between `mass` and the truth. For a grid density it is
+      the error of the finer of two refinements, estimated from both, plus that of the solver for the
+      ODE, plus the negative mass that was cut off: an overestimate for the extrapolated `mass`. For a
+      histogram it is the expected noise of counting; for a data distribution, the error of quadrature.
     - `window`: the window itself.
-    - `unextrapolated`: the mass of the finer refinement alone, where there are two, moved by the
-      solver's own error. How far it moves a distance from `mass` is that distance's floor.
+    - `unextrapolated`: the mass of the finer refinement alone, if there are two, moved by the solver's
+      own error. A distance changes by its floor if this mass takes the place of `mass`.
     """
 
     mass: np.ndarray | Array

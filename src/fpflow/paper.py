@@ -52,7 +52,7 @@ PUBLISHED_FLOOR = 0.0005
 
 
 def step_grid() -> np.ndarray:
-    """The paper's times: 790 steps of 0.0125 from 10, then 100 of 0.00125 to 0, shape `(891,)`."""
+    """The times of the paper: 790 steps of 0.0125 from 10, then 100 of 0.00125 to 0, shape `(891,)`."""
     coarse = 10 - 0.0125 * np.arange(791)
     fine = 0.00125 * np.arange(99, -1, -1)
     return np.concatenate([coarse, fine])
@@ -60,7 +60,7 @@ def step_grid() -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """How one network is trained; the arguments of `fpflow.train`."""
+    """How one network is trained: the arguments of `fpflow.train`."""
 
     num_steps: int
     batch_size: int
@@ -71,7 +71,7 @@ class Stage:
     optimiser: Adam | Soap
 
     def arguments(self, fp_weight: float = 0.0) -> dict[str, Any]:
-        """Those of `fpflow.train` at a weight of the penalty, by name."""
+        """The arguments of `fpflow.train` for a weight of the penalty, by name."""
         penalty = dataclasses.replace(self.penalty, weight=float(fp_weight))
         return {
             "num_steps": self.num_steps,
@@ -82,11 +82,12 @@ class Stage:
         }
 
     def scaled(self, scale: float) -> "Stage":
-        """Steps times `scale**(1/8)`, batch and collocation points times `scale**(15/8)`.
+        """Multiplies the steps by `scale**(1/8)`, and the batch and collocation points by
+        `scale**(15/8)`.
 
-        The work falls with `scale**2`. Steps are spared because a network that has not converged
-        says nothing, while a smaller batch only makes it noisier: at equal shares of 0.03 the
-        regularised networks are so far from trained that the trends of the paper turn round.
+        The work falls as `scale**2`. Steps are reduced less because a network that has not converged
+        shows nothing, while a smaller batch only makes it noisier: at equal shares of 0.03 the
+        regularised networks are so far from trained that the trends of the paper are reversed.
         """
 
         def shrink(count: int, power: float) -> int:
@@ -103,11 +104,11 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    r"""Every number that changes a result of `scripts/reproduce.py`, seeds apart.
+    r"""Every number that changes a result of `scripts/reproduce.py`, except seeds.
 
     **Attributes:**
 
-    - `name`, `meaning`: for people.
+    - `name`, `meaning`: for readers.
     - `datasets`, `fp_weights`: what is run by default.
     - `plain`: the training at $w_R = 0$.
     - `regularised`: the training at $w_R > 0$.
@@ -115,9 +116,10 @@ class Preset:
     - `betas`: sharpness of the softplus by data set.
     - `on_prior`: the data sets whose networks correct the potential of the prior; the layers of the
       others stand alone.
-    - `width`, `depth`: hidden units and layers.
-    - `num_samples`: samples of each law by the paper's samplers, besides the grid densities.
-    - `curl_steps`: training steps of the score network of the curl figure, zero for none.
+    - `width`, `depth`: number of hidden units and of layers.
+    - `num_samples`: number of samples of each distribution with the paper's samplers, besides the grid
+      densities.
+    - `curl_steps`: number of training steps of the score network of the curl figure, zero for none.
     """
 
     name: str
@@ -135,8 +137,8 @@ class Preset:
     curl_steps: int = 0
 
     def scaled(self, scale: float) -> "Preset":
-        """A fraction `scale**2` of the training, see `Stage.scaled`; samples are left out below one,
-        where their noise would hide the gap and the grid densities have none."""
+        """A fraction `scale**2` of the training, see `Stage.scaled`. Below one no samples are drawn:
+        their noise would hide the gap, and the grid densities have none."""
         if not 0 < scale <= 1:
             raise ValueError(f"`scale` must lie in (0, 1], got {scale}.")
         if scale == 1:

@@ -19,7 +19,7 @@ from .._types import PRNGKey, ScoreModel
 
 @dataclasses.dataclass(frozen=True)
 class KLAccount:
-    r"""The terms of both accounts, in nats, each with its standard error.
+    r"""The terms of both decompositions, in nats, each with its standard error.
 
     $$KL(p_0\|p_\text{SDE}) \le KL(p_T\|\pi) + \tfrac12\int g^2 E\|\nabla\log p - s\|^2 dt,$$
     $$KL(p_0\|p_\text{ODE}) = KL(p_T\|\pi) + \tfrac12\int g^2 E\|\nabla\log p - s\|^2 dt
@@ -29,7 +29,7 @@ class KLAccount:
 
     - `prior`: $KL(p_T\|\pi)$.
     - `score_matching`: the second term of both.
-    - `difference`: the third term of the equality; it may have either sign.
+    - `difference`: the third term of the equality; it can have either sign.
     - `bound_sde`: the right side of the inequality.
     - `kl_ode`: the right side of the equality.
     """
@@ -79,7 +79,7 @@ def kl_account(
 ) -> KLAccount:
     r"""The bound on $KL(p_0\|p_\text{SDE})$ and both terms of the equality for $KL(p_0\|p_\text{ODE})$.
 
-    Needs the exact score of the data's marginals, for which `data` offers `marginal(process)`, as
+    This needs the exact score of the data's marginals, which `data` provides as `marginal(process)`, as
     `GaussianMixture` does. $\nabla\log p_\text{ODE}$ at $(t, x)$ is the gradient of the log density of
     the flow from $t$ to $t_1$.
 
@@ -88,13 +88,13 @@ def kl_account(
     - `model`: has `score(t, x)`.
     - `process`: gives $f$, $g$, the transition and the prior.
     - `data`: has `sample(key, n)` and `marginal(process)` with `score` and `potential`.
-    - `num_points`: points $(t, x_t)$, one a stratum of time.
-    - `num_steps`: steps of the flow from each point.
+    - `num_points`: number of points $(t, x_t)$, one per stratum of time.
+    - `num_steps`: number of steps of the flow from each point.
     - `key`: a `jax.random.key`.
 
     **Returns:** a `KLAccount`.
 
-    **Raises:** `ValueError` where `data` has no exact marginals or the score does not fit.
+    **Raises:** `ValueError` if `data` has no exact marginals or the score does not fit.
 
     ??? cite "Reference"
         Song et al., *Maximum likelihood training of score-based diffusion models*, NeurIPS 2021, arXiv

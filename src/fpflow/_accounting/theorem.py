@@ -36,11 +36,11 @@ _SOLID = 1e-10
 
 @dataclasses.dataclass(frozen=True)
 class TheoremOne:
-    r"""The constants of the bound and what it comes to.
+    r"""The constants of the paper's bound, and its value.
 
     **Attributes:**
 
-    - `times`: where they were computed, shape `(times,)`.
+    - `times`: the times at which they are computed, shape `(times,)`.
     - `lipschitz`: $L(t)$, per unit of time.
     - `poincare`: $C_P(t)$ of $\hat p_t$, in units of $x^2$.
     - `ratio`: $M(t) = \sup q/\hat p$.
@@ -48,8 +48,8 @@ class TheoremOne:
     - `growth`: $G$.
     - `forcing`: $B$, of the order $\sqrt\delta$.
     - `prior_term`: $KL(\pi\|\hat p_T)$.
-    - `distance`: $D$ from the densities themselves.
-    - `distance_by_identity`: $D$ from the right side of the identity: its check.
+    - `distance`: $D$ computed from the densities themselves.
+    - `distance_by_identity`: $D$ from the right side of the identity, as a check.
     - `bound_from_densities`: $G D \ge W_2$.
     - `bound`: $\tfrac12 G\bigl(B + \sqrt{B^2 + 4 KL}\bigr) \ge W_2$, from the residual.
     """
@@ -101,19 +101,19 @@ def theorem_one(
     num_times: int = 80,
     margin: float = 1.5,
 ) -> TheoremOne:
-    r"""The bound of the gap $W_2(p_\text{ODE}, p_\text{SDE})$ by the residual, in numbers.
+    r"""The bound on the gap $W_2(p_\text{ODE}, p_\text{SDE})$ by the residual, computed numerically.
 
     **Arguments:**
 
     - `model`: has `potential(t, x)`.
     - `process`: gives $f$, $g$ and the prior.
     - `window`, `refine`, `num_steps`, `margin`: as for `grid_density_sde`.
-    - `num_times`: how many of its times the constants are computed at.
+    - `num_times`: at how many of its times the constants are computed.
 
-    **Returns:** a `TheoremOne`. Suprema are over the grid, integrals by the trapezoidal rule, so the
+    **Returns:** a `TheoremOne`. Suprema are over the grid and integrals use the trapezoidal rule, so the
     numbers are those of a discretised problem.
 
-    **Raises:** `ValueError` for a model without a potential or bad settings.
+    **Raises:** `ValueError` for a model without a potential or invalid settings.
 
     ??? cite "Reference"
         Deveney et al., arXiv 2311.15996, Theorem 1 and its proof.

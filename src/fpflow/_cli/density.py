@@ -1,4 +1,4 @@
-"""Compute the log density of both laws at points.
+"""Compute both log densities at points.
 
 Writes one line per point: log p_ODE with its error, log p_SDE with its standard error, and their
 difference, in nats.
@@ -21,9 +21,9 @@ from .shared import MODEL, add_model, add_seed, asked_model, key_of
 
 _PATHS = ("target_error", "num_paths", "num_steps")
 _WORDS = {
-    "target_error": "standard error of log p_SDE to reach, 0.05 nats by default",
-    "num_paths": "paths of each point at most, 2048 by default; without --target-error so many",
-    "num_steps": "times of a path",
+    "target_error": "the standard error of log p_SDE to reach, 0.05 nats by default",
+    "num_paths": "maximum paths per point, 2560 by default; without --target-error their number",
+    "num_steps": "number of times per path",
 }
 
 
@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help=MODEL)
     parser.add_argument(
         "--points",
-        help=f"where: {DATA}; the run's data by default, of a run with --validation those held out",
+        help=f"the points: {DATA}; by default the run's data, or its held-out points if it has any",
     )
     parser.add_argument(
-        "-n", "--num-points", type=int, default=256, metavar="N", help="at most so many of them"
+        "-n", "--num-points", type=int, default=256, metavar="N", help="maximum number of points"
     )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="a .csv file")
     add_options(

@@ -17,8 +17,8 @@ from .._process import BY_NAME, AbstractProcess, OrnsteinUhlenbeck, check_proces
 from ..datasets import Points
 from .points import read_points
 
-DATA = "points (n, dim) in a .npy, .npz or .csv file, one point per row; module:name of a data law; or "
-DATA += f"one of {', '.join(paper.DATASETS)}"
+DATA = "points (n, dim) in a .npy, .npz or .csv file, one point per row; module:name of a distribution; "
+DATA += f"or one of {', '.join(paper.DATASETS)}"
 
 
 def process_named(name: str) -> AbstractProcess:

@@ -18,10 +18,10 @@ from .options import Formatter, replayed
 # The first sentence of each command's module, which loads jax and is read only where it is asked for.
 _COMMANDS = {
     "train": "Train a network on points",
-    "sample": "Draw samples of a model",
-    "density": "Compute the log density of both laws at points",
-    "report": "Say how far the ODE and the SDE of a score are apart, and why",
-    "plot": "Draw pictures of a run",
+    "sample": "Draw samples from a model",
+    "density": "Compute both log densities at points",
+    "report": "Show how far apart the ODE and the SDE of a score are, and why",
+    "plot": "Draw figures of a run",
 }
 
 # What an interrupted command says where it has --resume.
@@ -33,9 +33,9 @@ def _parser(chosen: str) -> tuple[argparse.ArgumentParser, dict[str, argparse.Ar
     parser = argparse.ArgumentParser(
         prog="fpflow",
         description="Diffusion models as differential equations: train a network on points of your own, "
-        "sample its ODE and its SDE, compute the density of both laws, and measure the gap.",
-        epilog="exit codes: 0 done, 1 the numbers failed, 2 a mistake in what was asked for, 130 "
-        "stopped by Ctrl-C, 143 by SIGTERM",
+        "sample its ODE and its SDE, compute both densities, and measure the gap.",
+        epilog="exit codes: 0 success, 1 numerical failure, 2 invalid input, 130 stopped by Ctrl-C, "
+        "143 stopped by SIGTERM",
     )
     version = f"fpflow {metadata.version('fpflow-jax')}"
     parser.add_argument("--version", action="version", version=version)
@@ -58,7 +58,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument(
         "--config",
         type=pathlib.Path,
-        help="a config.json of this command; its options hold where no other is given",
+        help="a config.json of this command; its options apply unless given on the command line",
     )
 
 

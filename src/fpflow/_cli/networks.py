@@ -53,21 +53,21 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         "--network",
         choices=_NETWORKS,
         default="potential",
-        help="a network of a potential, whose score is a gradient, or of the score itself; the residual "
-        "ones, better in tens of dimensions, have norms and short cuts, and no --beta",
+        help="a network for a potential, whose score is a gradient, or for the score itself; the "
+        "residual networks, better in tens of dimensions, have norms and shortcuts, and no --beta",
     )
     add_options(parser, PotentialMLP, _NETWORK)
     parser.add_argument(
         "--bare",
         action="store_true",
-        help="layers of t and x that stand alone, as in the paper: neither scaled by the data and the "
-        "process nor on the potential of the prior",
+        help="layers of t and x that stand alone, as in the paper: not scaled by the data and the "
+        "process, and without the potential of the prior",
     )
     parser.add_argument(
         "--standardise",
         action=argparse.BooleanOptionalAction,
-        help="train on columns less their mean, over their standard deviation; samples and densities "
-        "are in the units of the data all the same. By default where a column is far from the others",
+        help="train on columns minus their mean, divided by their standard deviation; samples and "
+        "densities stay in the units of the data. By default only if a column is far from the others",
     )
 
 

@@ -1,10 +1,10 @@
-"""Draw pictures of a run.
+"""Draw figures of a run.
 
-losses: the loss parts along training, of several runs if more are given. The others need a network:
-densities: both laws and the data on one colour scale, with the difference of the laws (dimension 2);
-field: the score with streamlines (dimension 2); trajectories: paths of the ODE; residual: the
-Fokker-Planck residual by time and place; curl: that of the score at t0 (dimension 2); flow: an
-animation from noise to data (dimension 2).
+losses: the terms of the loss during training, for one or more runs. The others need a network:
+densities: both distributions and the data on one colour scale, and the difference of the distributions
+(dimension 2); field: the score with streamlines (dimension 2); trajectories: paths of the ODE; residual:
+the Fokker-Planck residual by time and position; curl: the curl of the score at t0 (dimension 2); flow:
+an animation from noise to data (dimension 2).
 """
 
 import argparse
@@ -177,11 +177,11 @@ _KINDS: dict[str, Callable[..., Any]] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of `fpflow plot`."""
     parser.add_argument("model", nargs="+", help=f"{MODEL}; several runs for losses")
-    parser.add_argument("--kind", choices=("losses", *_KINDS), default="losses", help="the picture")
+    parser.add_argument("--kind", choices=("losses", *_KINDS), default="losses", help="the figure")
     parser.add_argument(
         "--out",
         type=pathlib.Path,
-        help="a .png, .pdf or .svg file, the flow .gif or .mp4; by default figures/KIND of the run",
+        help="a .png, .pdf or .svg file, for flow .gif or .mp4; by default figures/KIND of the run",
     )
     add_options(
         parser, Window, ("nodes",), words={"nodes": "cells in each direction, in dimension 2"}

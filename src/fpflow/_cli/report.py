@@ -1,4 +1,4 @@
-"""Say how far the ODE and the SDE of a score are apart, and why.
+"""Show how far apart the ODE and the SDE of a score are, and why.
 
 Prints the gap report of a run, a saved model, or a Python function score(t, x) of one point written with
 jax.numpy.
@@ -30,7 +30,7 @@ _SETTINGS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of `fpflow report`."""
     parser.add_argument("model", help=MODEL)
-    parser.add_argument("data", nargs="?", help=f"{DATA}; a run's own by default")
+    parser.add_argument("data", nargs="?", help=f"{DATA}; by default the data of the run")
     add_options(parser, ReportSettings, _SETTINGS, kinds={"num_samples": int, "num_points": int})
     for law, sampler in (("ode", ODE()), ("sde", SDE())):
         parser.add_argument(
@@ -38,15 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=int,
             metavar="N",
             default=sampler.num_steps,
-            help=f"steps of the {law.upper()} sampler",
+            help=f"number of steps of the {law.upper()} sampler",
         )
     parser.add_argument(
-        "--out", type=pathlib.Path, help="a .json file for all numbers; a run has its report.json"
+        "--out",
+        type=pathlib.Path,
+        help="a .json file for all numbers; by default report.json in the run folder",
     )
     parser.add_argument(
         "--figure",
         type=pathlib.Path,
-        help="a .png, .pdf or .svg file for the page; a run has its figures/report.png",
+        help="a .png, .pdf or .svg file for the page; by default figures/report.png in the run folder",
     )
     add_seed(parser)
     add_model(parser)

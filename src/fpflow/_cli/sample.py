@@ -1,7 +1,7 @@
-"""Draw samples of a model.
+"""Draw samples from a model.
 
-By the probability-flow ODE, by the reverse SDE, where --eta chooses another member of the family between
-them, or by a discrete sampler.
+Uses the probability-flow ODE, the reverse SDE (--eta selects another member of the family between them),
+or a discrete sampler.
 """
 
 import argparse
@@ -35,19 +35,19 @@ _WITH_ETA = ("sde", "euler-maruyama", "ddim")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of `fpflow sample`."""
     parser.add_argument("model", help=MODEL)
-    parser.add_argument("--law", choices=tuple(_SAMPLERS), default="sde", help="which sampler")
+    parser.add_argument("--law", choices=tuple(_SAMPLERS), default="sde", help="the sampler")
     parser.add_argument(
-        "-n", "--num-samples", type=int, default=2000, metavar="N", help="how many points"
+        "-n", "--num-samples", type=int, default=2000, metavar="N", help="number of points"
     )
     parser.add_argument(
         "--out", type=pathlib.Path, required=True, help="a .npy or .csv file, one point per row"
     )
     parser.add_argument(
-        "--dim", type=int, metavar="N", help="the dimension, where a function does not tell it"
+        "--dim", type=int, metavar="N", help="the dimension, if the function does not determine it"
     )
     words = {
-        "num_steps": "steps from t1 to t0; 100 for the ODE, 200 for the SDE by default",
-        "eta": "of the SDE's family: 1, the default, is the reverse SDE, 0 the ODE",
+        "num_steps": "number of steps from t1 to t0; by default 100 for the ODE and 200 for the SDE",
+        "eta": "member of the SDE's family: 1 (default) gives the reverse SDE, 0 the ODE",
     }
     add_options(
         parser,

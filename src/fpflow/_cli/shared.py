@@ -37,7 +37,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         default="score",
         help="what module:function predicts",
     )
-    words = {"t_min": "smallest time a noise, data or v prediction is asked at, in units of time"}
+    words = {
+        "t_min": "smallest time at which a noise, data or v prediction is used, in units of time"
+    }
     add_options(parser, from_noise_prediction, ("t_min",), words=words, kinds={"t_min": float})
     add_process(parser)
 
@@ -58,10 +60,11 @@ def asked_model(name: str, arguments: argparse.Namespace) -> Given:
 def add_process(parser: argparse.ArgumentParser) -> None:
     """The noising process by name, with its settings; a saved model has its own."""
     group = parser.add_argument_group(
-        "process: by default that of the model, or ou", "a setting changes only what it names"
+        "process: by default that of the model, or ou",
+        "each setting changes only the value it names",
     )
     group.add_argument(
-        "--process", metavar="NAME", help=f"{', '.join(BY_NAME)}, or module:name of one of your own"
+        "--process", metavar="NAME", help=f"{', '.join(BY_NAME)}, or module:name of your own"
     )
     for name, (words, of) in _settings().items():
         group.add_argument(
@@ -105,7 +108,9 @@ def process_of(arguments: argparse.Namespace) -> AbstractProcess:
 
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """The seed."""
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of all random numbers"
+    )
 
 
 def key_of(arguments: argparse.Namespace) -> PRNGKey:

@@ -1,7 +1,7 @@
 """Train a network on points.
 
 The run folder holds config.json, environment.json, metrics.jsonl, checkpoints, and at the end the
-network as model.fpflow. A run that was stopped, by whatever, goes on with --resume.
+network as model.fpflow. A run that was stopped for any reason continues with --resume.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _TRAIN = (
 )
 _WORDS = {
     "fp_weight": "w_R, the weight of the squared Fokker-Planck residual, which closes the gap between "
-    "ODE and SDE; 0 trains by score matching alone",
+    "ODE and SDE; with 0, score matching alone",
     "peak": "the largest learning rate",
 }
 
@@ -44,30 +44,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--condition",
         metavar="A,B",
-        help="columns of the data, by name or number from 0 on, that "
-        "the others depend on: the network learns their conditional distribution",
+        help="columns of the data, by name or by number from 0, on which "
+        "the others depend: the network learns the conditional distribution of the others",
     )
-    parser.add_argument("--run-dir", type=pathlib.Path, help="the run's folder, made where missing")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    parser.add_argument("--run-dir", type=pathlib.Path, help="the run's folder, created if missing")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
     parser.add_argument(
         "--start",
         metavar="RUN",
-        help="a run or a file of fpflow.save whose network is trained on, with its process; --network, "
-        "--width, --depth, --beta, --bare and --standardise are then its own",
+        help="a run or a file of fpflow.save whose network is trained further, with its process; "
+        "--network, --width, --depth, --beta, --bare and --standardise are then taken from it",
     )
     add_network(parser)
     parser.add_argument(
         "--validation",
         type=float,
         metavar="X",
-        help="the share of the points to hold out, such as 0.1: the network with the smallest loss on "
-        "them is kept, and the likelihoods of both parts are printed",
+        help="the fraction of the points to hold out, such as 0.1: the network with the smallest loss "
+        "on them is kept, and the likelihoods of both parts are printed",
     )
     parser.add_argument(
         "--patience",
         type=int,
         metavar="N",
-        help="stop after so many steps without a smaller loss on the points held out",
+        help="stop after this many steps without a smaller loss on the held-out points",
     )
     add_options(parser, _train.train, _TRAIN, also={"num_steps": "steps"}, words=_WORDS)
     add_options(parser, _train.Cosine, ("peak",), defaults={"peak": 1e-2}, words=_WORDS)

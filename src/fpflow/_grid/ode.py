@@ -90,28 +90,29 @@ def grid_density_ode(
     refine: int = 2,
     tolerance: float = 1e-4,
 ) -> GridDensity:
-    r"""The law of the exact probability-flow ODE at $t_0$ as probabilities of cells.
+    r"""The distribution of the exact probability-flow ODE at $t_0$, as probabilities of cells.
 
-    Integrates $dx/dt = f - \tfrac12 g^2 s$ from the corners of every cell at $t_0$ to $t_1$ by
-    Tsit5, in the coordinates of `GridFrame`, and the prior over the images of the cells.
+    Integrates $dx/dt = f - \tfrac12 g^2 s$ from the corners of every cell at $t_0$ to $t_1$ with Tsit5,
+    in coordinates in which the window and the prior stand still, and then integrates the prior over the
+    images of the cells.
 
-    It can be traced: `jax.jit`, `jax.vmap` and `jax.grad` (reverse mode only) go through it in the
-    arrays of the model, in the default precision and without the checks of values.
+    The function can be traced: `jax.jit`, `jax.vmap` and `jax.grad` (reverse mode only) apply to it with
+    respect to the arrays of the model, in the default precision and without checks of values.
 
     **Arguments:**
 
     - `model`: has `score(t, x)`.
     - `process`: gives $f$, $g$ and the prior.
     - `window`: the cells of the result, `Window()` by default.
-    - `refine`: each cell is cut into `refine` x `refine` for the computation, at least 2.
-    - `tolerance`: of one step, absolute in units of $x$ at $t_0$ and relative, for the corner that is
-      carried worst.
+    - `refine`: each cell is divided into `refine` x `refine` cells for the computation, at least 2.
+    - `tolerance`: tolerance of one step, absolute in units of $x$ at $t_0$ and relative, for the corner
+      with the largest error.
 
-    **Returns:** a `GridDensity`: Richardson's extrapolation of this computation and one with half
-    the refinement; `error` comes from their difference and from a third at a tenth of the tolerance.
-    Warns where it is above 0.1.
+    **Returns:** a `GridDensity`: Richardson's extrapolation of this computation and one with half the
+    refinement. Its `error` comes from their difference and from a third computation at a tenth of the
+    tolerance. Warns if it exceeds 0.1.
 
-    **Raises:** `ValueError` for bad arguments, or when the window holds no mass; `FloatingPointError`
+    **Raises:** `ValueError` for invalid arguments, or if the window holds no mass; `FloatingPointError`
     if the score is not finite along the flow.
 
     **Example:**

@@ -15,22 +15,23 @@ from .frame import MARGIN
 def grid_density_potential(
     model: PotentialModel, process: AbstractProcess, window: Window, *, refine: int = 4
 ) -> GridDensity:
-    r"""Cell probabilities of $p_\theta = e^{u(t_0, \cdot)} / Z$, the density that an energy-based model
-    is: neither sampler draws from it unless the potential solves the Fokker--Planck equation.
+    r"""Cell probabilities of $p_\theta = e^{u(t_0, \cdot)} / Z$, the density of the potential as an
+    energy-based model. Neither sampler draws from it unless the potential solves the Fokker--Planck
+    equation.
 
     **Arguments:**
 
     - `model`: has `potential(t, x)`.
     - `process`: gives $t_0$.
-    - `window`: the cells, in dimension one or two.
-    - `refine`: points of the midpoint rule a side of a cell.
+    - `window`: the window, in dimension one or two.
+    - `refine`: number of points of the midpoint rule per side of a cell.
 
-    **Returns:** a `GridDensity`, whose `error` is the distance to half of `refine` and whose `outside`
-    is the mass in a margin around the window: with a potential that stays large far away, $Z$ itself
-    is not known.
+    **Returns:** a `GridDensity`. Its `error` is the distance to the result with half of `refine`, and
+    its `outside` is the mass in a margin around the window. If the potential stays large far away, $Z$
+    itself is not known.
 
-    **Raises:** `ValueError` for bad arguments, or a model without a potential; `FloatingPointError`
-    where the potential is not finite.
+    **Raises:** `ValueError` for invalid arguments, or a model without a potential; `FloatingPointError`
+    if the potential is not finite.
 
     **Example:**
 

@@ -227,31 +227,32 @@ def grid_density_sde(
     num_steps: int = 120,
     margin: float = MARGIN,
 ) -> GridDensity:
-    r"""The law of the exact reverse SDE at $t_0$ as probabilities of cells, free of sampling noise.
+    r"""The distribution of the exact reverse SDE at $t_0$, as probabilities of cells, free of sampling
+    noise.
 
-    Solves $\partial_\tau q + \nabla\cdot((g^2 s - f) q) = \tfrac12 g^2\Delta q$ from the prior by
-    Scharfetter--Gummel fluxes and Strang-split implicit steps, second order in cells and in time. The
-    grid moves and widens with the process, so that it always holds the prior.
+    Solves $\partial_\tau q + \nabla\cdot((g^2 s - f) q) = \tfrac12 g^2\Delta q$ from the prior with
+    Scharfetter--Gummel fluxes and Strang-split implicit steps, of second order in cells and in time. The
+    grid moves and widens with the process, so that it always contains the prior.
 
-    It can be traced: `jax.jit`, `jax.vmap` and `jax.grad` go through it in the arrays of the model,
-    in the default precision and without the checks of values.
+    The function can be traced: `jax.jit`, `jax.vmap` and `jax.grad` apply to it with respect to the
+    arrays of the model, in the default precision and without checks of values.
 
     **Arguments:**
 
-    - `model`: has `score(t, x)`; where it has `potential(t, x)` too, that is used instead.
+    - `model`: has `score(t, x)`; if it also has `potential(t, x)`, the potential is used instead.
     - `process`: gives $f$, $g$ and the prior.
     - `window`: the cells of the result, `Window()` by default.
-    - `eta`: positive; other members of the family of `sample_sde`, whose equation has the velocity
-      $\tfrac12(1 + \eta^2) g^2 s - f$ and the diffusion $\tfrac12\eta^2 g^2$.
-    - `refine`: each cell is cut into `refine` x `refine` for the computation, at least 2.
-    - `num_steps`: time steps, cubically graded towards $t_0$.
-    - `margin`: width computed beyond the window on each side at $t_0$, in units of $x$; what leaves
-      through its far end does not come back and counts as `outside`.
+    - `eta`: positive; values other than one select other members of the family of `sample_sde`, whose
+      equation has the velocity $\tfrac12(1 + \eta^2) g^2 s - f$ and the diffusion $\tfrac12\eta^2 g^2$.
+    - `refine`: each cell is divided into `refine` x `refine` cells for the computation, at least 2.
+    - `num_steps`: number of time steps, cubically graded towards $t_0$.
+    - `margin`: the width of the region computed beyond the window on each side at $t_0$, in units of
+      $x$. Mass that leaves through its outer edge does not return and counts as `outside`.
 
-    **Returns:** a `GridDensity`: Richardson's extrapolation of this computation and one with half
-    the refinement and half the steps; `error` comes from their difference.
+    **Returns:** a `GridDensity`: Richardson's extrapolation of this computation and one with half the
+    refinement and half the steps. Its `error` comes from their difference.
 
-    **Raises:** `ValueError` for bad arguments, or when the window holds no mass; `FloatingPointError`
+    **Raises:** `ValueError` for invalid arguments, or if the window holds no mass; `FloatingPointError`
     if the score is not finite somewhere on the grid.
 
     **Example:**

@@ -18,7 +18,8 @@ from .units import Budget, estimate
 class LogProbChain(eqx.Module):
     r"""$\log p_\text{chain}$ at points, in nats.
 
-    **Attributes:** as those of `LogProbSDE`, but for `step_error`: steps are part of what is meant.
+    **Attributes:** those of `LogProbSDE`, without `step_error` and `method`. There is no `step_error`
+    because the steps are part of the distribution.
     """
 
     value: Float[Array, "*n"]
@@ -44,13 +45,15 @@ def log_prob_chain(
     progress: bool | None = None,
     key: PRNGKey,
 ) -> LogProbChain:
-    r"""The log density of the samples of a chain, steps included, without bias in $p$.
+    r"""The log density of the distribution that a chain draws from, its steps included, without bias in
+    $p$.
 
     $$p_\text{chain}(x_0) = E_F\Bigl[\pi(x_n) \prod_k \frac{q(x_{k-1} \mid x_k)}{F(x_k \mid x_{k-1})}
     \Bigr]$$
 
-    over noising paths, with one score per step and no derivative of it: every score that can be
-    evaluated will do. With a potential the paths are drawn again on the way, see `TwistedFilter`.
+    over noising paths, with one evaluation of the score per step and no derivative: any score that can
+    be evaluated will do. If there is a potential, the paths are resampled along the way; see
+    `TwistedFilter`.
 
     **Arguments:**
 
@@ -60,14 +63,14 @@ def log_prob_chain(
     - `process`: gives the noising kernels $F$ and the prior.
     - `x`: points of shape `(n, dim)`.
     - `target_error`, `num_paths`: as for `log_prob_sde`.
-    - `twist`: an object with `potential(t, x)`, about $\log p$ up to a constant at each time; by
-      default the model, where it has one. A poor one costs only variance.
+    - `twist`: an object with `potential(t, x)`, about $\log p$ up to a constant at each time; by default
+      the model, if it has one. A poor twist only increases the variance.
     - `mesh`, `progress`, `key`: as for `log_prob_sde`.
 
     **Returns:** a `LogProbChain` in the precision of the model.
 
-    **Raises:** `ValueError` for bad arguments, and for a chain with a step that adds no noise;
-    `FloatingPointError` where the score is not finite. Warns as `log_prob_sde` does.
+    **Raises:** `ValueError` for invalid arguments, and for a chain with a step that adds no noise;
+    `FloatingPointError` if the score is not finite. Warns as `log_prob_sde` does.
 
     **Example:**
 

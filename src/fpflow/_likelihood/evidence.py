@@ -18,12 +18,12 @@ from .units import CHUNK, LANES
 
 
 class EvidenceBound(eqx.Module):
-    r"""A lower bound of $\log p_\text{SDE}$ at points, in nats.
+    r"""A lower bound on $\log p_\text{SDE}$ at points, in nats.
 
     **Attributes:**
 
     - `value`: $E \log \tfrac1K \sum_k e^{A_k}$, shape `(n,)`.
-    - `standard_error`: of `value`, shape `(n,)`.
+    - `standard_error`: the standard error of `value`, shape `(n,)`.
     """
 
     value: Float[Array, "*n"]
@@ -70,21 +70,21 @@ def evidence_bound(
     progress: bool | None = None,
     key: PRNGKey,
 ) -> EvidenceBound:
-    r"""A lower bound of $\log p_\text{SDE}$, tighter the larger $K$ is.
+    r"""A lower bound on $\log p_\text{SDE}$ that becomes tighter as $K$ grows.
 
     $$E\,\log\frac1K\sum_{k=1}^K e^{A_k} \le \log p_\text{SDE}(x),$$
 
-    with the $A$ of `log_prob_sde` along independent paths. $K = 1$ is the bound of Song et al.; it
-    grows with $K$ towards $\log p_\text{SDE}$.
+    with the exponents $A$ of `ResidualPaths` along independent paths. $K = 1$ gives the bound of Song et
+    al.; with growing $K$ the bound rises towards $\log p_\text{SDE}$.
 
     **Arguments:** as for `log_prob_sde`, and
 
-    - `num_importance`: $K$.
-    - `num_groups`: how many groups of $K$ paths the expectation is taken over, at least two.
+    - `num_importance`: the number of paths $K$ in a group.
+    - `num_groups`: number of groups of $K$ paths over which the expectation is taken, at least two.
 
     **Returns:** an `EvidenceBound`.
 
-    **Raises:** `ValueError` for bad arguments.
+    **Raises:** `ValueError` for invalid arguments.
 
     ??? cite "Reference"
         Song et al., *Maximum likelihood training of score-based diffusion models*, NeurIPS 2021, arXiv

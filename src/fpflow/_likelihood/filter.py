@@ -74,15 +74,15 @@ class TwistedFilter(AbstractUnit):
     $$p_\text{chain}(x_0) = E_F\Bigl[\pi(x_n) \prod_k \frac{q(x_{k-1} \mid x_k)}{F(x_k \mid x_{k-1})}
     \Bigr].$$
 
-    The weight so far times $e^{u(t_k, x_k) - u(t_0, x_0)}$ is nearly flat where $u \approx \log p$;
-    paths are drawn again by it where fewer than half are effective. The product of mean weights stays
-    unbiased whatever $u$ is. Without $u$ nothing is drawn again.
+    The weight so far times $e^{u(t_k, x_k) - u(t_0, x_0)}$ is nearly constant if $u \approx \log p$. The
+    paths are resampled by it whenever fewer than half of them are effective. The product of mean weights
+    is unbiased for any $u$. Without $u$ the paths are never resampled.
 
     **Arguments:**
 
-    - `chain`: whose density it is.
-    - `twist`: an object with `potential(t, x)`; by default the model, where it has one.
-    - `num_paths`: paths of one filter.
+    - `chain`: the chain whose density is computed.
+    - `twist`: an object with `potential(t, x)`; by default the model, if it has one.
+    - `num_paths`: number of paths per filter.
     """
 
     chain: AbstractChain | None
@@ -91,20 +91,22 @@ class TwistedFilter(AbstractUnit):
 
     @property
     def average(self) -> AbstractAverage:
-        """By their logarithms, where each filter has paths enough for these to be normal."""
+        """The mean of logarithms if each filter has enough paths for them to be normal, else the mean of
+        weights."""
         return MeanOfLogs() if self.num_paths >= _MANY else MeanOfWeights()
 
     def bare(self) -> "TwistedFilter":
-        """Without the chain, whose steps are in the tables."""
+        """A copy without the chain, whose steps are in the tables."""
         return dataclasses.replace(self, chain=None)
 
     def num_steps(self, process: AbstractProcess) -> int:
-        """Those of the chain."""
+        """The number of steps of the chain."""
         assert self.chain is not None
         return len(self.chain.kernels(process, np.float64).ratio)
 
     def twisted_by(self, model: Any) -> "TwistedFilter":
-        """The same with the model's potential as the twist, where there is none and it has one."""
+        """A copy with the model's potential as the twist, if there is no twist yet and the model has a
+        potential."""
         if self.twist is not None or not isinstance(model, PotentialModel):
             return self
         return dataclasses.replace(self, twist=model)

@@ -27,11 +27,11 @@ _LOOSE = 0.1
 
 
 class ThroughResidual(eqx.Module):
-    r"""The divergence of the flow by the residual of a potential.
+    r"""The divergence of the flow, computed from the residual of a potential.
 
-    Along the flow $\nabla\cdot v = r - \tfrac{d}{dt} u(t, x_t)$, so that
-    $\log p_\text{ODE}(x) = u(t_0, x) + \int r\,dt + \log\pi(x_T) - u(T, x_T)$: a second route to
-    the same number, and the one whose integral vanishes for an exact potential.
+    Along the flow $\nabla\cdot v = r - \tfrac{d}{dt} u(t, x_t)$, so that $\log p_\text{ODE}(x) = u(t_0,
+    x) + \int r\,dt + \log\pi(x_T) - u(T, x_T)$. This is a second route to the same number; its integral
+    vanishes for an exact potential.
     """
 
 
@@ -40,11 +40,12 @@ class LogProbODE(eqx.Module):
 
     **Attributes:**
 
-    - `value`: shape `(n,)`.
-    - `standard_error`: of the divergence estimate, shape `(n,)`; zero where it is exact.
-    - `solver_error`: the distance to the solution at ten times the tolerance, shape `(n,)`: the size of
-      the error of `value` from the steps, mostly more than it, and no bound.
-    - `num_steps`, `num_rejected`: steps of the solver that were accepted and refused, shape `(n,)`.
+    - `value`: the log density, shape `(n,)`.
+    - `standard_error`: the standard error of the divergence estimate, shape `(n,)`; zero if the
+      divergence is exact.
+    - `solver_error`: the distance to the solution at ten times the tolerance, shape `(n,)`. It shows the
+      size of the step error of `value` and usually exceeds it, but is not a bound.
+    - `num_steps`, `num_rejected`: numbers of accepted and rejected steps of the solver, shape `(n,)`.
     """
 
     value: Float[Array, "*n"]
@@ -139,34 +140,35 @@ def log_prob_ode(
     progress: bool | None = None,
     key: PRNGKey | None = None,
 ) -> LogProbODE:
-    r"""The log density at $t_0$ of what the exact probability-flow ODE makes of the prior.
+    r"""The log density at $t_0$ of the distribution that the exact probability-flow ODE generates from
+    the prior.
 
     $$\log p_\text{ODE}(x) = \log\pi(x_T) + \int_{t_0}^T \nabla\cdot v(t, x_t)\,dt, \qquad
     \dot x_t = v = f - \tfrac12 g^2 s, \quad x_{t_0} = x,$$
 
-    by an adaptive solver, each point with steps of its own. Differentiable in `x` and in the
-    parameters of `model`.
+    computed by an adaptive solver that takes separate steps for each point. The result is differentiable
+    in `x` and in the parameters of `model`.
 
     **Arguments:**
 
     - `model`: has `score(t, x)` for one point.
     - `process`: gives $f$, $g$ and the prior.
     - `x`: points of shape `(n, dim)`.
-    - `divergence`: `Exact()` (default); `Hutchinson(num_probes)` of fewer probes than dimensions, whose
-      price does not grow with `dim`; `ThroughResidual()`, the identity for potentials.
-    - `tolerance`: of the solver, relative and absolute; by default 1e-5 in single and 1e-9 in double
-      precision.
-    - `solver`: a diffrax solver with an error estimate; by default `diffrax.Tsit5()`, in double
-      precision `diffrax.Dopri8()`.
-    - `batch_size`: points in memory of a device at once; it changes no result.
+    - `divergence`: `Exact()` (default); `Hutchinson(num_probes)` with fewer probes than dimensions,
+      whose cost does not grow with `dim`; or `ThroughResidual()`, the identity for potentials.
+    - `tolerance`: relative and absolute tolerance of the solver; by default 1e-5 in single and 1e-9 in
+      double precision.
+    - `solver`: a diffrax solver with an error estimate; by default `diffrax.Tsit5()`, or
+      `diffrax.Dopri8()` in double precision.
+    - `batch_size`: number of points held in the memory of a device at once; does not change the result.
     - `mesh`: a `jax.sharding.Mesh` of devices that share the points.
-    - `progress`: a progress bar; by default on a terminal or in a notebook.
-    - `key`: a `jax.random.key` for the probes; needed by `Hutchinson` only.
+    - `progress`: whether to show a progress bar; by default on a terminal or in a notebook.
+    - `key`: a `jax.random.key` for the probes; only `Hutchinson` needs it.
 
     **Returns:** a `LogProbODE` in the precision of the model.
 
-    **Raises:** `ValueError` for bad arguments; `FloatingPointError` where the score is not finite or
-    the solver gave up. Warns where `solver_error` is above 0.1 nats.
+    **Raises:** `ValueError` for invalid arguments; `FloatingPointError` if the score is not finite or
+    the solver gives up. Warns if `solver_error` exceeds 0.1 nats.
 
     **Example:**
 

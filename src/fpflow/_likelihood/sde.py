@@ -36,16 +36,16 @@ class LogProbSDE(eqx.Module):
 
     **Attributes:**
 
-    - `value`: corrected for the bias of the logarithm of a mean, shape `(n,)`.
-    - `standard_error`: of the paths, shape `(n,)`; the page on reliability says how often two of it hold
-      the truth.
-    - `step_error`: what is left of the error of the steps if it falls with their size, from the
-      difference between two grids of times, shape `(n,)`. Of a particle filter it holds the noise of
-      both as well.
-    - `effective_sample_size`: of how many even weights the mean would be as good, shape `(n,)`.
-    - `reliable`: where the weights are even enough for `standard_error` to be believed, judged by the
-      variance in paths that are no part of `value` and the spread of all, shape `(n,)`.
-    - `method`: what drew the paths.
+    - `value`: the log density, corrected for the bias of the logarithm of a mean, shape `(n,)`.
+    - `standard_error`: the standard error from the finite number of paths, shape `(n,)`; the page on
+      reliability says how often two of it cover the truth.
+    - `step_error`: the part of the time-step error that remains if this error falls with the step size,
+      from the difference between two time grids, shape `(n,)`. For a particle filter it also contains
+      the noise of both.
+    - `effective_sample_size`: the number of equal weights whose mean would be as accurate, shape `(n,)`.
+    - `reliable`: where the weights are even enough for `standard_error` to be trusted, judged by the
+      variance over paths that do not enter `value` and by the spread of all paths, shape `(n,)`.
+    - `method`: the name of the method that drew the paths.
     """
 
     value: Float[Array, "*n"]
@@ -66,14 +66,14 @@ class ResidualPaths(AbstractUnit):
     A = u(t_0, x) + \int_{t_0}^T r(t, Y_t)\,dt + \log\pi(Y_T) - u(T, Y_T),$$
 
     over noising paths $dY = f\,dt + g\,dW$ from $Y_{t_0} = x$, with the log-Fokker--Planck residual $r$
-    of the potential $u$; for a score without a potential, over the same paths,
-    $A = \log\pi(Y_T) + \int (\nabla\cdot v + s\cdot f - \tfrac12 g^2\|s\|^2)\,dt - \int s\circ dY$
-    with $v = f - \tfrac12 g^2 s$. For an exact score all paths weigh the same. It needs second
-    derivatives, as many as there are dimensions.
+    of the potential $u$. For a score without a potential, over the same paths, $A = \log\pi(Y_T) + \int
+    (\nabla\cdot v + s\cdot f - \tfrac12 g^2\|s\|^2)\,dt - \int s\circ dY$ with $v = f - \tfrac12 g^2 s$.
+    For an exact score all paths have equal weights. The method needs second derivatives, one for each
+    dimension.
 
     **Arguments:**
 
-    - `num_steps`: times of a path, cubically graded towards $t_0$.
+    - `num_steps`: number of times per path, cubically graded towards $t_0$.
     """
 
     num_steps: int = eqx.field(default=32, static=True)
@@ -83,7 +83,7 @@ class ResidualPaths(AbstractUnit):
         check_counts(num_steps=self.num_steps)
 
     def tables(self, process: AbstractProcess, dtype: Any) -> tuple[NoisingGrid, SmoothPaths]:
-        """The times of the paths, and what tells how well they are placed."""
+        """The times of the paths, and the smooth paths that show how well these times are placed."""
         return (
             noising_grid(process, self.num_steps, dtype),
             smooth_paths(process, self.num_steps, dtype),
@@ -96,7 +96,7 @@ class ResidualPaths(AbstractUnit):
         tables: tuple[NoisingGrid, SmoothPaths],
         x: Array,
     ) -> tuple[NoisingGrid, Array]:
-        """The times, and what sums over them miss on every path alike."""
+        """The times, and the error of sums over them that is the same for every path."""
         grid, smooth = tables
         if not isinstance(model, PotentialModel):  # its mean is small, and most of it in the noise
             return grid, jnp.zeros(2, x.dtype)
@@ -105,7 +105,7 @@ class ResidualPaths(AbstractUnit):
     def draw(
         self, model: Any, process: AbstractProcess, tables: tuple[NoisingGrid, Array], x: Array, key
     ) -> Array:
-        """The logarithm of the mean of a pair, extrapolated and by all times alone."""
+        """The logarithm of the mean over a pair of paths: extrapolated, and from all times alone."""
         grid, missed = tables
         exponents = path_exponents(model, process, grid, x, key, antithetic=True)
         return jax.nn.logsumexp(exponents, axis=0) - math.log(2) + missed
@@ -135,39 +135,42 @@ def log_prob_sde(
     progress: bool | None = None,
     key: PRNGKey,
 ) -> LogProbSDE:
-    r"""The log density at $t_0$ of what the exact reverse SDE makes of the prior, in any dimension.
+    r"""The log density at $t_0$ of the distribution that the exact reverse SDE generates from the prior,
+    in any dimension.
 
-    It is the mean of the weights of noising paths from $x$: of `ResidualPaths` in up to eight
-    dimensions, and of a `TwistedFilter` over a tuned `GaussianChain` in more, where the model has a
-    potential. A first set of paths finds how many are needed and whether the weights are even
+    The density is the mean weight of noising paths that start at $x$. These are `ResidualPaths`; in more
+    than eight dimensions, if the model has a potential, they come from a `TwistedFilter` over a tuned
+    `GaussianChain`. A first set of paths determines how many are needed and whether the weights are even
     enough; the value is that of a second set.
 
     **Arguments:**
 
-    - `model`: has `score(t, x)` for one point; where it has `potential(t, x)` too, that is used.
+    - `model`: has `score(t, x)` for one point; if it also has `potential(t, x)`, the potential is used.
     - `process`: gives $f$, $g$, the transition and the prior.
     - `x`: points of shape `(n, dim)`.
     - `target_error`: the standard error to reach at each point, 0.05 nats by default, with at most
       `num_paths` paths, 2560 by default.
-    - `num_paths`: without `target_error`, paths of each point in the second set, in whole units: pairs,
-      or filters of 256 paths.
-    - `num_steps`: times of a path; by default 32 with a potential, 64 of a score alone, and twice or
-      four times as many where `step_error` is above twice the target at more than a twentieth of the
-      points, as near data of fine structure; and 48 of a filter, placed where its weights need them.
-    - `method`: a `ResidualPaths` or a `TwistedFilter` instead of the choice above; a filter's first set
-      has the steps of its chain and the second twice as many. By default the first has two thirds.
+    - `num_paths`: without `target_error`, the number of paths per point in the second set, in whole
+      units: pairs, or filters of 256 paths.
+    - `num_steps`: number of times per path. The default is 32 with a potential and 64 for a score alone,
+      two or four times as many if `step_error` exceeds twice the target at more than a twentieth of the
+      points, as it does near data with fine structure. For a filter it is 48, placed where its weights
+      need them.
+    - `method`: a `ResidualPaths` or a `TwistedFilter` to use instead of the choice above. The first set
+      of a filter uses the steps of its chain and the second set twice as many; by default the first set
+      uses two thirds as many as the second.
     - `mesh`: a `jax.sharding.Mesh` of devices that share the points.
-    - `progress`: a progress bar; by default on a terminal or in a notebook.
+    - `progress`: whether to show a progress bar; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key`.
 
-    Under `jax.jit` and `jax.grad` no number can hang on a value: all points get `num_paths` paths, 64 by
-    default.
+    Under `jax.jit` and `jax.grad` the number of paths cannot depend on computed values: every point gets
+    `num_paths` paths, 64 by default.
 
     **Returns:** a `LogProbSDE` in the precision of the model.
 
-    **Raises:** `ValueError` for bad arguments; `FloatingPointError` where the score is not finite. Warns
-    where the weights are too uneven for the standard error to be believed, the target is not
-    reached, or the steps of the paths are too coarse.
+    **Raises:** `ValueError` for invalid arguments; `FloatingPointError` if the score is not finite.
+    Warns if the weights are too uneven for the standard error to be trusted, if the target is not
+    reached, or if the steps of the paths are too coarse.
 
     **Example:**
 
@@ -178,7 +181,7 @@ def log_prob_sde(
 
     ??? cite "Reference"
         Huang, Lim and Courville, *A variational perspective on diffusion-based generative models and
-        score matching*, NeurIPS 2021, arXiv 2106.02808, have the weight as a Feynman--Kac formula.
+        score matching*, NeurIPS 2021, arXiv 2106.02808, give the weight as a Feynman--Kac formula.
     """
     check_mesh(mesh)
     budget = asked_budget(target_error, num_paths)

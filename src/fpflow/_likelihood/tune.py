@@ -32,22 +32,22 @@ def tuned_chain(
 ) -> GaussianChain:
     r"""The chain with the variance $c$ that makes its weights most even.
 
-    Along noising paths from the points it takes the $c$ with the least variance of
-    $\sum_k \log q(x_{k-1} \mid x_k) - \log F(x_k \mid x_{k-1})$. The scores on the paths serve every
-    candidate.
+    Along noising paths from the points, it takes the $c$ that minimises the variance of $\sum_k \log
+    q(x_{k-1} \mid x_k) - \log F(x_k \mid x_{k-1})$. The scores along the paths are reused for all
+    candidates.
 
     **Arguments:**
 
-    - `chain`: gives the steps.
+    - `chain`: the chain that gives the steps.
     - `model`: has `score(t, x)` for one point.
     - `process`: gives the noising kernels $F$.
-    - `x`: some points of the data or samples, a few hundred, shape `(n, dim)`.
-    - `diagonal`: whether each coordinate has a $c$ of its own.
+    - `x`: a few hundred points of the data or samples, shape `(n, dim)`.
+    - `diagonal`: whether each coordinate has its own $c$.
     - `key`: a `jax.random.key`.
 
     **Returns:** a `GaussianChain`.
 
-    **Raises:** `ValueError` for bad arguments.
+    **Raises:** `ValueError` for invalid arguments.
 
     **Example:**
 

@@ -39,19 +39,20 @@ class AbstractUnit(eqx.Module):
 
     @property
     def average(self) -> AbstractAverage:
-        """How its units become one value."""
+        """How the units are combined into one value."""
         return MeanOfWeights()
 
     def bare(self) -> "AbstractUnit":
-        """What `draw` needs besides the tables: a program is compiled for it once."""
+        """What `draw` needs besides the tables; a program is compiled for it once."""
         return self
 
     @abc.abstractmethod
     def tables(self, process: AbstractProcess, dtype: Any) -> Any:
-        """What does not depend on the point or the key, worked out before anything compiles."""
+        """Everything that depends neither on the point nor on the key, computed before anything
+        compiles."""
 
     def at_point(self, model: Any, process: AbstractProcess, tables: Any, x: Array) -> Any:
-        """The tables with what all units of one point share."""
+        """The tables together with what all units of one point share."""
         del model, process, x
         return tables
 
@@ -59,7 +60,8 @@ class AbstractUnit(eqx.Module):
     def draw(
         self, model: Any, process: AbstractProcess, tables: Any, x: Array, key: PRNGKey
     ) -> Array:
-        """The logarithms of the estimate and of one that steps make larger errors in, shape `(2,)`."""
+        """The logarithms of the estimate and of another in which the steps cause larger errors, shape
+        `(2,)`."""
 
 
 @eqx.filter_jit

@@ -19,26 +19,27 @@ _VACUUM = 1e-14
 def w2_continuous(
     a: ArrayLike | GridDensity, b: ArrayLike | GridDensity, window: Window | None = None
 ) -> Estimate:
-    r"""$W_2^2$ between two densities known by their cells, free of the cells' floor.
+    r"""$W_2^2$ between two densities known by their cells, without the floor that the cells cause.
 
-    On a line both densities are taken as constant within cells. In the plane it
-    is the first order in the difference of the laws,
+    On a line both densities are taken as constant within cells. In the plane the value is the first
+    order in the difference of the distributions,
 
     $$W_2^2 \approx \int \bar p\,\|\nabla\phi\|^2, \qquad -\nabla\cdot(\bar p\,\nabla\phi) = p - q,$$
 
-    with the mean $\bar p$ of both on the faces between cells: of second order in the cell width. It is
-    meant for laws that are closer to each other than the features of either; for the others use
-    `w2_grid`, whose floor then does not matter.
+    with the mean $\bar p$ of both on the faces between cells. The error is of second order in the cell
+    width. The function is meant for distributions that are closer to each other than the size of their
+    features. For others use `w2_grid`, whose floor then does not matter.
 
     **Arguments:**
 
     - `a`, `b`, `window`: as for `w2_grid`.
 
-    **Returns:** an `Estimate`; its error is how far cells of twice the width move it, with a sixth of
-    what they miss to cells of four times the width: five times what cells of this width leave of
-    smooth densities. In the plane another mean of the two densities (the logarithmic) adds to it.
+    **Returns:** an `Estimate`. Its error is how far the value moves with cells of twice the width, plus
+    a sixth of the difference between these and cells of four times the width: five times the error that
+    cells of this width leave for smooth densities. In the plane, the change with another mean of the two
+    densities (the logarithmic mean) is added.
 
-    **Raises:** `ValueError` as `w2_grid` does.
+    **Raises:** `ValueError` as for `w2_grid`.
 
     ??? cite "Reference"
         Benamou and Brenier, Numer. Math. 84 (2000) 375; Peyre, *Comparison between W2 distance and

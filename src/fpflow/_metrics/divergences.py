@@ -84,14 +84,14 @@ def total_variation(
     **Arguments:**
 
     - `a`, `b`: masses of the window's shape that sum to one, or `GridDensity` objects.
-    - `window`: the window of both; that of `a` or `b` where they carry one, else `Window()`.
+    - `window`: the window of both; by default that of `a` or `b` if they carry one, else `Window()`.
 
-    **Returns:** an `Estimate` whose error is how far the masses without extrapolation move it. With a
-    histogram it is the standard error of counting, and `floor` is what equal laws would be apart:
-    `value - floor` is zero within two errors where they are equal, and no measure of how far apart
-    laws are which it tells apart.
+    **Returns:** an `Estimate` whose error is how far the masses without extrapolation move the value.
+    With a histogram it is the standard error of counting, and `floor` is the value expected for equal
+    distributions. `value - floor` is then zero within two errors for equal distributions, but does not
+    measure how far apart different ones are.
 
-    **Raises:** `ValueError` as `w2_grid` does.
+    **Raises:** `ValueError` as for `w2_grid`.
     """
     return _with_floor(lambda p, q: float(np.abs(p - q).sum() / 2), a, b, window)
 
@@ -101,7 +101,7 @@ def hellinger(
 ) -> Estimate:
     r"""The Hellinger distance $\bigl(1 - \sum_i \sqrt{p_i q_i}\bigr)^{1/2}$, between zero and one.
 
-    Arguments, result and errors are those of `total_variation`.
+    Arguments, result and errors are as for `total_variation`.
     """
 
     def distance(p, q):
@@ -115,10 +115,9 @@ def kl_divergence(
 ) -> Estimate:
     r"""The Kullback--Leibler divergence $\sum_i p_i \log(p_i / q_i)$ of `a` from `b`, in nats.
 
-    Cells with $p_i < 10^{-9}$ are left out and $q_i$ is taken to be at least $10^{-12}$, because no
-    grid density knows its tails better; where more than 1e-4 of `a` lies in such cells of `b`
-    the value is a lower bound, and the error infinite. Arguments, result and errors are those of
-    `total_variation`.
+    Cells with $p_i < 10^{-9}$ are left out and $q_i$ is taken to be at least $10^{-12}$, because no grid
+    density knows its tails better. If more than 1e-4 of `a` lies in such cells of `b`, the value is a
+    lower bound and the error is infinite. Arguments, result and errors are as for `total_variation`.
     """
 
     def divergence(p, q):

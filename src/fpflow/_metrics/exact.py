@@ -68,22 +68,22 @@ def w2_grid(
     method: Sinkhorn | None = None,
     radius: float = 0.7,
 ) -> W2Result:
-    r"""$W_2^2$ between two masses on a window, each cell's mass on its centre.
+    r"""$W_2^2$ between two masses on a window, with each cell's mass at its centre.
 
-    The network simplex runs on arcs no longer than `radius`; the optimal dual of that smaller
-    problem, made feasible for all arcs by a conjugate, certifies the value from below. Where
-    they cannot carry the mass, or the certificate misses the value, arcs twice as long are tried and
-    then all of them.
+    The network simplex runs on arcs no longer than `radius`. The optimal dual of that smaller problem,
+    made feasible for all arcs by a conjugate, certifies the value from below. If these arcs cannot carry
+    the mass, or the certificate does not meet the value, arcs twice as long are tried, and finally all
+    arcs.
 
     **Arguments:**
 
     - `a`, `b`: masses of the window's shape that sum to one, or `GridDensity` objects.
-    - `window`: the window of both; that of `a` or `b` where they carry one, else `Window()`.
-    - `method`: `None` for the exact value, `Sinkhorn()` for a bracket by ott-jax.
+    - `window`: the window of both; by default that of `a` or `b` if they carry one, else `Window()`.
+    - `method`: `None` for the exact value, `Sinkhorn()` for a bracket computed with ott-jax.
     - `radius`: the first arc length tried, in units of $x$.
 
-    **Returns:** a `W2Result` in units of $x^2$; for the exact method `upper` equals `value` and
-    `lower` meets it to round-off.
+    **Returns:** a `W2Result` in units of $x^2$; for the exact method `upper` equals `value` and `lower`
+    agrees with it to round-off.
 
     **Raises:** `ValueError` for masses that are NaN, negative, not normalised or of another shape,
     or for densities on different windows.

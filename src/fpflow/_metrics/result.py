@@ -12,16 +12,16 @@ from .._window import GridDensity, Window
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    r"""A number with what is known of its error.
+    r"""A number with what is known about its error.
 
     **Attributes:**
 
     - `value`: the number.
-    - `error`: how far it may be off; `kind` says in what sense.
+    - `error`: how far the number may be from the truth; `kind` says in what sense.
     - `kind`: `"standard error"` of a Monte-Carlo mean; `"floor"`, how far the masses without
-      extrapolation move it; `"bracket"`, how far another computation lies from it; `"lower bound"`,
-      where the truth may be anything above.
-    - `floor`: what counting alone makes of equal laws.
+      extrapolation move the number; `"bracket"`, how far it is from another computation;
+      `"lower bound"`, if the truth may be anything above it.
+    - `floor`: the value that counting alone gives for equal distributions.
     """
 
     value: float
@@ -35,15 +35,15 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class W2Result:
-    r"""A squared Wasserstein distance $W_2^2$ with what is certain about it.
+    r"""A squared Wasserstein distance $W_2^2$ with certified bounds.
 
     **Attributes:**
 
     - `value`: the cost of a plan that moves one mass onto the other, in units of $x^2$.
-    - `lower`: the value of a feasible dual: the true distance is not below it.
-    - `upper`: the cost of a feasible plan: the true distance is not above it.
+    - `lower`: the value of a feasible dual; the true distance is not below it.
+    - `upper`: the cost of a feasible plan; the true distance is not above it.
 
-    All three treat the mass of a cell as sitting on its centre.
+    All three treat the mass of a cell as concentrated at its centre.
     """
 
     value: float

@@ -13,18 +13,18 @@ from .._types import ArrayLike
 
 @dataclasses.dataclass(frozen=True)
 class SampleDistance:
-    r"""A squared distance between two laws, seen through samples.
+    r"""A squared distance between two distributions, estimated from samples.
 
     **Attributes:**
 
-    - `value`: between the two sets, in units of $x^2$.
-    - `standard_error`: of `value - floor` as the squared distance of the laws, which the samples and,
-      where there are some, the projections give it. A square near zero is no normal variable: there
-      the error is up to twice too wide.
-    - `floor`: what two sets of this size from one law are apart, from halves of either set. Sets of laws
-      that are far apart add less than the floor.
-    - `floor_error`: the standard error of `value - floor` where the laws are equal: the laws are told
-      apart where it is more than two or three of these.
+    - `value`: the distance between the two sets, in units of $x^2$.
+    - `standard_error`: the standard error of `value - floor` as an estimate of the squared distance
+      between the distributions, from the samples and, if any, the projections. A square near zero is not
+      normally distributed; there the error is up to twice too wide.
+    - `floor`: the distance expected between two sets of this size from one distribution, computed from
+      halves of either set. Sets from distributions that are far apart add less than the floor.
+    - `floor_error`: the standard error of `value - floor` for equal distributions. The distributions
+      differ if `value - floor` is more than two or three of these.
     """
 
     value: float
@@ -106,17 +106,18 @@ _FEW = 64
 def sliced_w2(
     x: ArrayLike, y: ArrayLike, *, num_projections: int = 256, seed: int = 0
 ) -> SampleDistance:
-    r"""The sliced $W_2^2$: `dim` times the mean over directions $\theta$ of that of $\theta\cdot x$.
+    r"""The sliced $W_2^2$: `dim` times the mean over directions $\theta$ of the $W_2^2$ of
+    $\theta\cdot x$.
 
-    The factor `dim` makes it $\|m\|^2$ for a shift by $m$, as for $W_2^2$ itself.
+    The factor `dim` makes it $\|m\|^2$ for a shift by $m$, like $W_2^2$ itself.
 
     **Arguments:**
 
     - `x`, `y`: samples of shapes `(n, dim)` and `(m, dim)`.
-    - `num_projections`: random directions.
-    - `seed`: of the directions, a whole number.
+    - `num_projections`: number of random directions.
+    - `seed`: the seed of the directions, a whole number.
 
-    **Returns:** a `SampleDistance` with the standard error of samples and directions.
+    **Returns:** a `SampleDistance` with the standard error from samples and directions.
 
     **Raises:** `ValueError` for samples that are not finite or do not fit.
     """
@@ -133,18 +134,18 @@ def sliced_w2(
 
 
 def w2_moments(x: ArrayLike, y: ArrayLike) -> SampleDistance:
-    r"""A lower bound of $W_2^2$ from means and covariances alone, exact between Gaussians:
+    r"""A lower bound on $W_2^2$ from means and covariances alone, exact for Gaussians:
 
     $$\|m_x - m_y\|^2 + \mathrm{tr}\bigl(A + B - 2 (A^{1/2} B A^{1/2})^{1/2}\bigr).$$
 
-    It sees no difference beyond second moments, but its noise falls like $1/n$ in any dimension.
+    It sees no difference beyond second moments, but its noise falls as $1/n$ in any dimension.
 
     **Arguments:**
 
     - `x`, `y`: samples of shapes `(n, dim)` and `(m, dim)`.
 
-    **Returns:** a `SampleDistance`; the standard error leaves out one group of twenty after the other,
-    the floor is that of two sets of this size from one law.
+    **Returns:** a `SampleDistance`. The standard error comes from leaving out one of twenty groups at a
+    time; the floor is that of two sets of this size from one distribution.
 
     **Raises:** `ValueError` for samples that are not finite or do not fit.
 
@@ -178,18 +179,19 @@ def _jackknife(
 
 
 def w2_samples(x: ArrayLike, y: ArrayLike, *, max_points: int = 2000) -> SampleDistance:
-    r"""$W_2^2$ between two sets of samples by the exact plan between them.
+    r"""$W_2^2$ between two sets of samples from the exact transport plan.
 
-    The distance of empirical measures is too large by an amount that falls only like $n^{-2/d}$: in
-    high dimensions read `value` against `floor`, or use `sliced_w2`.
+    The distance between empirical measures is too large by an amount that falls only as $n^{-2/d}$. In
+    high dimensions compare `value` with `floor`, or use `sliced_w2`.
 
     **Arguments:**
 
     - `x`, `y`: samples of shapes `(n, dim)` and `(m, dim)`.
-    - `max_points`: how many of each are used, in eight groups; the time grows with its cube.
+    - `max_points`: how many points of each set are used, in eight groups; the time grows with the cube
+      of this number.
 
-    **Returns:** a `SampleDistance`: the mean over eight pairs of groups, the distance between groups of
-    one law, and the standard error of their difference.
+    **Returns:** a `SampleDistance`: the mean over eight pairs of groups, the distance between groups
+    from one distribution, and the standard error of their difference.
 
     **Raises:** `ValueError` for samples that are not finite or do not fit.
     """

@@ -14,14 +14,14 @@ _FILL = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class Sinkhorn:
-    r"""Settings of the entropic method.
+    r"""Settings of the entropic method of `w2_grid`.
 
     **Arguments:**
 
-    - `epsilon`: the regularisation, in units of $x^2$; the bracket narrows with it, and the number
+    - `epsilon`: the regularisation, in units of $x^2$. As it falls, the bracket narrows and the number
       of iterations grows.
-    - `threshold`: the violation of the marginals at which iterations stop.
-    - `max_iterations`: the most iterations taken.
+    - `threshold`: the violation of the marginals at which the iterations stop.
+    - `max_iterations`: maximum number of iterations.
 
     **Raises:** `ValueError` for values that are not positive.
     """
@@ -36,7 +36,7 @@ class Sinkhorn:
                 raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")
 
     def solve(self, p: np.ndarray, q: np.ndarray, window: Window) -> W2Result:
-        """The bracket: a dual made feasible by a conjugate, and a plan rounded to the marginals."""
+        """The bracket, from a dual made feasible by a conjugate and a plan rounded to the marginals."""
         x = window.centres()
         # ott's separable sums lose their way on empty cells; the bracket is taken for p and q.
         filled = [(1 - _FILL) * mass + _FILL / mass.size for mass in (p, q)]

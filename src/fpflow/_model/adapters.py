@@ -17,19 +17,19 @@ _T_MIN = 1e-3
 
 
 class ScoreFunction(eqx.Module):
-    r"""A model from any function `score(t, x)` of one point.
+    r"""A model made from any function `score(t, x)` of one point.
 
     **Arguments:**
 
-    - `function`: takes `t` of shape `()` and `x` of shape `(dim,)`, returns shape `(dim,)`.
-    - `dim`: the dimension; where it is not given, the library finds it by trying.
+    - `function`: takes `t` of shape `()` and `x` of shape `(dim,)`, and returns shape `(dim,)`.
+    - `dim`: the dimension; if it is not given, the library finds it by trial.
     """
 
     function: Prediction
     dim: int | None = None
 
     def score(self, t: Time, x: Any, *condition: Any) -> Any:
-        """$s(t, x)$, or $s(t, x, c)$ of a function that takes a condition."""
+        """$s(t, x)$, or $s(t, x, c)$ if the function takes a condition."""
         return self.function(t, x, *condition)
 
 
@@ -101,13 +101,12 @@ def from_noise_prediction(
 
     - `prediction`: $\hat\epsilon(t, x)$ at one point, shape `(dim,)`, in the time of `process`.
     - `process`: the noising process it was trained with.
-    - `t_min`: the smallest time it was trained at, by default $t_0 + 10^{-3}$; $\sigma$ vanishes at
-      $t_0$.
-    - `dim`: the dimension of $x$, where it should not be found by trying.
+    - `t_min`: the smallest time of its training, by default $t_0 + 10^{-3}$; $\sigma$ vanishes at $t_0$.
+    - `dim`: the dimension of $x$, if it should not be found by trial.
 
     **Returns:** a model with `score(t, x)`.
 
-    **Raises:** `ValueError` for what is no function, or `t_min` outside the process.
+    **Raises:** `ValueError` if `prediction` is not a function or `t_min` lies outside the process.
 
     ??? cite "Reference"
         Ho, Jain and Abbeel, *Denoising diffusion probabilistic models*, NeurIPS 2020, arXiv 2006.11239.
@@ -124,7 +123,7 @@ def from_data_prediction(
 ) -> AdaptedScore:
     r"""The score $s = (\alpha\hat x_0(t, x) - x) / \sigma^2$ of a network that predicts the data.
 
-    Arguments, result and errors are those of `from_noise_prediction`.
+    Arguments, result and errors are as for `from_noise_prediction`.
     """
     return _adapt(prediction, process, _data_rule, t_min, dim)
 
@@ -136,10 +135,10 @@ def from_v_prediction(
     t_min: float | None = None,
     dim: int | None = None,
 ) -> AdaptedScore:
-    r"""The score of a network that predicts $v = \alpha\epsilon - \sigma x_0$, by
+    r"""The score of a network that predicts $v = \alpha\epsilon - \sigma x_0$, from
     $\hat\epsilon = (\alpha v + \sigma x) / (\alpha^2 + \sigma^2)$.
 
-    Arguments, result and errors are those of `from_noise_prediction`.
+    Arguments, result and errors are as for `from_noise_prediction`.
 
     ??? cite "Reference"
         Salimans and Ho, *Progressive distillation for fast sampling of diffusion models*, ICLR 2022,
@@ -155,11 +154,11 @@ def from_velocity(
     t_min: float | None = None,
     dim: int | None = None,
 ) -> AdaptedScore:
-    r"""The score $s = 2 (f - v) / g^2$ of a flow whose velocity $v = f - \tfrac12 g^2 s$ was trained.
+    r"""The score $s = 2 (f - v) / g^2$ of a flow with the learned velocity $v = f - \tfrac12 g^2 s$.
 
-    The velocity is that of $dx/dt$ in the time of `process`, which runs from data to noise. Other
-    arguments, result and errors are those of `from_noise_prediction`; `t_min` is $t_0$ by default
-    where $g$ does not vanish there.
+    The velocity is $dx/dt$ in the time of `process`, which runs from data to noise. Other arguments,
+    result and errors are as for `from_noise_prediction`; `t_min` is $t_0$ by default if $g$ does not
+    vanish there.
     """
     if t_min is None and at_time(process.diffusion, process.t0) > _T_MIN:
         t_min = process.t0

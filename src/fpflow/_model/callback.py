@@ -81,24 +81,25 @@ def _as_numpy(value: Any) -> np.ndarray:
 
 
 def from_callback(function: Callable[[Any, Any], Any], dim: int) -> ScoreCallback:
-    r"""A model from a function of another framework, numpy or torch, that takes whole batches.
+    r"""A model made from a function of another framework, such as numpy or torch, that takes whole
+    batches.
 
-    It gives values and no derivatives: the samplers, `log_prob_chain`, `importance_sample` by a chain,
-    densities on grids and the parts of `gap_report` that need none. What needs derivatives, such as
-    `log_prob_ode`, says so before it starts.
+    The model gives values but no derivatives. This is enough for the samplers, `log_prob_chain`,
+    `importance_sample` with a chain, densities on grids and those parts of `gap_report` that need no
+    derivatives. Functions that need them, such as `log_prob_ode`, raise an error before they start.
 
     **Arguments:**
 
     - `function`: takes times of shape `(n,)` and points of shape `(n, dim)`, both numpy arrays, and
-      returns scores, shape `(n, dim)`, as an array or a torch tensor. It must be a function of its
-      arguments alone: a network in training mode with dropout is none.
+      returns scores of shape `(n, dim)` as an array or a torch tensor. It must depend on its arguments
+      alone, which a network in training mode with dropout does not.
     - `dim`: the dimension of a point.
 
-    **Returns:** a model with `score(t, x)`. Where `function` predicts noise, data, $v$ or a velocity,
-    pass it on: `from_noise_prediction(from_callback(network, dim), process)`.
+    **Returns:** a model with `score(t, x)`. If `function` predicts noise, data, $v$ or a velocity, pass
+    the model on: `from_noise_prediction(from_callback(network, dim), process)`.
 
-    **Raises:** `ValueError` for what is no function, a bad `dim`, or a function that fails on two points
-    or returns another shape.
+    **Raises:** `ValueError` if `function` is not a function, fails on two points or returns another
+    shape, or if `dim` is invalid.
 
     **Example:**
 

@@ -21,7 +21,7 @@ class GivenScore(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, t: Time, x: Point) -> Point:
@@ -37,7 +37,7 @@ class GivenPotential(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, t: Time, x: Point) -> Point:
@@ -58,17 +58,18 @@ class GivenPotential(eqx.Module):
 def given(model: Any, condition: Any) -> GivenScore | GivenPotential | Transformed:
     """A conditional model at one condition: an ordinary model for samplers, densities and reports.
 
-    The condition is an array leaf: another one compiles nothing new, and `jax.vmap` takes a thousand.
+    The condition is an array leaf, so another condition does not recompile anything, and `jax.vmap` can
+    run over a thousand.
 
     **Arguments:**
 
-    - `model`: has `score(t, x, condition)`, and `potential(t, x, condition)` where it has a potential;
-      or is `Transformed`.
+    - `model`: has `score(t, x, condition)`, and `potential(t, x, condition)` if it has a potential; or
+      is `Transformed`.
     - `condition`: an array, shape `(condition_dim,)`, in the units of the data.
 
-    **Returns:** a model with `score(t, x)`, and `potential(t, x)` where `model` has one.
+    **Returns:** a model with `score(t, x)`, and `potential(t, x)` if `model` has a potential.
 
-    **Raises:** `ValueError` for what has no score, and for conditions that a transform does not take.
+    **Raises:** `ValueError` if `model` has no score, or if a transform does not take the condition.
 
     **Example:**
 
@@ -141,17 +142,18 @@ class RaveledPotential(eqx.Module):
 
 
 def Raveled(model: Any, shape: tuple[int, ...]) -> RaveledScore | RaveledPotential:
-    """A model of arrays, such as images, as a model of points.
+    """Makes a model of arrays, such as images, a model of points.
 
     **Arguments:**
 
-    - `model`: has `score(t, x)` for `x` of the given shape, returning that shape, or is such a function.
-    - `shape`: such as `(channels, height, width)`.
+    - `model`: has `score(t, x)` for `x` of the given shape, which returns that shape, or is such a
+      function.
+    - `shape`: the shape of one array, such as `(channels, height, width)`.
 
-    **Returns:** a model whose points are vectors of `prod(shape)` entries; data is reshaped to `(n,
-    -1)`.
+    **Returns:** a model whose points are vectors with `prod(shape)` entries; reshape the data to
+    `(n, -1)`.
 
-    **Raises:** `ValueError` for a shape that is none, or what has no score.
+    **Raises:** `ValueError` for an invalid shape, or if `model` has no score.
 
     **Example:**
 

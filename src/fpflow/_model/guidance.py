@@ -24,7 +24,7 @@ class GuidedScore(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, t: Time, x: Point) -> Point:
@@ -41,7 +41,7 @@ class GuidedPotential(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, t: Time, x: Point) -> Point:
@@ -62,7 +62,7 @@ class ClassifierScore(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, t: Time, x: Point) -> Point:
@@ -80,7 +80,7 @@ class ClassifierPotential(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, t: Time, x: Point) -> Point:
@@ -103,28 +103,29 @@ def _mixed(guided: Any, inner: Array, outer: Array) -> Array:
 def guided(
     model: Any, unconditional: Any, weight: float
 ) -> GuidedScore | GuidedPotential | Transformed:
-    r"""A conditional model under classifier-free guidance.
+    r"""A conditional model with classifier-free guidance.
 
     $$s_\gamma(t, x) = \gamma\,s(t, x, c) + (1 - \gamma)\,s(t, x).$$
 
-    For $\gamma \ne 1$ it is not the score of any noised distribution. Neither sampler draws from the
+    For $\gamma \ne 1$ this is not the score of any noised distribution. Neither sampler draws from the
     powered target $p_\gamma \propto p(x \mid c)^\gamma\,p(x)^{1 - \gamma}$, and the two draw from
-    different distributions even for exact scores; the densities, distances and weights of fpflow are
-    those of what each really draws. `importance_sample` with the potential at $t_0$ as its target
-    weighs samples towards $p_\gamma$.
+    different distributions even if the scores are exact. The densities, distances and weights of fpflow
+    are those of the distributions that are really drawn from. `importance_sample` with the potential at
+    $t_0$ as its target weights samples towards $p_\gamma$.
 
     **Arguments:**
 
-    - `model`: at its condition, as `given(network, c)`; has `score(t, x)`, or is `Transformed` as the
-      unconditional one then is too, by the same transform.
-    - `unconditional`: of all data together, such as `given(network, null)` of a network trained on
-      `datasets.Dropped`.
-    - `weight`: $\gamma$; one is the conditional model, zero the unconditional one. An array leaf:
-      another one compiles nothing new.
+    - `model`: the model at its condition, such as `given(network, c)`; has `score(t, x)`. It may be
+      `Transformed` if the unconditional model is too, with the same transform.
+    - `unconditional`: a model of all data together, such as `given(network, null)` of a network trained
+      on `datasets.Dropped`.
+    - `weight`: $\gamma$; one gives the conditional model, zero the unconditional one. It is an array
+      leaf, so another weight does not recompile anything.
 
-    **Returns:** a model with `score`, and `potential` where both have one.
+    **Returns:** a model with `score`, and `potential` if both models have one.
 
-    **Raises:** `ValueError` for what has no score, two transforms, or a weight that is not finite.
+    **Raises:** `ValueError` if a model has no score, if the transforms differ, or for a weight that is
+    not finite.
 
     **Example:**
 
@@ -155,22 +156,22 @@ def guided(
 def classifier_guided(
     model: Any, log_classifier: Callable[[Time, Point], Scalar], weight: float = 1.0
 ) -> ClassifierScore | ClassifierPotential:
-    r"""An unconditional model led by a classifier of noised points.
+    r"""An unconditional model guided by a classifier of noised points.
 
     $$s_\gamma(t, x) = s(t, x) + \gamma\nabla\log p(c \mid t, x).$$
 
-    With the exact classifier and $\gamma = 1$ it is the conditional score; otherwise what is said of
-    `guided` holds.
+    With the exact classifier and $\gamma = 1$ this is the conditional score; otherwise the remarks on
+    `guided` apply.
 
     **Arguments:**
 
     - `model`: has `score(t, x)`.
-    - `log_classifier`: $\log p(c \mid t, x)$ of one point noised to time $t$, by `jax.numpy`.
+    - `log_classifier`: $\log p(c \mid t, x)$ of one point noised to time $t$, written with `jax.numpy`.
     - `weight`: $\gamma$.
 
-    **Returns:** a model with `score`, and `potential` where `model` has one.
+    **Returns:** a model with `score`, and `potential` if `model` has one.
 
-    **Raises:** `ValueError` for what has no score, or a weight that is not finite.
+    **Raises:** `ValueError` if `model` has no score, or for a weight that is not finite.
 
     **Example:**
 

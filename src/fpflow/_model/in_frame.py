@@ -22,7 +22,7 @@ class FramedScore(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model knows it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, t: Time, x: Point, *condition: Array) -> Point:
@@ -63,29 +63,30 @@ class FramedPotential(FramedScore):
 def in_frame(
     model: Any, process: AbstractProcess, *, centre: float = 0.0, scale: float = 1.0
 ) -> FramedScore | FramedPotential:
-    r"""A network of $(\tau, z)$ as a model of $(t, x)$, so that one recipe trains it for any process.
+    r"""Makes a network of $(\tau, z)$ a model of $(t, x)$, so that the same recipe trains it for any
+    process.
 
     $$s(t, x) = \frac{1}{\lambda}\,s_\theta\Bigl(\tau, \frac{x - \alpha m}{\lambda}\Bigr), \qquad
     \lambda^2 = \alpha^2 c + \sigma^2, \qquad
     \tau = \tfrac12\log\Bigl(1 + \frac{\sigma^2}{\alpha^2 c}\Bigr)$$
 
     In $z$ and $\tau$ every linear process is $dz = -z\,d\tau + \sqrt2\,dW$ between data of about unit
-    width and the prior $N(0, I)$. A network that is given $x$ and $t$ as they come has to learn instead
-    that a prior of width 50 and times up to 80 mean the same.
+    width and the prior $N(0, I)$. A network that receives $x$ and $t$ directly has to learn that a prior
+    of width 50 and times up to 80 mean the same.
 
     **Arguments:**
 
-    - `model`: has `score(t, x)`, and `potential(t, x)` where it has a potential; with a condition as
-      last argument where it takes one. `PotentialMLP` and `ScoreMLP` with
+    - `model`: has `score(t, x)`, and `potential(t, x)` if it has a potential; each takes a condition as
+      its last argument if the model is conditional. `PotentialMLP` and `ScoreMLP` with
       `prior=IsotropicGaussian()` correct the prior of the frame.
     - `process`: the noising process it is trained with.
-    - `centre`: the middle of the data $m$, in every direction, in units of $x$.
+    - `centre`: the centre of the data $m$, the same in every direction, in units of $x$.
     - `scale`: the width of the data $\sqrt c$, in units of $x$.
 
-    **Returns:** a model with `score(t, x)`, and `potential(t, x)` where `model` has one.
+    **Returns:** a model with `score(t, x)`, and `potential(t, x)` if `model` has a potential.
 
-    **Raises:** `ValueError` for what has no score, a network on another prior, a `centre` that is not
-    finite, or a `scale` that is not positive.
+    **Raises:** `ValueError` if `model` has no score or corrects another prior, for a `centre` that is
+    not finite, or for a `scale` that is not positive.
 
     **Example:**
 
@@ -97,8 +98,8 @@ def in_frame(
     ```
 
     ??? cite "Reference"
-        Karras et al., NeurIPS 2022, arXiv 2206.00364, section 5, scale inputs and outputs of networks to
-        unit variance; here both follow from the change of variables.
+        Karras et al., NeurIPS 2022, arXiv 2206.00364, section 5, scale the inputs and outputs of
+        networks to unit variance; here both follow from the change of variables.
     """
     if not callable(getattr(model, "score", None)):
         raise ValueError(f"`model` must have a method `score(t, x)`, got {type(model).__name__}.")

@@ -18,26 +18,27 @@ class PotentialMLP(eqx.Module):
 
     $$u_\theta(t, x) = N_\theta(t, x) - \tfrac12\kappa\|x\|^2$$
 
-    with softplus layers $N_\theta$ and the prior's precision $\kappa = 1/\sigma^2$. Far from the data
-    layers grow linearly only; there the potential of the prior keeps samples from running away.
+    with softplus layers $N_\theta$ and the prior's precision $\kappa = 1/\sigma^2$. The layers grow only
+    linearly far from the data; there the potential of the prior keeps samples from running away.
 
-    All methods take one point, `t` of shape `()` and `x` of shape `(dim,)`, or any leading axes on
-    both (`t` may stay a number).
+    All methods take one point, with `t` of shape `()` and `x` of shape `(dim,)`, or any leading axes on
+    both (`t` may stay a single number).
 
     **Arguments:**
 
     - `dim`: the dimension of $x$.
-    - `width`: units in each hidden layer.
+    - `width`: number of units in each hidden layer.
     - `depth`: number of hidden layers.
-    - `beta`: sharpness of the softplus $\tfrac1\beta\log(1 + e^{\beta h})$. Small values make
-      smooth scores and close the ODE--SDE gap; large ones approach ReLU and resolve edges.
-    - `condition_dim`: numbers of a condition $c$ that the network takes too, as $u(t, x, c)$; with
-      `given(model, c)` it is a model like any other.
-    - `prior`: the prior $N(0, \sigma^2 I)$ that the layers correct, which is `process.prior`; by
-      default that of `OrnsteinUhlenbeck()`. With `None` the layers stand alone, as in the paper.
+    - `beta`: sharpness of the softplus $\tfrac1\beta\log(1 + e^{\beta h})$. Small values make scores
+      smooth and close the ODE--SDE gap; large values approach ReLU and resolve edges.
+    - `condition_dim`: the number of entries of a condition $c$ that the network also takes, as
+      $u(t, x, c)$; `given(model, c)` is then a model like any other.
+    - `prior`: the prior $N(0, \sigma^2 I)$ that the layers correct, that is, `process.prior`; by default
+      that of `OrnsteinUhlenbeck()`. With `None` the layers stand alone, as in the paper.
     - `key`: a `jax.random.key` for the initial weights.
 
-    **Raises:** `ValueError` for sizes below one, `beta` not positive, or another kind of `prior`.
+    **Raises:** `ValueError` for sizes below one, a `beta` that is not positive, or a `prior` of another
+    kind.
 
     **Example:**
 
@@ -68,17 +69,17 @@ class PotentialMLP(eqx.Module):
     def from_layers(
         cls, layers: Sequence[tuple[Any, Any]], beta: float = 100.0, precision: float = 0.0
     ) -> "PotentialMLP":
-        """A network trained elsewhere.
+        """Builds the model from the layers of a network trained elsewhere.
 
         **Arguments:**
 
         - `layers`: pairs `(weight, bias)` of shapes `(out, in)` and `(out,)`, first layer first;
           the inputs are $(t, x_1, \\dots, x_d)$ in this order and the last layer has one output.
         - `beta`: sharpness of the softplus between the layers.
-        - `precision`: $\\kappa$, zero where the layers stand alone.
+        - `precision`: $\\kappa$, zero if the layers stand alone.
 
-        **Raises:** `ValueError` when shapes do not chain, values are not finite, or the last layer
-        has more than one output.
+        **Raises:** `ValueError` if shapes do not chain, values are not finite, or the last layer has
+        more than one output.
         """
         network = mlp_from_layers(layers, beta)
         if network.weights[-1].shape[0] != 1:
@@ -96,7 +97,7 @@ class PotentialMLP(eqx.Module):
     def potential(
         self, t: Any, x: Float[Array, "*batch dim"], condition: Any = None
     ) -> Float[Array, "*batch"]:
-        """$u(t, x)$, or $u(t, x, c)$ for a network with conditions."""
+        """$u(t, x)$, or $u(t, x, c)$ for a conditional network."""
         return self.network(t, x, condition)[..., 0] - self.precision / 2 * jnp.sum(x**2, axis=-1)
 
     def score(

@@ -27,12 +27,12 @@ class Saved(NamedTuple):
 
 
 def save(path: str | os.PathLike, model: Any, process: AbstractProcess) -> None:
-    """Writes a model and the process it belongs to, whole or not at all.
+    """Writes a model and its process to a file. The file is written completely or not at all.
 
     **Arguments:**
 
-    - `path`: the file, by habit `name.fpflow`; it is replaced where it exists.
-    - `model`: any `equinox.Module` of arrays, numbers, modules and functions that have a name.
+    - `path`: the file, conventionally `name.fpflow`; an existing file is replaced.
+    - `model`: any `equinox.Module` of arrays, numbers, modules and named functions.
     - `process`: the process it was trained with.
 
     **Raises:** `ValueError` that names the part that cannot be written, such as a lambda.
@@ -55,14 +55,14 @@ def save(path: str | os.PathLike, model: Any, process: AbstractProcess) -> None:
 
 
 def load(path: str | os.PathLike) -> Saved:
-    """Reads what `save` wrote.
+    """Reads a file written by `save`.
 
-    The classes of a model are imported by name; open only files of models whose code you would run.
+    The classes of a model are imported by name, so open only files of models whose code you would run.
 
-    **Returns:** a `Saved` pair of the model and its process.
+    **Returns:** a pair `Saved` of the model and its process.
 
-    **Raises:** `DamagedFile`, a `ValueError`, for a file that is damaged, no saved model, or of
-    classes that cannot be found; `FileNotFoundError` where there is none.
+    **Raises:** `DamagedFile`, a `ValueError`, for a file that is damaged, is not a saved model, or needs
+    classes that cannot be found; `FileNotFoundError` if there is no file.
 
     **Example:**
 

@@ -16,7 +16,7 @@ class ScoreMLP(eqx.Module):
 
     $$s_\theta(t, x) = N_\theta(t, x) - \kappa x$$
 
-    Arguments, shapes and errors are those of `PotentialMLP`.
+    Arguments, shapes and errors are as for `PotentialMLP`.
 
     **Example:**
 
@@ -46,7 +46,8 @@ class ScoreMLP(eqx.Module):
     def from_layers(
         cls, layers: Sequence[tuple[Any, Any]], beta: float = 100.0, precision: float = 0.0
     ) -> "ScoreMLP":
-        """A network trained elsewhere; see `PotentialMLP.from_layers`, with `dim` outputs."""
+        """Builds the model from the layers of a network trained elsewhere, as `PotentialMLP.from_layers`
+        but with `dim` outputs."""
         network = mlp_from_layers(layers, beta)
         if network.weights[-1].shape[0] != network.dim:
             raise ValueError(
@@ -63,5 +64,5 @@ class ScoreMLP(eqx.Module):
     def score(
         self, t: Any, x: Float[Array, "*batch dim"], condition: Any = None
     ) -> Float[Array, "*batch dim"]:
-        """$s(t, x)$, or $s(t, x, c)$ for a network with conditions."""
+        """$s(t, x)$, or $s(t, x, c)$ for a conditional network."""
         return self.network(t, x, condition) - self.precision * x

@@ -17,19 +17,19 @@ from ..datasets import Points, as_data, draw
 
 
 class Transformed(eqx.Module):
-    r"""A model of $y = T(x)$ that is trained, sampled and asked for densities in the units of $x$.
+    r"""A model of $y = T(x)$ that is trained, sampled and evaluated in the units of $x$.
 
-    The process noises $y$. Samples come back as $T^{-1}(y)$, and every log density gains
+    The process noises $y$. Samples are returned as $T^{-1}(y)$, and every log density gains
     $\log|\det\partial T/\partial x|$, so that it integrates to one over $x$. Scores, residuals and grids
-    are those of the network's own variables: ask `model.model` for them.
+    use the network's own variables; `model.model` gives access to them.
 
     **Arguments:**
 
-    - `model`: has `score(t, y)`, and `potential(t, y)` where it has a potential.
+    - `model`: has `score(t, y)`, and `potential(t, y)` if it has a potential.
     - `transform`: an `AbstractTransform`, such as `Standardise.of(data)`.
-    - `condition_transform`: of the conditions of a conditional model, or `None`.
+    - `condition_transform`: an `AbstractTransform` of the conditions of a conditional model, or `None`.
 
-    **Raises:** `ValueError` where one of them is something else.
+    **Raises:** `ValueError` if one of them is something else.
 
     **Example:**
 
@@ -59,11 +59,11 @@ class Transformed(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def law(self, data: Any) -> DataLaw:
-        """Data as the network sees them, points once and for all."""
+        """The data as the network sees them; points are transformed once."""
         law = as_data(data)
         if not isinstance(law, Points):
             # Draws without an image would become NaN within a compiled step.

@@ -23,13 +23,14 @@ def noise_ratio(tau: Time) -> Array:
 class NoiseFeatures(eqx.Module):
     r"""Cosines and sines of $\log\bigl(\sigma / (\alpha\sqrt c)\bigr)$, the log noise ratio.
 
-    Of the time itself a network would have to learn that a thousandth near $t_0$ matters as much as one
-    at $t_1$. The frame's time $\tau$ is given; `in_frame` makes it of $t$.
+    Given time itself, a network would have to learn that a thousandth near $t_0$ matters as much as a
+    thousandth at $t_1$. The argument is the time $\tau$ of the frame, which `in_frame` computes from
+    $t$.
 
     **Arguments:**
 
-    - `num_frequencies`: frequencies, evenly spaced, the largest of which turns once per factor two in
-      noise.
+    - `num_frequencies`: number of frequencies, evenly spaced; the largest completes one turn per factor
+      of two in noise.
 
     **Example:**
 
@@ -45,7 +46,7 @@ class NoiseFeatures(eqx.Module):
 
     @property
     def size(self) -> int:
-        """How many numbers there are: the log noise ratio itself, cosines and sines."""
+        """The number of features: the log noise ratio itself, cosines and sines."""
         return 2 * self.num_frequencies + 1
 
     def __call__(self, tau: Time) -> Float[Array, " features"]:

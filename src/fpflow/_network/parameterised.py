@@ -12,11 +12,12 @@ from .features import noise_ratio
 
 
 class ScoreNetwork(eqx.Module):
-    r"""A network as a score on the prior of the frame, $s(\tau, z) = N(\tau, z) - z$.
+    r"""A score on the prior of the frame, from a network: $s(\tau, z) = N(\tau, z) - z$.
 
     **Arguments:**
 
-    - `network`: has `network(tau, z)`, or `network(tau, z, condition)`, with as many numbers as $z$.
+    - `network`: has `network(tau, z)`, or `network(tau, z, condition)`, which returns as many numbers as
+      $z$ has.
 
     **Example:**
 
@@ -30,7 +31,7 @@ class ScoreNetwork(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the network tells it."""
+        """The dimension of a point, if the network knows it."""
         return getattr(self.network, "dim", None)
 
     def score(self, tau: Time, z: Point, *condition: Any) -> Point:
@@ -39,16 +40,17 @@ class ScoreNetwork(eqx.Module):
 
 
 class PotentialNetwork(eqx.Module):
-    r"""A network as a potential on the prior of the frame, so that its score is a gradient.
+    r"""A potential on the prior of the frame, from a network; its score is a gradient.
 
     $$u(\tau, z) = N(\tau, z) - \tfrac12\|z\|^2,$$
 
-    and $\langle z, N(\tau, z)\rangle - \tfrac12\|z\|^2$ of a network with as many numbers as $z$.
+    and $\langle z, N(\tau, z)\rangle - \tfrac12\|z\|^2$ if the network returns as many numbers as $z$
+    has.
 
     **Arguments:**
 
-    - `network`: has `network(tau, z)`, or `network(tau, z, condition)`, with one number or as many as
-      $z$.
+    - `network`: has `network(tau, z)`, or `network(tau, z, condition)`, which returns one number or as
+      many as $z$ has.
 
     **Example:**
 
@@ -65,7 +67,7 @@ class PotentialNetwork(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the network tells it."""
+        """The dimension of a point, if the network knows it."""
         return getattr(self.network, "dim", None)
 
     def potential(self, tau: Time, z: Point, *condition: Any) -> Scalar:
@@ -85,7 +87,7 @@ class PreconditionedScore(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, tau: Time, z: Point, *condition: Any) -> Point:
@@ -100,7 +102,7 @@ class PreconditionedPotential(eqx.Module):
 
     @property
     def dim(self) -> int | None:
-        """The dimension of a point, where the model tells it."""
+        """The dimension of a point, if the model knows it."""
         return getattr(self.model, "dim", None)
 
     def score(self, tau: Time, z: Point, *condition: Any) -> Point:
@@ -118,23 +120,23 @@ def _sharpened(tau: Time, value: Array, prior: Array) -> Array:
 
 
 def Preconditioned(model: Any) -> PreconditionedScore | PreconditionedPotential:
-    r"""A model of the frame whose network is of order one at all noise, as EDM's is.
+    r"""A model in the frame whose network is of order one at all noise levels, like that of EDM.
 
     $$s(\tau, z) = -z + \frac{N(\tau, z)}{\sqrt{e^{2\tau} - 1}},$$
 
-    with the network's part $N = s_\theta + z$. In units of $x$ it is the preconditioning of Karras et
-    al.: with $D$ the denoiser, $c_\text{skip} = c / (c + \sigma^2)$ and
+    with $N = s_\theta + z$, the part of the network. In units of $x$ this is the preconditioning of
+    Karras et al.: with $D$ the denoiser, $c_\text{skip} = c / (c + \sigma^2)$ and
     $c_\text{out} = \sigma\sqrt{c} / \sqrt{c + \sigma^2}$ at $\alpha = 1$. Scores of sharp data grow as
-    $1/\sigma$ towards $t_0$, which the factor knows and a network need not learn. Noise below a
-    hundredth of the data's width counts as a hundredth.
+    $1/\sigma$ towards $t_0$; the factor supplies this growth, so the network need not learn it. Noise
+    below a hundredth of the data's width counts as a hundredth.
 
     **Arguments:**
 
     - `model`: a `ScoreNetwork` or `PotentialNetwork`, or any model on the prior $N(0, I)$ of the frame.
 
-    **Returns:** a model with `score`, and `potential` where `model` has one, for `in_frame`.
+    **Returns:** a model with `score`, and `potential` if `model` has one, for use with `in_frame`.
 
-    **Raises:** `ValueError` for what has no score.
+    **Raises:** `ValueError` if `model` has no score.
 
     **Example:**
 

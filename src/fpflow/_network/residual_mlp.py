@@ -36,16 +36,16 @@ class _Block(eqx.Module):
 class ResidualMLP(eqx.Module):
     r"""A network $N(\tau, x)$ of vectors with residual blocks, for tens or hundreds of columns.
 
-    Make it a model by `ScoreNetwork` or `PotentialNetwork`, and put that in the frame of a process by
-    `in_frame`. Before training it is zero.
+    Turn it into a model with `ScoreNetwork` or `PotentialNetwork`, and put that model in the frame of a
+    process with `in_frame`. Before training its output is zero.
 
     **Arguments:**
 
     - `dim`: the dimension of $x$.
-    - `out`: numbers that come out: `dim`, or one for a potential.
-    - `width`, `depth`: of the blocks, and how many there are.
-    - `num_frequencies`: of `NoiseFeatures`.
-    - `condition_dim`: numbers of a condition that the network takes too.
+    - `out`: number of outputs: `dim`, or one for a potential.
+    - `width`, `depth`: the width of the blocks, and their number.
+    - `num_frequencies`: number of frequencies of `NoiseFeatures`.
+    - `condition_dim`: number of entries of a condition that the network also takes.
     - `key`: a `jax.random.key`.
 
     **Raises:** `ValueError` for sizes below one.

@@ -64,23 +64,23 @@ class _Attention(eqx.Module):
 
 
 class UNet(eqx.Module):
-    r"""A network $N(\tau, x)$ of images that keeps what is fine beside what is coarse.
+    r"""A network $N(\tau, x)$ of images that keeps fine details alongside coarse ones.
 
-    Each level halves the image and doubles the channels; on the coarsest every pixel attends to every
-    other one. Points are raveled images, so that it is a network of vectors like any other: make it a
-    model by `ScoreNetwork` or `PotentialNetwork`, and put that in the frame of a process by `in_frame`.
-    Before training it is zero.
+    Each level halves the image and doubles the channels; on the coarsest level every pixel attends to
+    every other. Points are raveled images, so this is a network of vectors like any other: turn it into
+    a model with `ScoreNetwork` or `PotentialNetwork`, and put that model in the frame of a process with
+    `in_frame`. Before training its output is zero.
 
     **Arguments:**
 
-    - `shape`: of an image, `(channels, height, width)`, sides divisible by $2^\text{levels}$.
-    - `width`: channels of the finest level.
-    - `levels`: how many times the image is halved.
-    - `num_frequencies`: of `NoiseFeatures`.
-    - `condition_dim`: numbers of a condition that the network takes too.
+    - `shape`: shape of an image, `(channels, height, width)`, with sides divisible by $2^\text{levels}$.
+    - `width`: number of channels at the finest level.
+    - `levels`: how often the image is halved.
+    - `num_frequencies`: number of frequencies of `NoiseFeatures`.
+    - `condition_dim`: number of entries of a condition that the network also takes.
     - `key`: a `jax.random.key`.
 
-    **Raises:** `ValueError` for a shape that is none or cannot be halved so often.
+    **Raises:** `ValueError` for an invalid shape, or one that cannot be halved so often.
 
     **Example:**
 
@@ -149,7 +149,7 @@ class UNet(eqx.Module):
 
     @property
     def dim(self) -> int:
-        """The number of pixels, of all channels."""
+        """The number of pixels in all channels."""
         return math.prod(self.shape)
 
     def __call__(self, tau: Time, x: Point, condition: Any = None) -> Float[Array, " dim"]:

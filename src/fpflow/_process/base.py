@@ -21,14 +21,15 @@ class AbstractProcess(eqx.Module):
     r"""A linear diffusion that turns data at `t0` into noise at `t1`: $x_t = \alpha(t)\,x_0 +
     \sigma(t)\,z$.
 
-    Two functions of time say it all, $\alpha$ falling from one and $\sigma$ growing from zero at
+    It is defined by two functions of time: $\alpha$ falls from one and $\sigma$ grows from zero at
     $t_0$. The stochastic differential equation $dx = f\,dt + g\,dW$ with these marginals has
 
     $$f(t, x) = \frac{\alpha'}{\alpha}\,x, \qquad
     g^2(t) = (\sigma^2)' - 2\,\frac{\alpha'}{\alpha}\,\sigma^2.$$
 
-    Subclass it, with fields `t0` and `t1` and the methods `alpha` and `sigma`; the other methods
-    follow and may be replaced by closed forms. `check_process` tells whether they belong together.
+    To define a process, subclass this with fields `t0` and `t1` and methods `alpha` and `sigma`. The
+    other methods follow from these and may be replaced by closed forms. `check_process` tests whether
+    they fit together.
 
     **Example:**
 
@@ -50,16 +51,17 @@ class AbstractProcess(eqx.Module):
 
     @abc.abstractmethod
     def alpha(self, t: Time) -> Scalar:
-        r"""The signal's factor $\alpha(t)$, shape `()`; one at $t_0$."""
+        r"""The factor $\alpha(t)$ of the signal, shape `()`; one at $t_0$."""
 
     @abc.abstractmethod
     def sigma(self, t: Time) -> Scalar:
-        r"""The noise's standard deviation $\sigma(t)$, in units of $x$, shape `()`; zero at $t_0$."""
+        r"""The standard deviation $\sigma(t)$ of the noise, in units of $x$, shape `()`; zero at
+        $t_0$."""
 
     @property
     def prior(self) -> IsotropicGaussian:
-        r"""The distribution that reverse time starts from at `t1`: $N(0, \sigma^2(t_1) I)$ unless a
-        process knows a better one."""
+        r"""The distribution from which reverse time starts at `t1`: $N(0, \sigma^2(t_1) I)$ unless a
+        process defines a better one."""
         return IsotropicGaussian(std=at_time(self.sigma, self.t1))
 
     def drift(self, t: Time, x: Point) -> Point:
@@ -69,7 +71,7 @@ class AbstractProcess(eqx.Module):
         return rate / alpha * x
 
     def diffusion(self, t: Time) -> Scalar:
-        """The diffusion $g(t)$, shape `()`; the same in every direction and place."""
+        """The diffusion $g(t)$, shape `()`; the same in all directions and at all points."""
         t = jnp.asarray(t, float) if isinstance(t, float | int) else jnp.asarray(t)
         # A sigma like sqrt(t) has no derivative at t0 itself, while that of its square has a limit.
         t = jnp.maximum(t, self.t0 + max(_INSIDE * (self.t1 - self.t0), 1e-6 * abs(self.t0)))
@@ -86,13 +88,13 @@ class AbstractProcess(eqx.Module):
     def log_noise_ratio(self, t: Time) -> Scalar:
         r"""The logarithm of the noise-to-signal ratio, $\ell(t) = \log(\sigma^2(t) / \alpha^2(t))$.
 
-        $\ell'(t) = g^2(t)/\sigma^2(t)$, so that $\ell$ is the distribution function of times drawn with
-        density proportional to $g^2/\sigma^2$.
+        Its derivative is $\ell'(t) = g^2(t)/\sigma^2(t)$, so that $\ell$ is the distribution function of
+        times drawn with density proportional to $g^2/\sigma^2$.
         """
         return 2 * (jnp.log(self.sigma(t)) - jnp.log(self.alpha(t)))
 
     def time_at_log_noise_ratio(self, ratio: Scalar) -> Scalar:
-        r"""The time $t$ at which $\ell(t)$ takes a given value; bisected to machine precision where
+        r"""The time $t$ at which $\ell(t)$ has a given value, found by bisection to machine precision if
         a process has no closed form."""
 
         # In log t, because ell falls like log t towards t0 and data sits there.
@@ -112,11 +114,11 @@ class AbstractProcess(eqx.Module):
         return jax.lax.stop_gradient(t) + (ratio - jax.lax.stop_gradient(ratio)) * slope
 
     def graded_time(self, u: Time) -> Scalar:
-        r"""The time at a share $u \in [0, 1]$ of the way from $t_0$ to $t_1$, graded for every
+        r"""The time at a fraction $u \in [0, 1]$ of the way from $t_0$ to $t_1$, graded for every
         numerical grid.
 
         The process is an Ornstein--Uhlenbeck process in the time
-        $\tau = \tfrac12\log(1 + \sigma^2/\alpha^2)$, where steps follow $\tau = \tau_1 u^3$: scores
+        $\tau = \tfrac12\log(1 + \sigma^2/\alpha^2)$, in which steps follow $\tau = \tau_1 u^3$. Scores
         grow like $1/\sigma^2$ towards $t_0$, and so does the density of these times.
         """
         u = jnp.asarray(u)

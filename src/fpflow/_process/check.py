@@ -18,14 +18,15 @@ _CLOSE = 1e-3
 
 
 def check_process(process: Any) -> None:
-    r"""Refuses a process whose drift, diffusion, transition and prior do not belong together.
+    r"""Raises an error if the drift, diffusion, transition and prior of a process do not fit together.
 
-    With the transition's mean factor $\alpha$ and deviation $\sigma$ it looks at five times whether
+    With the mean factor $\alpha$ and the standard deviation $\sigma$ of the transition, it checks at
+    five times whether
 
     $$\frac{d(\alpha x_0)}{dt} = f(t, \alpha x_0), \qquad
     \frac{d\sigma^2}{dt} = 2\,(\log\alpha)'\,\sigma^2 + g^2,$$
 
-    whether $\alpha(t_0) = 1$ and $\sigma(t_0) = 0$, and whether the prior has the width of the
+    and also whether $\alpha(t_0) = 1$ and $\sigma(t_0) = 0$, and whether the prior has the width of the
     transition at $t_1$. `train`, the samplers, the densities and the report call it; it takes
     milliseconds.
 
@@ -33,7 +34,7 @@ def check_process(process: Any) -> None:
 
     - `process`: an `AbstractProcess`.
 
-    **Raises:** `ValueError` that says which of these fails, where, and what was found.
+    **Raises:** `ValueError` that says which of these fails, where, and which values were found.
 
     **Example:**
 

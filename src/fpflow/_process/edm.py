@@ -8,14 +8,14 @@ from .numbers import check_numbers, number
 
 
 class EDM(AbstractProcess):
-    r"""Time is noise: $\alpha = 1$, $\sigma = t - t_0$ and $dx = \sqrt{2 (t - t_0)}\,dW$.
+    r"""Time equals noise: $\alpha = 1$, $\sigma = t - t_0$ and $dx = \sqrt{2 (t - t_0)}\,dW$.
 
     **Arguments:**
 
-    - `t1`: the largest noise, in units of $x$; it must be large beside the data.
+    - `t1`: the largest noise, in units of $x$; it must be large compared to the data.
     - `t0`: the time of the data.
 
-    **Raises:** `ValueError` for `t1` not after `t0`.
+    **Raises:** `ValueError` if `t1` is not after `t0`.
 
     **Example:**
 

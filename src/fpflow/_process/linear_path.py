@@ -11,16 +11,16 @@ from .numbers import check_numbers, number
 class LinearPath(AbstractProcess):
     r"""A straight line from data to noise: $x_t = (1 - t)\,x_0 + t\,z$, $g^2 = 2t / (1 - t)$.
 
-    Time runs from data to noise, the other way round than in most texts on flow matching: their $t$ is
-    $1 - t$ here and their velocity has the other sign. At $t = 1$ no signal is left and $g$ is
-    infinite, so the process ends just before.
+    Time runs from data to noise, opposite to most texts on flow matching: their $t$ is $1 - t$ here, and
+    their velocity has the other sign. At $t = 1$ no signal is left and $g$ is infinite, so the process
+    ends just before.
 
     **Arguments:**
 
     - `t1`: the time at which data counts as noise, below one.
     - `t0`: the time of the data.
 
-    **Raises:** `ValueError` for `t1` that leaves no signal or is not after `t0`.
+    **Raises:** `ValueError` if `t1` leaves no signal or is not after `t0`.
 
     **Example:**
 

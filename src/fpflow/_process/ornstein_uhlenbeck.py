@@ -9,7 +9,7 @@ from .prior import IsotropicGaussian
 
 
 class OrnsteinUhlenbeck(AbstractProcess):
-    r"""Relaxes any start towards a Gaussian: $dx = -\theta x\,dt + g\,dW$.
+    r"""Relaxation of any initial distribution towards a Gaussian: $dx = -\theta x\,dt + g\,dW$.
 
     $\alpha = e^{-\theta t}$ and $\sigma^2 = \tfrac{g^2}{2\theta}(1 - e^{-2\theta t})$; the prior is the
     stationary distribution $N(0, \tfrac{g^2}{2\theta} I)$.
@@ -21,7 +21,7 @@ class OrnsteinUhlenbeck(AbstractProcess):
     - `t1`: the time $T$ at which data counts as noise.
     - `t0`: the time of the data.
 
-    **Raises:** `ValueError` for a rate or noise that is not positive, or `t1` not after `t0`.
+    **Raises:** `ValueError` for a rate or noise that is not positive, or if `t1` is not after `t0`.
 
     **Example:**
 
@@ -67,5 +67,5 @@ class OrnsteinUhlenbeck(AbstractProcess):
         return self.t0 + jnp.logaddexp(shifted, 0.0) / (2 * self.rate)
 
     def graded_time(self, u: Time) -> Scalar:
-        r"""$t_0 + (t_1 - t_0)\,u^3$: the process's own time is that of the general rule."""
+        r"""$t_0 + (t_1 - t_0)\,u^3$: the time of the process is the one that the general rule uses."""
         return self.t0 + (self.t1 - self.t0) * jnp.asarray(u) ** 3

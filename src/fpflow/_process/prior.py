@@ -25,7 +25,7 @@ class IsotropicGaussian(eqx.Module):
 
         - `x`: one point, shape `(dim,)`.
 
-        **Returns:** the log-density, shape `()`.
+        **Returns:** the log density, shape `()`.
         """
         return -jnp.sum((x / self.std) ** 2) / 2 - x.size * jnp.log(jnp.sqrt(2 * jnp.pi) * self.std)
 

@@ -10,9 +10,9 @@ from .numbers import check_numbers, number
 
 
 class TrigonometricPath(AbstractProcess):
-    r"""Signal and noise turn into each other: $x_t = \cos(\tfrac\pi2 t)\,x_0 + \sin(\tfrac\pi2 t)\,z$.
+    r"""Rotates signal into noise: $x_t = \cos(\tfrac\pi2 t)\,x_0 + \sin(\tfrac\pi2 t)\,z$.
 
-    It preserves variance one, with $g^2 = \pi\tan(\tfrac\pi2 t)$, which is infinite at $t = 1$: the
+    It preserves unit variance, with $g^2 = \pi\tan(\tfrac\pi2 t)$. This is infinite at $t = 1$, so the
     process ends just before.
 
     **Arguments:**
@@ -20,7 +20,7 @@ class TrigonometricPath(AbstractProcess):
     - `t1`: the time at which data counts as noise, below one.
     - `t0`: the time of the data.
 
-    **Raises:** `ValueError` for `t1` that leaves no signal or is not after `t0`.
+    **Raises:** `ValueError` if `t1` leaves no signal or is not after `t0`.
 
     **Example:**
 

@@ -11,11 +11,11 @@ from .numbers import check_numbers, number
 
 
 class AbstractNoiseLevel(eqx.Module):
-    r"""How the variance of the noise grows: zero at $t = 0$."""
+    r"""How the variance of the noise grows; it is zero at $t = 0$."""
 
     @abc.abstractmethod
     def variance(self, t: Time) -> Scalar:
-        r"""$\sigma^2$ at a time since $t_0$, shape `()`."""
+        r"""$\sigma^2$ at a time counted from $t_0$, shape `()`."""
 
 
 class GeometricNoise(AbstractNoiseLevel):
@@ -25,7 +25,7 @@ class GeometricNoise(AbstractNoiseLevel):
     **Arguments:**
 
     - `sigma_min`: $\sigma_0$, in units of $x$.
-    - `sigma_max`: $\sigma_1$, the noise at $t = 1$ but for the subtracted $\sigma_0$.
+    - `sigma_max`: $\sigma_1$, the noise at $t = 1$ apart from the subtracted $\sigma_0$.
 
     ??? cite "Reference"
         Song et al., ICLR 2021, arXiv 2011.13456.
@@ -47,7 +47,8 @@ class GeometricNoise(AbstractNoiseLevel):
 
 
 class HarmonicNoise(AbstractNoiseLevel):
-    r"""Variance at the rate $(1 - t)^{-1}$: $\sigma^2 = -c^2\log(1 - t)$; it needs `t1` below one.
+    r"""Variance that grows at a rate proportional to $(1 - t)^{-1}$: $\sigma^2 = -c^2\log(1 - t)$. It
+    needs `t1` below one.
 
     **Arguments:**
 
@@ -66,16 +67,15 @@ class HarmonicNoise(AbstractNoiseLevel):
 class VarianceExploding(AbstractProcess):
     r"""Noise alone: $dx = g\,dW$ with $\alpha = 1$ and $g^2 = (\sigma^2)'$.
 
-    The prior is $N(0, \sigma^2(t_1) I)$, so $\sigma(t_1)$ must be large beside the data.
+    The prior is $N(0, \sigma^2(t_1) I)$, so $\sigma(t_1)$ must be large compared to the data.
 
     **Arguments:**
 
-    - `schedule`: $\sigma^2$: `GeometricNoise()`, `HarmonicNoise()` or an `AbstractNoiseLevel` of
-      your own.
+    - `schedule`: $\sigma^2$: `GeometricNoise()`, `HarmonicNoise()` or your own `AbstractNoiseLevel`.
     - `t1`: the time at which data counts as noise; below one for `HarmonicNoise`.
     - `t0`: the time of the data.
 
-    **Raises:** `ValueError` where the noise at `t1` is not finite, or `t1` is not after `t0`.
+    **Raises:** `ValueError` if the noise at `t1` is not finite, or if `t1` is not after `t0`.
 
     **Example:**
 

@@ -14,11 +14,11 @@ from .prior import IsotropicGaussian
 
 
 class AbstractSignal(eqx.Module):
-    r"""How fast signal is lost: $\log\alpha(t)$, zero and falling from $t = 0$ on."""
+    r"""How fast the signal is lost: $\log\alpha(t)$, which is zero at $t = 0$ and falls from there."""
 
     @abc.abstractmethod
     def log_alpha(self, t: Time) -> Scalar:
-        r"""$\log\alpha$ at a time since $t_0$, shape `()`."""
+        r"""$\log\alpha$ at a time counted from $t_0$, shape `()`."""
 
 
 class LinearSchedule(AbstractSignal):
@@ -46,7 +46,7 @@ class LinearSchedule(AbstractSignal):
 
 class CosineSchedule(AbstractSignal):
     r"""$\alpha(t) = \cos\!\bigl(\tfrac\pi2\tfrac{t + s}{1 + s}\bigr) /
-    \cos\!\bigl(\tfrac\pi2\tfrac{s}{1 + s}\bigr)$, which vanishes at $t = 1$: it needs `t1` below one.
+    \cos\!\bigl(\tfrac\pi2\tfrac{s}{1 + s}\bigr)$, which vanishes at $t = 1$, so it needs `t1` below one.
 
     **Arguments:**
 
@@ -71,17 +71,17 @@ class CosineSchedule(AbstractSignal):
 
 
 class TabulatedSchedule(AbstractSignal):
-    r"""The schedule of a network that was trained at discrete steps, such as DDPM's: $\alpha$ at
-    $t = k / K$ after $k$ of $K$ steps, and smooth, falling cubics of $\log\alpha$ between.
+    r"""The schedule of a network trained at discrete steps, such as that of DDPM: $\alpha$ at
+    $t = k / K$ after $k$ of $K$ steps, and smooth, decreasing cubics of $\log\alpha$ in between.
 
-    A network that counts its steps from zero is asked at step $K t - 1$.
+    A network that counts its steps from zero is evaluated at step $K t - 1$.
 
     **Arguments:**
 
-    - `alphas_cumprod`: $\bar\alpha_k = \alpha^2 = \prod_{j \le k} (1 - \beta_j)$, falling, shape `(K,)`:
-      the array of that name of a scheduler of diffusers.
+    - `alphas_cumprod`: $\bar\alpha_k = \alpha^2 = \prod_{j \le k} (1 - \beta_j)$, decreasing, shape
+      `(K,)`: the array of this name in a scheduler of diffusers.
 
-    **Raises:** `ValueError` for what does not fall from below one and stay above zero.
+    **Raises:** `ValueError` if it does not decrease from below one and stay above zero.
 
     **Example:**
 
@@ -123,18 +123,19 @@ class TabulatedSchedule(AbstractSignal):
 
 
 class VariancePreserving(AbstractProcess):
-    r"""Data of variance one keeps it: $\alpha^2 + \sigma^2 = 1$, with the prior $N(0, I)$.
+    r"""Keeps the variance of data with unit variance: $\alpha^2 + \sigma^2 = 1$, with the prior
+    $N(0, I)$.
 
     $$dx = -\tfrac12\beta\,x\,dt + \sqrt\beta\,dW, \qquad \beta = -2\,(\log\alpha)'.$$
 
     **Arguments:**
 
-    - `schedule`: $\log\alpha$: `LinearSchedule()`, `CosineSchedule()`, a `TabulatedSchedule` or an
-      `AbstractSignal` of your own.
+    - `schedule`: $\log\alpha$: `LinearSchedule()`, `CosineSchedule()`, a `TabulatedSchedule` or your own
+      `AbstractSignal`.
     - `t1`: the time at which data counts as noise; below one for the cosine.
     - `t0`: the time of the data.
 
-    **Raises:** `ValueError` where no signal is left at `t1`, or `t1` is not after `t0`.
+    **Raises:** `ValueError` if no signal is left at `t1`, or if `t1` is not after `t0`.
 
     **Example:**
 
@@ -177,7 +178,7 @@ class SubVariancePreserving(AbstractProcess):
     - `t1`: the time at which data counts as noise.
     - `t0`: the time of the data.
 
-    **Raises:** `ValueError` as `VariancePreserving` does.
+    **Raises:** `ValueError` as for `VariancePreserving`.
 
     **Example:**
 

@@ -18,19 +18,19 @@ from .._types import PotentialModel, PRNGKey, ScoreModel
 
 @dataclasses.dataclass(frozen=True)
 class PointwiseGap:
-    r"""Both log densities at points, in nats, and what their difference says.
+    r"""Both log densities at points, in nats, and what their difference shows.
 
     **Attributes:**
 
     - `x`: the points, shape `(n, dim)`.
     - `log_p_ode`, `log_p_sde`: shape `(n,)`.
-    - `potential`: $u(t_0, x)$, shape `(n,)`, of a model that has one; else `None`.
-    - `error`: the standard error of `log_p_sde - log_p_ode`, with the errors of solver and time grid,
-      shape `(n,)`.
-    - `noise`: that part of it which is the paths', shape `(n,)`.
-    - `solver_error`: that which is the ODE solver's, shape `(n,)`.
-    - `reliable`: where `log_p_sde` may be believed, shape `(n,)`.
-    - `mean`: of $\log p_\text{SDE} - \log p_\text{ODE}$ over the points.
+    - `potential`: $u(t_0, x)$, shape `(n,)`, if the model has a potential; else `None`.
+    - `error`: the standard error of `log_p_sde - log_p_ode`, including the errors of the solver and the
+      time grid, shape `(n,)`.
+    - `noise`: the part of `error` that comes from the paths, shape `(n,)`.
+    - `solver_error`: the part of `error` that comes from the ODE solver, shape `(n,)`.
+    - `reliable`: where `log_p_sde` can be trusted, shape `(n,)`.
+    - `mean`: the mean of $\log p_\text{SDE} - \log p_\text{ODE}$ over the points.
     - `spread`: the standard deviation of the difference over the points, less what its errors explain.
     """
 
@@ -50,27 +50,27 @@ class PointwiseGap:
 
 @dataclasses.dataclass(frozen=True)
 class NatsGap:
-    r"""How far the laws are apart in nats, without cells and in any dimension.
+    r"""How far apart the distributions are in nats, without cells and in any dimension.
 
     **Attributes:**
 
     - `kl_sde_ode`: $KL(p_\text{SDE}\|p_\text{ODE}) = E_\text{SDE}\log(p_\text{SDE}/p_\text{ODE})$, from
       samples of the SDE.
-    - `kl_ode_sde`: the other way round, from samples of the ODE.
-    - `nll_ode`, `nll_sde`: the negative log-likelihood of the points, nats per point; `None` without
+    - `kl_ode_sde`: the reverse divergence, from samples of the ODE.
+    - `nll_ode`, `nll_sde`: the negative log-likelihood of the points, in nats per point; `None` without
       data.
-    - `kl_data_ode`, `kl_data_sde`: $KL(p_0\|\cdot)$, where the density of the data is known.
-    - `nearer`: $KL(p_0\|p_\text{ODE}) - KL(p_0\|p_\text{SDE})$, nats by which the SDE is nearer to the
-      data, from the points; `None` without data.
-    - `mixing_bias`: by how much $\log Z$ is off where samples of the SDE are weighed by $p_\text{ODE}$,
-      $\log E_\rho(p_\text{SDE}/p_\text{ODE})$ for the data as the target $\rho$, without data for the
-      SDE's own law. A mean of weights misses the largest, so that this is a lower bound.
+    - `kl_data_ode`, `kl_data_sde`: $KL(p_0\|\cdot)$, if the density of the data is known.
+    - `nearer`: $KL(p_0\|p_\text{ODE}) - KL(p_0\|p_\text{SDE})$, the number of nats by which the SDE is
+      closer to the data, estimated from the points; `None` without data.
+    - `mixing_bias`: the error of $\log Z$ if samples of the SDE are weighted by $p_\text{ODE}$,
+      $\log E_\rho(p_\text{SDE}/p_\text{ODE})$. The target $\rho$ is the data, or without data the
+      distribution of the SDE itself. A mean of weights misses the largest, so this is a lower bound.
     - `potential_ode`, `potential_sde`: mean and spread of $\log p_\text{ODE} - u(t_0, \cdot)$ and
-      $\log p_\text{SDE} - u(t_0, \cdot)$, each over samples of its own law: a mean that is $-\log Z$ and
-      no spread where the law is $e^u / Z$.
-    - `kl_sde_potential`, `kl_ode_potential`: $KL(\cdot\|e^u/Z)$, $Z$ from the same samples, which is why
-      these are lower bounds: mass of $e^u$ where the sampler does not go is not seen.
-    - `dim`: the dimension, for bits.
+      $\log p_\text{SDE} - u(t_0, \cdot)$, each over samples of its own distribution. If that
+      distribution is $e^u / Z$, the mean is $-\log Z$ and the spread is zero.
+    - `kl_sde_potential`, `kl_ode_potential`: $KL(\cdot\|e^u/Z)$, with $Z$ from the same samples. These
+      are lower bounds, because mass of $e^u$ where the sampler does not go is not seen.
+    - `dim`: the dimension, used to convert nats to bits.
     """
 
     kl_sde_ode: Estimate
@@ -90,7 +90,7 @@ class NatsGap:
     __repr__ = shown_fields
 
     def bits(self, nll: Estimate) -> Estimate:
-        """A log-likelihood in bits per dimension."""
+        """Converts a log-likelihood to bits per dimension."""
         unit = self.dim * np.log(2)
         return Estimate(float(nll.value / unit), float(nll.error / unit), nll.kind)
 

@@ -35,33 +35,35 @@ _KEYS = ("data", "draw", "points", "fields", "kl", "family", "fine")
 
 @dataclasses.dataclass(frozen=True)
 class GapReport:
-    r"""What `gap_report` found. `print(report)` shows it as tables, `report.save(path)` writes JSON,
-    `report.plot()` draws one page.
+    r"""The result of `gap_report`. `print(report)` shows it as tables, `report.save(path)` writes JSON,
+    and `report.plot()` draws one page.
 
     **Attributes:**
 
     - `dim`: the dimension.
     - `settings`: everything that changes a number.
-    - `verdict`: three sentences: how far apart and which is nearer to the data, what is to blame, and
-      which number to quote.
-    - `nats`: the Kullback--Leibler divergences between the laws and the likelihoods of the data; `None`
-      for a score without derivatives.
-    - `split`: the observed gap as a sum.
-    - `grid_distances`: in dimensions one and two, by pair of laws and by name: `W2^2` as a
-      `W2Result`, the others as `Estimate`; empty otherwise. `e^u` is the law of a potential itself.
-    - `sample_distances`: by pair of laws and by name, each a `SampleDistance`.
+    - `verdict`: three sentences: how far apart the distributions are and which is closer to the data,
+      what causes the gap, and which number to quote.
+    - `nats`: the Kullback--Leibler divergences between the distributions and the likelihoods of the
+      data; `None` for a score without derivatives.
+    - `split`: the observed gap as a sum of parts.
+    - `grid_distances`: in dimensions one and two, the distances by pair of distributions and by name:
+      `W2^2` as a `W2Result`, the others as `Estimate`; empty otherwise. `e^u` is the distribution of the
+      potential itself.
+    - `sample_distances`: by pair of distributions and by name, each a `SampleDistance`.
     - `pointwise`: both log densities at samples of the `SDE`, of the `ODE`, and at the `points`, which
       are draws of the data unless given.
-    - `residual`: by bins of time under $p_t$, for a model with a potential; else `None`.
+    - `residual`: in bins of time under $p_t$, for a model with a potential; else `None`.
     - `curl`: the antisymmetric part of the score's Jacobian; `None` for a score without derivatives.
-    - `not_gradient`: the share of $E\|s(t_0)\|^2$ that is no gradient, in the plane; else `None`.
-    - `kl`: the KL account, where the data's marginals are known exactly; else `None`.
-    - `theorem`: the paper's bound in numbers, in dimensions one and two for a model with a potential.
-    - `etas`: for each $\eta$ the squared distances to the data, where there are some, and to the ODE's
-      law.
-    - `densities`: the laws on the window in dimensions one and two, by name; empty otherwise.
-    - `samples`: a thousand samples of each law, by name.
-    - `notes`: what should not be believed, and why.
+    - `not_gradient`: the fraction of $E\|s(t_0)\|^2$ that is not a gradient, in the plane; else `None`.
+    - `kl`: the decomposition of the KL divergences, if the data's marginals are known exactly; else
+      `None`.
+    - `theorem`: the values of the paper's bound, in dimensions one and two for a model with a potential.
+    - `etas`: for each $\eta$ the squared distances to the data, if any, and to the distribution of the
+      ODE.
+    - `densities`: the distributions on the window in dimensions one and two, by name; empty otherwise.
+    - `samples`: a thousand samples of each distribution, by name.
+    - `notes`: what should not be trusted, and why.
     """
 
     dim: int
@@ -96,11 +98,11 @@ class GapReport:
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     def save(self, path: str | pathlib.Path) -> None:
-        """Writes all numbers as JSON, whole or not at all."""
+        """Writes all numbers as JSON. The file is written completely or not at all."""
         write_json(path, self.as_dict())
 
     def plot(self) -> "pictures.Figure":
-        """One page that shows the laws, the split of the gap and where it comes from."""
+        """Draws one page with the distributions, the split of the gap and its sources."""
         return pictures.report_page(self)
 
 
@@ -133,28 +135,29 @@ def gap_report(
     progress: bool | None = None,
     key: PRNGKey | None = None,
 ) -> GapReport:
-    r"""How far the ODE and the SDE of a score are apart, from each other and from the data, and why.
+    r"""How far apart the ODE and the SDE of a score are, from each other and from the data, and why.
 
     **Arguments:**
 
-    - `model_or_score`: an object with `score(t, x)`, or any function `score(t, x)` of one point,
-      written with `jax.numpy`; other predictions through `from_noise_prediction` and its kin. Where
-      it has `potential(t, x)` too, the report knows residuals and the law $e^u/Z$. Of a `Transformed`
-      model everything in nats is in the units of the data, and all else in the network's variables.
+    - `model_or_score`: an object with `score(t, x)`, or any function `score(t, x)` of one point, written
+      with `jax.numpy`; for other predictions see `from_noise_prediction` and related functions. If it
+      also has `potential(t, x)`, the report includes residuals and the distribution $e^u/Z$. For a
+      `Transformed` model everything in nats is in the units of the data, and all else in the network's
+      variables.
     - `process`: the noising process.
-    - `data`: an array `(n, dim)`, or an object with `sample(key, n)`; where it has
-      `cell_probabilities`, `log_prob` or `marginal`, these are used. A posterior has none: then the
-      samples of the SDE stand for the noised data, and nothing is compared to the data.
-    - `settings`: a `ReportSettings`; samplers, counts and window.
-    - `points`: where the likelihoods are taken, such as held-out data, shape `(n, dim)`; draws of the
+    - `data`: an array `(n, dim)`, or an object with `sample(key, n)`; its `cell_probabilities`,
+      `log_prob` and `marginal` are used if it has them. Without data, as for a posterior, samples of the
+      SDE take the place of the noised data, and nothing is compared to the data.
+    - `settings`: a `ReportSettings` with samplers, counts and window.
+    - `points`: where the likelihoods are computed, such as held-out data, shape `(n, dim)`; draws of the
       data by default.
-    - `dim`: the dimension, where neither `data` nor the model tells it.
-    - `progress`: progress bars; by default on a terminal or in a notebook.
+    - `dim`: the dimension, if neither `data` nor the model determines it.
+    - `progress`: whether to show progress bars; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key`, `jax.random.key(0)` by default.
 
     **Returns:** a `GapReport`.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` where the score is not finite.
+    **Raises:** `ValueError` for invalid arguments, `FloatingPointError` if the score is not finite.
 
     **Example:**
 

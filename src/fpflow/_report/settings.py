@@ -10,23 +10,24 @@ from .._window import Window
 
 @dataclasses.dataclass(frozen=True)
 class ReportSettings:
-    r"""How the gap is measured; the samplers are those whose gap is explained.
+    r"""How the gap is measured, including the samplers whose gap is explained.
 
     **Arguments:**
 
-    - `num_samples`: samples of each law in the observed gap: 2500 by default, above two dimensions 1000.
-    - `repeats`: how often it is observed, for its spread.
-    - `ode`: the sampler that stands for the ODE.
-    - `sde`: the sampler that stands for the SDE: an `SDE`, or any other with noise, such as `Ancestral`.
-    - `window`: the cells for dimensions one and two; by default chosen to hold the data.
-    - `num_points`: points of the pointwise gap, so many of the data, of the ODE and of the SDE: 64 by
-      default, above two dimensions 32.
-    - `num_paths`: at most so many noising paths from each of them.
-    - `etas`: members of the family between ODE (0) and SDE (1) that are compared.
-    - `family`: the `SDE` that draws them in dimensions above two.
-    - `theorem`: whether the constants of the paper's bound are computed where they can be.
+    - `num_samples`: number of samples of each distribution in the observed gap: 2500 by default, 1000
+      above two dimensions.
+    - `repeats`: how often the gap is observed, to estimate its spread.
+    - `ode`: the sampler that represents the ODE.
+    - `sde`: the sampler that represents the SDE: an `SDE`, or any other with noise, such as `Ancestral`.
+    - `window`: the window in dimensions one and two; by default chosen to hold the data.
+    - `num_points`: number of points of the pointwise gap, for each of the data, the ODE and the SDE: 64
+      by default, 32 above two dimensions.
+    - `num_paths`: the maximum number of noising paths from each of these points.
+    - `etas`: members of the family between ODE (0) and SDE (1) to compare.
+    - `family`: the `SDE` that draws them in more than two dimensions.
+    - `theorem`: whether to compute the constants of the paper's bound if they can be computed.
 
-    **Raises:** `ValueError` for counts below one, a negative `eta`, or what is no sampler.
+    **Raises:** `ValueError` for counts below one, a negative `eta`, or what is not a sampler.
     """
 
     num_samples: int | None = None
@@ -60,7 +61,8 @@ class ReportSettings:
             check_eta(eta)
 
     def in_dimension(self, dim: int) -> "ReportSettings":
-        """With the counts that a report of this dimension has unless told; a budget of minutes.
+        """A copy with the counts of this dimension wherever none are given, chosen so that a report
+        takes minutes.
 
         **Raises:** `ValueError` for a window of another dimension.
         """
@@ -81,7 +83,7 @@ class ReportSettings:
             raise ValueError(f"`settings.window` has dimension {self.window.dim}, the data {dim}.")
 
     def as_dict(self) -> dict:
-        """Plain values for JSON."""
+        """The settings as plain values, for JSON."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values |= {name: getattr(self, name).as_dict() for name in ("ode", "sde", "family")}
         values["window"] = None if self.window is None else dataclasses.asdict(self.window)

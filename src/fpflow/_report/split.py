@@ -17,16 +17,18 @@ class GapSplit:
 
     **Attributes:**
 
-    - `observed`: the mean over repeats between `num_samples` samples of each law.
-    - `model`: between the exact laws of both equations.
-    - `discretisation`: what the steps of the samplers add to it; negative where their errors hide
-      part of the gap.
+    - `observed`: the mean over repeats of the distance between `num_samples` samples of each
+      distribution.
+    - `model`: the distance between the exact distributions of both equations.
+    - `discretisation`: what the steps of the samplers add; negative if their errors hide part of the
+      gap.
     - `noise`: what the finite number of samples adds.
     - `binning`: what counting in cells adds; zero without cells.
-    - `unexplained`: `observed` less `total`, with its own error: samples that move both cancel.
-    - `total`: the sum of the four.
+    - `unexplained`: `observed` minus `total`, with its own error, in which samples that move both
+      cancel.
+    - `total`: the sum of the four parts.
 
-    The parts are measured one by one and not as remainders, so that `unexplained` is a check.
+    The parts are measured one by one and not as remainders, so `unexplained` is a check.
     """
 
     observed: Estimate

@@ -49,14 +49,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--scale",
         type=float,
         default=1.0,
-        help="in (0, 1]: steps shrink by its eighth root, batches by its 15/8-th power (default 1)",
+        help="in (0, 1]: steps shrink by its 1/8th power, batches by its 15/8th power (default 1)",
     )
     parser.add_argument(
         "--dataset",
         nargs="+",
         metavar="NAME",
-        help=f"of {', '.join(paper.DATASETS)}, or module:name of points or a data law of your own "
-        "in the plane (default: those of the preset)",
+        help=f"one or more of {', '.join(paper.DATASETS)}, or module:name of your own points or data "
+        "distribution in the plane (default: those of the preset)",
     )
     parser.add_argument(
         "--fp-weight",
@@ -66,19 +66,21 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="weights w_R of the Fokker-Planck residual (default: those of the preset); where a preset "
         "starts each network from the next smaller weight, those are trained too",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of networks and noise (default 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of networks and noise (default 0)"
+    )
     parser.add_argument(
         "--out", type=pathlib.Path, help="folder of the results (default results/<preset>)"
     )
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="keep the models that --out already holds with the same settings",
+        help="keep the models that --out already contains with the same settings",
     )
     parser.add_argument(
         "--page",
         type=pathlib.Path,
-        help="a Markdown page to put the tables into, between its markers",
+        help="a Markdown page into which the tables are inserted, between its markers",
     )
     arguments = parser.parse_args(argv)
     if arguments.page and not (arguments.page.exists() and BEGIN in arguments.page.read_text()):

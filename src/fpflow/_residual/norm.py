@@ -22,15 +22,15 @@ _LANES = 2048
 
 
 class ResidualNorm(NamedTuple):
-    r"""Mean squares of the residual over space and time, with their standard errors.
+    r"""Mean squares of the residual over space and time, with standard errors.
 
     **Attributes:**
 
     - `value`: the mean of $r^2$; $\tilde R$ over $\Omega \times [0, T]$.
-    - `standard_error`: of `value`.
+    - `standard_error`: the standard error of `value`.
     - `spatial`: the mean over $t$ of the variance of $r$ in space. The rest of `value` depends on $t$
-      alone, and no sampler feels it.
-    - `spatial_standard_error`: of `spatial`.
+      alone and affects no sampler.
+    - `spatial_standard_error`: the standard error of `spatial`.
     """
 
     value: float
@@ -48,8 +48,8 @@ class ResidualProfile(NamedTuple):
 
     - `edges`: the edges of the bins, shape `(bins + 1,)`.
     - `value`, `standard_error`: the mean of $r^2$ in each bin, shape `(bins,)`.
-    - `spatial`, `spatial_standard_error`: the part of it that depends on $x$, shape `(bins,)`; the
-      rest is gauge: the mean over $x$ at each $t$, which moves no sampler.
+    - `spatial`, `spatial_standard_error`: the part of it that depends on $x$, shape `(bins,)`. The rest
+      is a gauge, the mean over $x$ at each $t$, which affects no sampler.
     """
 
     edges: np.ndarray
@@ -112,23 +112,23 @@ def residual_norm(
 ) -> ResidualNorm:
     r"""The mean of $r^2$ over $t \sim U(t_\text{min}, t_1)$ and $x$ uniform on a box, or under $p_t$.
 
-    $\tilde R = E\,r^2$ of the paper is that over $\Omega \times [0, T]$. Times are stratified
+    The $\tilde R = E\,r^2$ of the paper is the mean over $\Omega \times [0, T]$. Times are stratified
     and drawn with density $\propto (t - t_\text{min})^{-2/3}$, which the weights undo, because most of
-    the variance sits in the first half per cent of the time axis.
+    the variance lies in the first half per cent of the time axis.
 
     **Arguments:**
 
     - `model`: has `potential(t, x)`.
-    - `process`: gives $f$ and $g$, and with `data` the transition.
-    - `data`: where given, $x \sim p_t$: its noised draws.
+    - `process`: gives $f$ and $g$, and, if `data` is given, the transition.
+    - `data`: if given, $x \sim p_t$ is drawn by noising the data.
     - `low`, `high`, `dim`: otherwise $x$ is uniform on $[\text{low}, \text{high}]^d$; `dim` is that of
-      the model where it is not given.
+      the model unless it is given.
     - `t_min`: the first time, $t_0$ by default.
-    - `num_times`, `points_per_time`: how many times, and points at each, at least two.
+    - `num_times`, `points_per_time`: number of times, and of points at each time, at least two.
     - `key`: a `jax.random.key`.
 
-    **Returns:** a `ResidualNorm`; the standard errors are over times and an upper estimate, since
-    stratification is not credited.
+    **Returns:** a `ResidualNorm`. The standard errors are computed over times and are upper estimates,
+    since they take no credit for stratification.
     """
     law, dim = _prepared(model, data, dim, key)
     start = process.t0 if t_min is None else t_min
@@ -158,12 +158,12 @@ def residual_profile(
     points_per_time: int = 256,
     key: PRNGKey,
 ) -> ResidualProfile:
-    r"""The mean of $r^2$ in bins of time, with the part that depends on $t$ alone apart.
+    r"""The mean of $r^2$ in bins of time, with the part that depends on $t$ alone given separately.
 
     **Arguments:** as for `residual_norm`, and
 
     - `edges`: the edges of the bins, increasing; by default eight bins of `process.graded_time`.
-    - `times_per_bin`: stratified times in each bin.
+    - `times_per_bin`: number of stratified times in each bin.
 
     **Returns:** a `ResidualProfile`.
     """

@@ -16,7 +16,7 @@ def log_fp_residual(model: PotentialModel, process: AbstractProcess, t: Time, x:
 
     $$r = \partial_t u + \nabla\cdot f + f\cdot\nabla u - \tfrac12 g^2(\Delta u + \|\nabla u\|^2).$$
 
-    An offset $c(t)$ of the potential adds $c'(t)$ to $r$ and moves neither sampler.
+    An offset $c(t)$ of the potential adds $c'(t)$ to $r$ and affects neither sampler.
 
     **Arguments:**
 
@@ -41,13 +41,14 @@ def log_fp_residual(model: PotentialModel, process: AbstractProcess, t: Time, x:
 def gauge_free_residual(
     model: PotentialModel, process: AbstractProcess, t: Time, x: Float[Array, "n dim"]
 ) -> Float[Array, " n"]:
-    r"""$r - \bar r$ at one time: the residual less its mean over the given points.
+    r"""$r - \bar r$ at one time: the residual minus its mean over the given points.
 
-    An offset $c(t)$ of the potential moves $r$ by $c'(t)$ everywhere and leaves this as it is.
+    An offset $c(t)$ of the potential changes $r$ by $c'(t)$ everywhere and leaves this difference
+    unchanged.
 
-    **Arguments:** as for `log_fp_residual`, but
+    **Arguments:** as for `log_fp_residual`, except
 
-    - `x`: points that stand for the law to average over, shape `(n, dim)`.
+    - `x`: points that represent the distribution to average over, shape `(n, dim)`.
 
     **Returns:** the residual at each point, shape `(n,)`.
     """
@@ -70,12 +71,13 @@ def fp_residual(model: PotentialModel, process: AbstractProcess, t: Time, x: Poi
 
 
 def score_fp_residual(model: ScoreModel, process: AbstractProcess, t: Time, x: Point) -> Point:
-    r"""How far a score is from solving the equation of scores at one point.
+    r"""How far a score is from solving the score equation at one point.
 
     $$\rho = \partial_t s + \nabla\bigl[\nabla\cdot f + f\cdot s
     - \tfrac12 g^2(\|s\|^2 + \nabla\cdot s)\bigr],$$
 
-    which is $\nabla r$ for $s = \nabla u$: it needs no potential and knows no offset of it.
+    which is $\nabla r$ for $s = \nabla u$. It needs no potential, and an offset of the potential does
+    not change it.
 
     **Arguments:**
 

@@ -22,7 +22,7 @@ class ResidualSquare(Protocol):
 
 
 class ExactSquare(eqx.Module):
-    r"""$r^2$ with the exact Laplacian; its price grows with `dim`."""
+    r"""$r^2$ with the exact Laplacian; its cost grows with `dim`."""
 
     def __call__(
         self, model: PotentialModel, process: AbstractProcess, t: Time, x: Point, key: PRNGKey
@@ -52,14 +52,14 @@ def _split_residual(
 
 
 class HutchinsonSquare(eqx.Module):
-    r"""$\hat r^2$ with the Laplacian as a mean of Rademacher probes.
+    r"""$\hat r^2$ with the Laplacian estimated as a mean over Rademacher probes.
 
-    Too large in expectation by the variance of the probes over `num_probes`; its gradient is therefore
-    biased too. `TwoProbeSquare` is not.
+    Its expectation is too large by the variance of the probes over `num_probes`, so its gradient is
+    biased too. `TwoProbeSquare` is unbiased.
 
     **Arguments:**
 
-    - `num_probes`: probes at each point.
+    - `num_probes`: number of probes at each point.
     """
 
     num_probes: int = 1
@@ -75,7 +75,7 @@ class HutchinsonSquare(eqx.Module):
 
 class TwoProbeSquare(eqx.Module):
     r"""The unbiased estimate $(a - b_1)(a - b_2) = a^2 - a(b_1 + b_2) + b_1 b_2$ of $r^2$ from two
-    independent probes; single values may be negative."""
+    independent probes. Single values can be negative."""
 
     def __call__(
         self, model: PotentialModel, process: AbstractProcess, t: Time, x: Point, key: PRNGKey

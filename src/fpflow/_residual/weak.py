@@ -28,10 +28,10 @@ class WeakResidual(eqx.Module):
 
 
 class WeakForm(eqx.Module):
-    r"""The residual under $p_t$ against $\varphi_j(x) = \sqrt2\cos(\omega_j\cdot x + b_j)$.
+    r"""The residual under $p_t$, tested against $\varphi_j(x) = \sqrt2\cos(\omega_j\cdot x + b_j)$.
 
-    Integration by parts moves the Laplacian onto the test function and the data law, whose score is
-    replaced by that of the transition, $k = -z/\sigma$:
+    Integration by parts moves the Laplacian onto the test function and the data distribution, whose
+    score is replaced by that of the transition, $k = -z/\sigma$:
 
     $$E[\varphi r] = E\bigl[\varphi(\partial_t u + \nabla\cdot f + f\cdot\nabla u
     - \tfrac12 g^2\|\nabla u\|^2) + \tfrac12 g^2(\nabla\varphi\cdot\nabla u
@@ -39,8 +39,8 @@ class WeakForm(eqx.Module):
 
     **Arguments:**
 
-    - `num_features`: how many test functions, with $\omega_j \sim N(0, I/\text{length}^2)$.
-    - `length`: the length they vary over, in units of $x$.
+    - `num_features`: number of test functions, with $\omega_j \sim N(0, I/\text{length}^2)$.
+    - `length`: the length scale over which they vary, in units of $x$.
     """
 
     num_features: int = 16

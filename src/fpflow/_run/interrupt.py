@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Training was asked to stop, and saved what it had.
+    """Training was asked to stop, and saved its progress.
 
     **Attributes:**
 
-    - `step`: steps done.
-    - `checkpoint`: the file that holds them.
+    - `step`: number of steps done.
+    - `checkpoint`: the file that contains them.
     - `signal`: the number of the signal.
     """
 

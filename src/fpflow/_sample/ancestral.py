@@ -13,20 +13,20 @@ _STEPS = 400
 
 
 class Ancestral(AbstractChain):
-    r"""Draws from the posterior of each step given the predicted data, as in DDPM.
+    r"""Draws each step from its posterior given the predicted data, as in DDPM.
 
-    The step from $t$ to $s$ draws from $p(x_s \mid x_t, \hat x_0)$ with $\hat x_0 = (x_t +
-    \sigma_t^2\,s(t, x_t)) / \alpha_t$, for any $\alpha$ and $\sigma$; it is `DDIM` with $\eta = 1$. The
-    last step returns $\hat x_0$, unless it is to have noise.
+    The step from $t$ to $s$ draws from $p(x_s \mid x_t, \hat x_0)$ with
+    $\hat x_0 = (x_t + \sigma_t^2\,s(t, x_t)) / \alpha_t$, for any $\alpha$ and $\sigma$. This is `DDIM`
+    with $\eta = 1$. The last step returns $\hat x_0$ unless it has noise.
 
     **Arguments:**
 
-    - `num_steps`: steps graded by `process.graded_time`; 400 by default.
-    - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
-    - `quiet_end`: whether the last step adds no noise; with noise the chain has a density,
+    - `num_steps`: number of steps, graded by `process.graded_time`; 400 by default.
+    - `step_grid`: your own times instead, decreasing from `t1` to `t0`, shape `(n + 1,)`.
+    - `quiet_end`: whether to omit the noise in the last step; with this noise the chain has a density,
       `log_prob_chain`.
 
-    **Raises:** `ValueError` for a bad number or grid.
+    **Raises:** `ValueError` for an invalid number of steps or grid.
 
     **Example:**
 
@@ -53,5 +53,5 @@ class Ancestral(AbstractChain):
         )
 
     def finer(self, factor: int) -> "Ancestral":
-        """The same with `factor` times as many steps."""
+        """The same sampler with `factor` times as many steps."""
         return dataclasses.replace(self, **finer_steps(self.num_steps, self.step_grid, factor))

@@ -15,11 +15,11 @@ from .._types import PRNGKey, ScoreModel
 
 
 class SampleInfo(eqx.Module):
-    """What a sampler did on the way.
+    """What a sampler reports about its run.
 
     **Attributes:**
 
-    - `num_evaluations`: evaluations of the score per point; -1 where a solver does not tell.
+    - `num_evaluations`: number of evaluations of the score per point; -1 if a solver does not report it.
     - `success`: whether the sampler reached `t0`.
     """
 
@@ -30,11 +30,11 @@ class SampleInfo(eqx.Module):
 
 
 class AbstractSampler(eqx.Module):
-    """Takes points of the prior at `t1` to points at `t0`.
+    """Maps points of the prior at `t1` to points at `t0`.
 
-    A sampler is a pure function of its arguments: `jax.jit`, `jax.vmap` and `jax.grad` go through
-    it. `sample` draws the points of the prior and feeds it. Settings that shape the program, such as
-    a number of steps, are static fields.
+    A sampler is a pure function of its arguments, so `jax.jit`, `jax.vmap` and `jax.grad` apply to it.
+    `sample` draws the points of the prior and passes them to the sampler. Settings that change the
+    compiled program, such as the number of steps, are static fields.
 
     **Example:**
 
@@ -76,7 +76,7 @@ class AbstractSampler(eqx.Module):
         """The same sampler with `factor` times as many steps."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The kind and the settings in plain values, for JSON."""
+        """The kind of sampler and its settings as plain values, for JSON."""
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {"kind": type(self).__name__, **{name: _plain(v) for name, v in settings.items()}}
 

@@ -18,13 +18,13 @@ from .steps import step_times
 
 
 class Kernels(eqx.Module):
-    r"""The kernels $q(x_s \mid x_t) = N(a\,x_t + b\,s(t, x_t),\; c^2)$ of a chain, from $t_1$ down.
+    r"""The kernels $q(x_s \mid x_t) = N(a\,x_t + b\,s(t, x_t),\; c^2)$ of a chain, starting at $t_1$.
 
     **Attributes:**
 
-    - `times`: falling from $t_1$, shape `(n + 1,)`.
+    - `times`: decreasing from $t_1$, shape `(n + 1,)`.
     - `ratio`, `pull`: $a$ and $b$ of each step, shape `(n,)`.
-    - `noise`: the standard deviations $c$, shape `(n,)`, or `(n, dim)` where directions differ.
+    - `noise`: the standard deviations $c$, shape `(n,)`, or `(n, dim)` if they differ by direction.
     """
 
     times: Float[np.ndarray | Array, " times"]
@@ -34,15 +34,15 @@ class Kernels(eqx.Module):
 
     @property
     def quiet(self) -> bool:
-        """Whether no step is known to draw anything."""
+        """Whether it is known that no step adds noise."""
         return isinstance(self.noise, np.ndarray) and not self.noise.any()
 
 
 class AbstractChain(AbstractSampler):
-    """A sampler whose every step is a Gaussian kernel, so that its own density is known.
+    """A sampler whose steps are all Gaussian kernels, so that its density can be computed.
 
-    `sample` draws from it, `chain_paths` keeps the points on the way, and `log_prob_chain` is the log
-    density of what it draws, steps included.
+    `sample` draws from it, `chain_paths` also keeps the points along the way, and `log_prob_chain`
+    computes the log density of the distribution it draws from, steps included.
 
     **Example:**
 
@@ -76,11 +76,11 @@ class AbstractChain(AbstractSampler):
 
 
 class ChainPaths(eqx.Module):
-    r"""Points that a chain drew, with the way that each of them came.
+    r"""Samples of a chain, with the path that led to each of them.
 
     **Attributes:**
 
-    - `times`: falling from $t_1$, shape `(n + 1,)`.
+    - `times`: decreasing from $t_1$, shape `(n + 1,)`.
     - `x`: the points at these times, shape `(n + 1, num_samples, dim)`; the last are the samples.
     """
 

@@ -13,7 +13,8 @@ _STEPS = 100
 
 
 class DDIM(AbstractChain):
-    r"""Steps by the predicted data and the predicted noise, with new noise for a part $\eta$ of it.
+    r"""Steps from the predicted data and the predicted noise, with a part $\eta$ of the noise drawn
+    anew.
 
     With $\hat z = -\sigma_t\,s(t, x_t)$ and $\hat x_0 = (x_t - \sigma_t \hat z)/\alpha_t$,
 
@@ -23,12 +24,12 @@ class DDIM(AbstractChain):
 
     **Arguments:**
 
-    - `num_steps`: steps graded by `process.graded_time`; 100 by default.
-    - `eta`: $0 \le \eta \le 1$: zero is Euler's method for the probability-flow ODE in $x/\alpha$ and
-      $\sigma/\alpha$, one is `Ancestral`.
-    - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
+    - `num_steps`: number of steps, graded by `process.graded_time`; 100 by default.
+    - `eta`: $0 \le \eta \le 1$; zero gives Euler's method for the probability-flow ODE in $x/\alpha$ and
+      $\sigma/\alpha$, one gives `Ancestral`.
+    - `step_grid`: your own times instead, decreasing from `t1` to `t0`, shape `(n + 1,)`.
 
-    **Raises:** `ValueError` for a bad number or grid, and for `eta` out of its range.
+    **Raises:** `ValueError` for an invalid number of steps or grid, or `eta` out of range.
 
     **Example:**
 
@@ -55,5 +56,5 @@ class DDIM(AbstractChain):
         return posterior_kernels(process, self.eta, self.num_steps, self.step_grid, dtype)
 
     def finer(self, factor: int) -> "DDIM":
-        """The same with `factor` times as many steps."""
+        """The same sampler with `factor` times as many steps."""
         return dataclasses.replace(self, **finer_steps(self.num_steps, self.step_grid, factor))

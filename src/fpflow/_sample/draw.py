@@ -113,31 +113,32 @@ def sample(
     progress: bool | None = None,
     key: PRNGKey,
 ) -> Float[Array, "num_samples dim"]:
-    r"""Samples by any sampler, from the prior at $t_1$ to data at $t_0$.
+    r"""Draws samples with any sampler, from the prior at $t_1$ to data at $t_0$.
 
-    `jax.jit`, `jax.vmap` and `jax.grad` go through it. Inside `jax.jit` and `jax.vmap` there are no
-    values to check, so a sample that is not finite passes without an error.
+    `jax.jit`, `jax.vmap` and `jax.grad` apply to it. Inside `jax.jit` and `jax.vmap` there are no values
+    to check, so a sample that is not finite raises no error.
 
     **Arguments:**
 
     - `sampler`: an `AbstractSampler`: `ODE`, `SDE`, `EulerMaruyama`, `PredictorCorrector`,
       `Ancestral`, `DDIM`, `EDMHeun`, or one of your own.
-    - `model`: has `score(t, x)` for one point, or is `Transformed`: then samples are in the units of the
-      data.
+    - `model`: has `score(t, x)` for one point, or is `Transformed`; then the samples are in the units of
+      the data.
     - `process`: gives $\alpha$, $\sigma$ and the prior.
-    - `num_samples`: how many points.
-    - `dim`: the dimension, where neither `model.dim` nor the score tells it.
-    - `batch_size`: points in memory of a device at once, in whole blocks of 4096; by default one
-      block on a processor, whose cache holds no more, and 64 on other devices. It changes no result.
-    - `mesh`: a `jax.sharding.Mesh` of devices that share the blocks; it changes no result. Where it
-      spans several processes, each returns all samples.
-    - `progress`: a progress bar; by default on a terminal or in a notebook.
+    - `num_samples`: number of points.
+    - `dim`: the dimension, if neither `model.dim` nor the score determines it.
+    - `batch_size`: number of points held in the memory of a device at once, in whole blocks of 4096; by
+      default one block on a CPU, whose cache holds no more, and 64 on other devices. Does not change the
+      result.
+    - `mesh`: a `jax.sharding.Mesh` of devices that share the blocks; does not change the result. If it
+      spans several processes, each of them returns all samples.
+    - `progress`: whether to show a progress bar; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key`.
 
     **Returns:** points of shape `(num_samples, dim)` in the precision of the model.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a sample is not finite,
-    `HostLost` where another process of the mesh ended.
+    **Raises:** `ValueError` for invalid arguments, `FloatingPointError` if a sample is not finite,
+    `HostLost` if another process of the mesh ended.
 
     **Example:**
 
@@ -168,23 +169,23 @@ def sample_ode(
     progress: bool | None = None,
     key: PRNGKey,
 ) -> Float[Array, "num_samples dim"]:
-    r"""Samples by the probability-flow ODE, from the prior at $t_1$ to data at $t_0$.
+    r"""Draws samples with the probability-flow ODE, from the prior at $t_1$ to data at $t_0$.
 
     $$dx = \bigl(f - \tfrac12 g^2 s\bigr)\,dt, \qquad x_{t_1} \sim \pi.$$
 
-    It is `sample` with the sampler `ODE`.
+    This is `sample` with the sampler `ODE`.
 
     **Arguments:** as for `sample`, and
 
-    - `num_steps`: steps graded by `process.graded_time`; 100 by default.
-    - `step_grid`: times of one's own, falling from `t1` to `t0`, shape `(n + 1,)`.
+    - `num_steps`: number of steps, graded by `process.graded_time`; 100 by default.
+    - `step_grid`: your own times, decreasing from `t1` to `t0`, shape `(n + 1,)`.
     - `solver`: a diffrax solver; `diffrax.Heun()` by default.
-    - `stepsize_controller`: a diffrax controller such as
-      `diffrax.PIDController(rtol=1e-5, atol=1e-5)` for adaptive steps, instead of a grid.
+    - `stepsize_controller`: a diffrax controller for adaptive steps instead of a grid, such as
+      `diffrax.PIDController(rtol=1e-5, atol=1e-5)`.
 
     **Returns:** points of shape `(num_samples, dim)` in the precision of the model.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a sample is not finite.
+    **Raises:** `ValueError` for invalid arguments, `FloatingPointError` if a sample is not finite.
 
     **Example:**
 
@@ -217,26 +218,27 @@ def sample_sde(
     progress: bool | None = None,
     key: PRNGKey,
 ) -> Float[Array, "num_samples dim"]:
-    r"""Samples by the reverse SDE, from the prior at $t_1$ to data at $t_0$.
+    r"""Draws samples with the reverse SDE, from the prior at $t_1$ to data at $t_0$.
 
     $$dx = (f - g^2 s)\,dt + g\,d\bar W, \qquad x_{t_1} \sim \pi,$$
 
-    or by another member of the family that has the same marginals for the exact score,
-    $dx = \bigl[f - \tfrac12(1 + \eta^2) g^2 s\bigr]dt + \eta\,g\,d\bar W$. It is `sample` with the
+    or with another member of the family that has the same marginals if the score is exact,
+    $dx = \bigl[f - \tfrac12(1 + \eta^2) g^2 s\bigr]dt + \eta\,g\,d\bar W$. This is `sample` with the
     sampler `SDE`.
 
     **Arguments:** as for `sample_ode`, except
 
-    - `eta`: $\eta \ge 0$: one is the reverse SDE, zero the probability-flow ODE.
+    - `eta`: $\eta \ge 0$; one gives the reverse SDE, zero the probability-flow ODE.
     - `num_steps`: 200 by default.
-    - `solver`: a diffrax solver for additive noise, `diffrax.ShARK()` by default; also
+    - `solver`: a diffrax solver for additive noise, `diffrax.ShARK()` by default. Others are
       `diffrax.SRA1()`, `diffrax.SEA()`, and `diffrax.Euler()`, which is Euler--Maruyama here.
-    - `stepsize_controller`: needs a solver with an error estimate, such as `diffrax.ShARK()`; the
-      noise then comes from a `diffrax.VirtualBrownianTree`, which is several times slower.
+    - `stepsize_controller`: a diffrax controller for adaptive steps. It needs a solver with an error
+      estimate, such as `diffrax.ShARK()`; the noise then comes from a `diffrax.VirtualBrownianTree`,
+      which is several times slower.
 
     **Returns:** points of shape `(num_samples, dim)` in the precision of the model.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a sample is not finite.
+    **Raises:** `ValueError` for invalid arguments, `FloatingPointError` if a sample is not finite.
 
     **Example:**
 
@@ -265,16 +267,16 @@ def sample_histogram(
     progress: bool | None = None,
     key: PRNGKey,
 ) -> GridDensity:
-    """Counts samples into the cells of a window without keeping them.
+    """Counts samples in the cells of a window without keeping them.
 
     **Arguments:** as for `sample`, and
 
-    - `window`: the cells, `Window()` by default.
+    - `window`: the window whose cells are used, `Window()` by default.
 
-    **Returns:** a `GridDensity` whose `error` is the expected total variation of counting; the
+    **Returns:** a `GridDensity` whose `error` is the expected total variation due to counting. The
     samples are those that `sample` would return.
 
-    **Raises:** as `sample` does, and `ValueError` when no sample is in the window.
+    **Raises:** the errors of `sample`, and `ValueError` if no sample lies in the window.
 
     **Example:**
 
@@ -302,17 +304,17 @@ def chain_paths(
     dim: int | None = None,
     key: PRNGKey,
 ) -> ChainPaths:
-    r"""Samples of a chain with the whole way of each, $x_n \sim \pi$ to $x_0$.
+    r"""Draws samples of a chain with their whole paths, from $x_n \sim \pi$ to $x_0$.
 
     **Arguments:**
 
     - `chain`: an `AbstractChain` such as `GaussianChain`.
-    - `model`, `process`, `num_samples`, `dim`, `key`: as for `sample`, which draws the same points; up
-      to 4096 samples, whose paths are kept in memory together.
+    - `model`, `process`, `num_samples`, `dim`, `key`: as for `sample`, which draws the same points; at
+      most 4096 samples, whose paths are held in memory together.
 
     **Returns:** `ChainPaths`.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a point is not finite.
+    **Raises:** `ValueError` for invalid arguments, `FloatingPointError` if a point is not finite.
 
     **Example:**
 

@@ -19,25 +19,25 @@ _STEPS = 50
 
 
 class EDMHeun(AbstractSampler):
-    r"""Heun steps of the probability-flow ODE in $y = x/\alpha$ and $r = \sigma/\alpha$, with noise put
-    in before each.
+    r"""Heun steps of the probability-flow ODE in $y = x/\alpha$ and $r = \sigma/\alpha$, with noise
+    added before each step.
 
     $$\frac{dy}{dr} = -r\,\alpha\,s(t, \alpha y).$$
 
-    Before a step from $r$, noise of deviation $\sqrt{\hat r^2 - r^2}$ lifts the point to $\hat r = (1 +
-    \gamma)\,r$, where $\gamma = \min(\text{churn} / n, \sqrt 2 - 1)$ while $r$ lies in `[churn_min,
-    churn_max]` and zero elsewhere. The step to $r = 0$ is Euler's.
+    Before a step from $r$, noise with standard deviation $\sqrt{\hat r^2 - r^2}$ raises the noise level
+    to $\hat r = (1 + \gamma)\,r$, where $\gamma = \min(\text{churn} / n, \sqrt 2 - 1)$ if $r$ lies in
+    `[churn_min, churn_max]` and zero otherwise. The step to $r = 0$ is an Euler step.
 
     **Arguments:**
 
-    - `num_steps`: steps $n$ graded by `process.graded_time`; 50 by default.
-    - `churn`: noise put in over the whole path, not negative; zero is the ODE. No noise is put in
-      above the $r$ of `t1`.
-    - `churn_min`, `churn_max`: where it is put in, in units of $r = \sigma/\alpha$.
-    - `noise`: the deviation of that noise in units of the right one.
-    - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
+    - `num_steps`: number $n$ of steps, graded by `process.graded_time`; 50 by default.
+    - `churn`: noise added over the whole path, not negative; zero gives the ODE. No noise is added above
+      the $r$ of `t1`.
+    - `churn_min`, `churn_max`: the range in which noise is added, in units of $r = \sigma/\alpha$.
+    - `noise`: the standard deviation of the added noise, in units of the correct one.
+    - `step_grid`: your own times instead, decreasing from `t1` to `t0`, shape `(n + 1,)`.
 
-    **Raises:** `ValueError` for a bad number or grid and for negative settings.
+    **Raises:** `ValueError` for an invalid number of steps or grid, or negative settings.
 
     **Example:**
 
@@ -130,7 +130,7 @@ class EDMHeun(AbstractSampler):
         return _State(t, levels(process, t)[0], r), added
 
     def finer(self, factor: int) -> "EDMHeun":
-        """The same with `factor` times as many steps; the noise put in stays."""
+        """The same sampler with `factor` times as many steps; the added noise stays the same."""
         return dataclasses.replace(self, **finer_steps(self.num_steps, self.step_grid, factor))
 
 

@@ -17,20 +17,20 @@ _STEPS = 400
 
 
 class EulerMaruyama(AbstractChain):
-    r"""Euler--Maruyama steps of the family of `SDE`, by default without noise in the last one.
+    r"""Euler--Maruyama steps for the family of `SDE`, by default without noise in the last step.
 
     $$x_{k+1} = x_k - h_k\bigl[f - \tfrac12(1 + \eta^2) g^2 s\bigr](t_k, x_k)
     + \eta\,g(t_k)\sqrt{h_k}\,z_k, \qquad h_k = t_k - t_{k+1}.$$
 
     **Arguments:**
 
-    - `eta`: $\eta \ge 0$: one is the reverse SDE, zero the probability-flow ODE.
-    - `num_steps`: steps graded by `process.graded_time`; 400 by default.
-    - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
-    - `quiet_end`: whether the last step adds no noise; with noise the chain has a density,
+    - `eta`: $\eta \ge 0$; one gives the reverse SDE, zero the probability-flow ODE.
+    - `num_steps`: number of steps, graded by `process.graded_time`; 400 by default.
+    - `step_grid`: your own times instead, decreasing from `t1` to `t0`, shape `(n + 1,)`.
+    - `quiet_end`: whether to omit the noise in the last step; with this noise the chain has a density,
       `log_prob_chain`.
 
-    **Raises:** `ValueError` for a bad number or grid.
+    **Raises:** `ValueError` for an invalid number of steps or grid.
 
     **Example:**
 
@@ -67,5 +67,5 @@ class EulerMaruyama(AbstractChain):
         return Kernels(times, ratio, (1 + eta**2) * full, eta * noise)
 
     def finer(self, factor: int) -> "EulerMaruyama":
-        """The same with `factor` times as many steps."""
+        """The same sampler with `factor` times as many steps."""
         return dataclasses.replace(self, **finer_steps(self.num_steps, self.step_grid, factor))

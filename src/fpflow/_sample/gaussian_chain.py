@@ -18,7 +18,7 @@ _STEPS = 100
 
 
 class GaussianChain(AbstractChain):
-    r"""Steps that are exact, the noise included, where the data are Gaussian of variance $c$.
+    r"""Steps that are exact, noise included, if the data are Gaussian with variance $c$.
 
     With $a = \alpha_t/\alpha_s$ and the variance $v = \sigma_t^2 - a^2\sigma_s^2$ of the noising step
     from $s$ to $t$,
@@ -26,16 +26,16 @@ class GaussianChain(AbstractChain):
     $$x_s = \frac{x_t + v\,s(t, x_t)}{a} + \sqrt{v\,\frac{\alpha_s^2 c + \sigma_s^2}
     {\alpha_t^2 c + \sigma_t^2}}\,z.$$
 
-    The mean is that of the exact posterior whatever the data are (Tweedie's formula), and $c$ stands for
-    the variance of their finest directions. `tuned_chain` chooses it by the model.
+    The mean is that of the exact posterior for any data (Tweedie's formula), and $c$ stands for the
+    variance of the data in their finest directions. `tuned_chain` chooses it for a model.
 
     **Arguments:**
 
     - `variance`: $c$, one number or one for each coordinate, shape `(dim,)`, in units of $x^2$.
-    - `num_steps`: steps graded by `process.graded_time`; 100 by default.
-    - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
+    - `num_steps`: number of steps, graded by `process.graded_time`; 100 by default.
+    - `step_grid`: your own times instead, decreasing from `t1` to `t0`, shape `(n + 1,)`.
 
-    **Raises:** `ValueError` for a bad number or grid, or a variance that is not positive.
+    **Raises:** `ValueError` for an invalid number of steps or grid, or a variance that is not positive.
 
     **Example:**
 
@@ -79,5 +79,5 @@ class GaussianChain(AbstractChain):
         return Kernels(times, ratio, pull, jnp.sqrt(gain * wide[1:] / wide[:-1]))
 
     def finer(self, factor: int) -> "GaussianChain":
-        """The same with `factor` times as many steps."""
+        """The same sampler with `factor` times as many steps."""
         return dataclasses.replace(self, **finer_steps(self.num_steps, self.step_grid, factor))

@@ -28,19 +28,19 @@ EITHER = (
 class ODE(AbstractSampler):
     r"""The probability-flow ODE, $dx = \bigl(f - \tfrac12 g^2 s\bigr)\,dt$.
 
-    Where the width $w = \sqrt{\alpha^2 + \sigma^2}$ more than doubles from $t_0$ to $t_1$, the same
+    If the width $w = \sqrt{\alpha^2 + \sigma^2}$ more than doubles from $t_0$ to $t_1$, the same
     equation is solved in $y = x/w$, as $dy = -\tfrac{g^2}{2w}\bigl(s + y/w\bigr)\,dt$.
 
     **Arguments:**
 
     - `solver`: a diffrax solver for ordinary differential equations.
-    - `num_steps`: steps graded by `process.graded_time`; 100 by default.
-    - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
-    - `stepsize_controller`: a diffrax controller such as
-      `diffrax.PIDController(rtol=1e-5, atol=1e-5)` for adaptive steps, instead of both.
+    - `num_steps`: number of steps, graded by `process.graded_time`; 100 by default.
+    - `step_grid`: your own times instead, decreasing from `t1` to `t0`, shape `(n + 1,)`.
+    - `stepsize_controller`: a diffrax controller for adaptive steps instead of both, such as
+      `diffrax.PIDController(rtol=1e-5, atol=1e-5)`.
 
-    **Raises:** `ValueError` for a bad number or grid, for more than one choice of steps, and for a
-    solver that has no error estimate where steps are adaptive.
+    **Raises:** `ValueError` for an invalid number of steps or grid, for more than one choice of steps,
+    or for adaptive steps with a solver that has no error estimate.
 
     **Example:**
 
@@ -103,7 +103,7 @@ class ODE(AbstractSampler):
         return narrow * y0, info
 
     def finer(self, factor: int) -> "ODE":
-        """The same with `factor` times as many steps."""
+        """The same sampler with `factor` times as many steps."""
         if self.stepsize_controller is not None:
             controller = finer_controller(self.stepsize_controller, factor)
             return dataclasses.replace(self, stepsize_controller=controller)

@@ -19,7 +19,7 @@ _STEPS = 200
 
 
 class PredictorCorrector(AbstractSampler):
-    r"""Langevin steps at each time, then a reverse diffusion step to the next.
+    r"""Langevin steps at each time, followed by a reverse diffusion step to the next time.
 
     The corrector takes `num_corrections` steps $x \leftarrow x + \varepsilon\,s + \sqrt{2
     \varepsilon}\,z$ with $\varepsilon = 2\,(r\,\|z\| / \|s\|)^2$; $r$ is the signal-to-noise
@@ -28,17 +28,17 @@ class PredictorCorrector(AbstractSampler):
     $$x_s = (2 - a)\,x_t + G^2\,s(t, x_t) + G\,z, \qquad a = \frac{\alpha_t}{\alpha_s}, \quad
     G^2 = \sigma_t^2 - a^2 \sigma_s^2,$$
 
-    the last time without noise. The corrector leaves a bias of order $r^2$, which more steps do not
+    without noise in the last step. The corrector leaves a bias of order $r^2$, which more steps do not
     remove.
 
     **Arguments:**
 
-    - `num_steps`: steps graded by `process.graded_time`; 200 by default.
+    - `num_steps`: number of steps, graded by `process.graded_time`; 200 by default.
     - `signal_to_noise`: the ratio $r$, positive.
-    - `num_corrections`: Langevin steps at each time.
-    - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
+    - `num_corrections`: number of Langevin steps at each time.
+    - `step_grid`: your own times instead, decreasing from `t1` to `t0`, shape `(n + 1,)`.
 
-    **Raises:** `ValueError` for a bad number, ratio or grid.
+    **Raises:** `ValueError` for an invalid number, ratio or grid.
 
     **Example:**
 
@@ -101,7 +101,7 @@ class PredictorCorrector(AbstractSampler):
         return x0, SampleInfo(jnp.asarray(evaluations), jnp.asarray(True))
 
     def finer(self, factor: int) -> "PredictorCorrector":
-        """The same with `factor` times as many steps; the ratio stays."""
+        """The same sampler with `factor` times as many steps; the ratio stays the same."""
         return dataclasses.replace(self, **finer_steps(self.num_steps, self.step_grid, factor))
 
 

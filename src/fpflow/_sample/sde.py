@@ -21,23 +21,23 @@ _STEPS = 200
 
 class SDE(AbstractSampler):
     r"""The reverse SDE, $dx = (f - g^2 s)\,dt + g\,d\bar W$, or another member of the family that has
-    the same marginals for the exact score,
+    the same marginals if the score is exact,
 
     $$dx = \bigl[f - \tfrac12(1 + \eta^2) g^2 s\bigr]dt + \eta\,g\,d\bar W.$$
 
     **Arguments:**
 
-    - `eta`: $\eta \ge 0$: one is the reverse SDE, zero the probability-flow ODE.
+    - `eta`: $\eta \ge 0$; one gives the reverse SDE, zero the probability-flow ODE.
     - `solver`: a diffrax solver for additive noise, such as `diffrax.ShARK()`, `diffrax.SRA1()` and
       `diffrax.SEA()`; `diffrax.Euler()` is Euler--Maruyama.
-    - `num_steps`: steps graded by `process.graded_time`; 200 by default.
-    - `step_grid`: times of one's own instead, falling from `t1` to `t0`, shape `(n + 1,)`.
-    - `stepsize_controller`: a diffrax controller for adaptive steps, instead of both. It needs a
-      solver with an error estimate, such as `diffrax.ShARK()`; the noise then comes from a
+    - `num_steps`: number of steps, graded by `process.graded_time`; 200 by default.
+    - `step_grid`: your own times instead, decreasing from `t1` to `t0`, shape `(n + 1,)`.
+    - `stepsize_controller`: a diffrax controller for adaptive steps instead of both. It needs a solver
+      with an error estimate, such as `diffrax.ShARK()`; the noise then comes from a
       `diffrax.VirtualBrownianTree`, which is several times slower.
 
-    **Raises:** `ValueError` for a bad number or grid, for more than one choice of steps, and for a
-    solver that does not fit.
+    **Raises:** `ValueError` for an invalid number of steps or grid, for more than one choice of steps,
+    or for a solver that does not fit.
 
     **Example:**
 
@@ -87,7 +87,7 @@ class SDE(AbstractSampler):
         )
 
     def finer(self, factor: int) -> "SDE":
-        """The same with `factor` times as many steps."""
+        """The same sampler with `factor` times as many steps."""
         if self.stepsize_controller is not None:
             controller = finer_controller(self.stepsize_controller, factor)
             return dataclasses.replace(self, stepsize_controller=controller)

@@ -37,11 +37,11 @@ def _solve_trajectories(model, process, shape, times, key):
 
 
 class Trajectories(eqx.Module):
-    r"""Points that move by the probability-flow ODE.
+    r"""Points that move along the probability-flow ODE.
 
     **Attributes:**
 
-    - `times`: falling from $t_1$ to $t_0$, shape `(num_times,)`.
+    - `times`: decreasing from $t_1$ to $t_0$, shape `(num_times,)`.
     - `x`: the points at these times, shape `(num_times, num_samples, dim)`.
     """
 
@@ -66,14 +66,14 @@ def ode_trajectories(
 
     - `model`: has `score(t, x)` for one point.
     - `process`: gives $f$, $g$ and the prior.
-    - `num_samples`: how many paths; all share their adaptive steps.
-    - `num_times`: times kept, graded as $t_0 + (t_1 - t_0)(1 - i/n)^3$.
-    - `dim`: the dimension, where neither `model.dim` nor the score tells it.
+    - `num_samples`: number of paths; they all share the same adaptive steps.
+    - `num_times`: number of times to keep, graded as $t_0 + (t_1 - t_0)(1 - i/n)^3$.
+    - `dim`: the dimension, if neither `model.dim` nor the score determines it.
     - `key`: a `jax.random.key`.
 
     **Returns:** `Trajectories`.
 
-    **Raises:** `ValueError` for bad arguments, `FloatingPointError` if a point is not finite.
+    **Raises:** `ValueError` for invalid arguments, `FloatingPointError` if a point is not finite.
     """
     num_samples, num_times = check_counts(num_samples=num_samples, num_times=num_times)
     if num_times < 2:

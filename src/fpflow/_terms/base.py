@@ -19,9 +19,9 @@ Weight = float | Scalar | Callable[[Int[Array, ""]], Any]
 
 
 class AbstractTerm(eqx.Module):
-    """A mean over a noised batch that training lowers, with its weight among others.
+    """A mean over a noised batch that training reduces, with its weight in the loss.
 
-    `check` refuses a model that lacks what the term needs, before anything compiles.
+    `check` raises an error, before anything compiles, if the model lacks what the term needs.
     """
 
     weight: eqx.AbstractVar[Weight]
@@ -33,7 +33,7 @@ class AbstractTerm(eqx.Module):
         """The term before its weight, shape `()`."""
 
     def check(self, model: Any) -> None:
-        """Raises `ValueError` for a model that the term cannot be computed of."""
+        """Raises `ValueError` if the term cannot be computed for a model."""
 
 
 def weight_at(weight: Weight, step: Int[Array, ""]) -> Scalar:

@@ -13,15 +13,16 @@ from .weighting import Weighting, noise_weighting
 
 
 class Distillation(AbstractTerm):
-    r"""$L = E\,\lambda(t)\,\|s(t, x_t) - s_\text{teacher}(t, x_t)\|^2$ over noised data, mean over time.
+    r"""$L = E\,\lambda(t)\,\|s(t, x_t) - s_\text{teacher}(t, x_t)\|^2$ over noised data, averaged over
+    time.
 
-    Unlike score matching it has no noise of its own: it is zero where the scores agree.
+    Unlike score matching this loss has no noise of its own: it is zero if the scores agree.
 
     **Arguments:**
 
-    - `teacher`: a model with `score(t, x)`; no derivative of it is taken.
-    - `weight`: of the term among others: a number, or a function of the step.
-    - `weighting`: $\lambda$, a function `(process, t)`; that of the noise by default.
+    - `teacher`: a model with `score(t, x)`; it is not differentiated.
+    - `weight`: the weight of this term in the loss: a number, or a function of the step.
+    - `weighting`: $\lambda$, a function `(process, t)`; `noise_weighting` by default.
 
     ??? cite "Reference"
         Thornton et al., *Composition and control with distilled energy diffusion models and sequential

@@ -15,13 +15,13 @@ from .base import AbstractTerm, Weight, at_points
 
 class FlowMatching(AbstractTerm):
     r"""$E\,\|v(t, x_t) - (\alpha' x_0 + \sigma' z)\|^2$ with the velocity $v = f - \tfrac12 g^2 s$,
-    mean over time.
+    averaged over time.
 
-    A network that predicts the velocity itself is made a model by `from_velocity`.
+    To train a network that predicts the velocity itself, turn it into a model with `from_velocity`.
 
     **Arguments:**
 
-    - `weight`: of the term among others: a number, or a function of the step.
+    - `weight`: the weight of this term in the loss: a number, or a function of the step.
 
     ??? cite "Reference"
         Lipman et al., *Flow matching for generative modeling*, ICLR 2023, arXiv 2210.02747.

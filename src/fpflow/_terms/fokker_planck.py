@@ -46,14 +46,14 @@ def _some_of(noised: Noised, num_points: int) -> Noised:
 class FokkerPlanck(AbstractTerm):
     r"""$E\,\lambda(t)\,r^2$ over $t \sim U(t_0, t_1)$ and $x \sim p_t$: the residual where samplers go.
 
-    The points are the noised data of the batch, with its times and weights, so that small times
-    are well sampled.
+    The points are the noised data of the batch, with its times and weights, so small times are well
+    sampled.
 
     **Arguments:**
 
-    - `weight`: $w_R$: a number, or a function of the step.
-    - `num_points`: how many points of the batch are used.
-    - `square`: the way to $r^2$: `ExactSquare()`, or with probes in high dimensions.
+    - `weight`: $w_R$, a number or a function of the step.
+    - `num_points`: number of points of the batch that are used.
+    - `square`: how $r^2$ is computed: `ExactSquare()`, or with probes in high dimensions.
     - `weighting`: $\lambda$, a function `(process, t)`.
     """
 
@@ -82,10 +82,10 @@ class UniformFokkerPlanck(AbstractTerm):
 
     **Arguments:**
 
-    - `weight`: $w_R$: a number, or a function of the step.
-    - `num_points`: collocation points drawn at each step.
+    - `weight`: $w_R$, a number or a function of the step.
+    - `num_points`: number of collocation points drawn at each step.
     - `low`, `high`: $\Omega = [\text{low}, \text{high}]^d$.
-    - `square`: the way to $r^2$: `ExactSquare()`, or with probes in high dimensions.
+    - `square`: how $r^2$ is computed: `ExactSquare()`, or with probes in high dimensions.
     """
 
     weight: Weight = 1.0
@@ -115,14 +115,14 @@ class UniformFokkerPlanck(AbstractTerm):
 
 
 class ScoreFokkerPlanck(AbstractTerm):
-    r"""$E\,\lambda(t)\,\|\rho\|^2$ over $t \sim U(t_0, t_1)$ and $x \sim p_t$, with the residual
-    $\rho$ of the equation of scores: it needs no potential.
+    r"""$E\,\lambda(t)\,\|\rho\|^2$ over $t \sim U(t_0, t_1)$ and $x \sim p_t$, with the residual $\rho$
+    of the score equation, which needs no potential.
 
     **Arguments:**
 
     - `weight`: a number, or a function of the step.
-    - `num_points`: how many points of the batch are used; each costs third derivatives of a potential,
-      or second ones of a score.
+    - `num_points`: number of points of the batch that are used; each needs third derivatives of a
+      potential, or second derivatives of a score.
     - `weighting`: $\lambda$, a function `(process, t)`.
 
     ??? cite "Reference"

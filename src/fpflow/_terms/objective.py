@@ -21,14 +21,14 @@ HELD_OUT = ("seen", "held_out")
 
 
 class Objective(eqx.Module):
-    r"""The loss $\sum_k w_k L_k$ of one noised batch.
+    r"""The loss $\sum_k w_k L_k$ over one noised batch.
 
     **Arguments:**
 
-    - `terms`: a dictionary of terms; the history of a training has a column for each name.
-    - `noising`: how the batch is made.
+    - `terms`: a dictionary of terms; the training history has a column for each name.
+    - `noising`: how the batch is noised.
 
-    **Raises:** `ValueError` for what is no term, or a weight that is negative or not finite.
+    **Raises:** `ValueError` if an entry is not a term, or for a weight that is negative or not finite.
 
     **Example:**
 
@@ -65,12 +65,13 @@ class Objective(eqx.Module):
         self.terms, self.noising = dict(terms), noising
 
     def check(self, model: Any) -> None:
-        """Raises `ValueError` for a model that some term cannot be computed of."""
+        """Raises `ValueError` if one of the terms cannot be computed for a model."""
         for term in self.terms.values():
             term.check(model)
 
     def active(self) -> "Objective":
-        """Without the terms of weight zero, which then cost nothing and change no bit."""
+        """The objective without terms of weight zero, which then cost nothing and do not change a
+        bit."""
         terms = {
             name: term
             for name, term in self.terms.items()

@@ -14,15 +14,15 @@ from .weighting import Weighting, likelihood_weighting
 
 
 class DenoisingScoreMatching(AbstractTerm):
-    r"""$L = c\,E\,\lambda(t)\,\|s(t, x_t) - \nabla\log p(x_t \mid x_0)\|^2$, mean over time.
+    r"""$L = c\,E\,\lambda(t)\,\|s(t, x_t) - \nabla\log p(x_t \mid x_0)\|^2$, averaged over time.
 
-    What the network predicts is the model's affair: `from_noise_prediction` and its kin make scores of
-    other predictions, and training goes through them. The error of a prediction is a multiple of that
-    of the score, so weighing it by one is a choice of $\lambda$.
+    What the network predicts is up to the model: `from_noise_prediction` and related functions make
+    scores of other predictions, and training differentiates through them. The error of such a prediction
+    is a multiple of the error of the score, so to weight by it is a choice of $\lambda$.
 
     **Arguments:**
 
-    - `weight`: of the term among others: a number, or a function of the step.
+    - `weight`: the weight of this term in the loss: a number, or a function of the step.
     - `weighting`: $\lambda$, a function `(process, t)`: `likelihood_weighting`, `no_weighting`,
       `noise_weighting`, `data_weighting`, `v_weighting`, `SNRWeighting()`, `EDMWeighting()`.
     - `factor`: $c$; one half makes $L$ the loss of the published code in dimension two.

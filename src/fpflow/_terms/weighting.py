@@ -15,8 +15,9 @@ Weighting = Callable[[AbstractProcess, Time], Scalar]
 
 
 def likelihood_weighting(process: AbstractProcess, t: Time) -> Scalar:
-    r"""$\lambda = g^2$: the weight for which the loss bounds the Kullback--Leibler divergence, which is
-    that of variational diffusion models too: $-\mathrm{SNR}'(t)$ times the squared error of the data."""
+    r"""$\lambda = g^2$: the weight for which the loss bounds the Kullback--Leibler divergence. It is
+    also that of variational diffusion models: $-\mathrm{SNR}'(t)$ times the squared error of the
+    data."""
     return process.diffusion(t) ** 2
 
 
@@ -27,9 +28,9 @@ def no_weighting(process: AbstractProcess, t: Time) -> Scalar:
 
 
 def noise_weighting(process: AbstractProcess, t: Time) -> Scalar:
-    r"""$\lambda = \sigma^2(t) / \sigma^2(t_1)$, the squared error of a predicted noise but for a
-    constant: small times, where a network cannot follow the data's edges and the residual is
-    largest, do not outweigh all others."""
+    r"""$\lambda = \sigma^2(t) / \sigma^2(t_1)$, the squared error of a predicted noise up to a constant.
+    Small times, where a network cannot follow the edges of the data and the residual is largest, then do
+    not dominate all others."""
     end = jnp.full_like(t, process.t1)
     return variance(process, t) / variance(process, end)
 
@@ -47,9 +48,9 @@ def v_weighting(process: AbstractProcess, t: Time) -> Scalar:
 
 
 class SNRWeighting:
-    r"""$\lambda = \min(\mathrm{SNR}, \gamma)\,\sigma^4/\alpha^2$ with $\mathrm{SNR} =
-    \alpha^2/\sigma^2$: the squared error of predicted data, weighed by the signal-to-noise ratio up
-    to a limit.
+    r"""$\lambda = \min(\mathrm{SNR}, \gamma)\,\sigma^4/\alpha^2$ with
+    $\mathrm{SNR} = \alpha^2/\sigma^2$: the squared error of predicted data, weighted by the
+    signal-to-noise ratio up to a limit.
 
     **Arguments:**
 
@@ -71,8 +72,8 @@ class SNRWeighting:
 
 
 class EDMWeighting:
-    r"""$\lambda = \frac{r^2 + c^2}{r^2 c^2}\,\frac{\sigma^4}{\alpha^2}$ with $r = \sigma/\alpha$:
-    the squared error of predicted data, so that every noise level weighs the same at first.
+    r"""$\lambda = \frac{r^2 + c^2}{r^2 c^2}\,\frac{\sigma^4}{\alpha^2}$ with $r = \sigma/\alpha$: the
+    squared error of predicted data, weighted so that every noise level initially counts the same.
 
     **Arguments:**
 

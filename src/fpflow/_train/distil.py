@@ -24,27 +24,27 @@ def distil_potential(
     progress: bool | None = None,
     key: PRNGKey,
 ) -> Any:
-    r"""The network whose gradient is nearest to a score under the noised data.
+    r"""Trains a network whose gradient is as close as possible to a score under the noised data.
 
     $$\min_u \int E\,\frac{\sigma^2(t)}{\sigma^2(t_1)}\,\|\nabla u(t, x_t) - s(t, x_t)\|^2\,dt$$
 
-    It serves as the `twist` of a `TwistedFilter`, which stays unbiased whatever the network is; a poor
-    one costs paths. No derivative of the score is taken.
+    The network serves as the `twist` of a `TwistedFilter`, which is unbiased for any network; a poor one
+    only needs more paths. The score is not differentiated.
 
     **Arguments:**
 
-    - `model`: has `score(t, x)`; one by `from_callback` will do.
+    - `model`: has `score(t, x)`; a model made by `from_callback` will do.
     - `process`: the noising process.
-    - `data`: an array `(n, dim)`, or an object with `sample(key, n)`: where the score is learned.
+    - `data`: where the score is learned: an array `(n, dim)`, or an object with `sample(key, n)`.
       Samples of the model will do.
-    - `student`: an `equinox.Module` with `potential(t, x)` and `score(t, x)` that is trained; by default
-      a `PotentialMLP` of 64 units in the frame of the process.
-    - `num_steps`, `batch_size`, `progress`, `key`: as for `train`, which makes the steps with its
+    - `student`: the `equinox.Module` to train, with `potential(t, x)` and `score(t, x)`; by default a
+      `PotentialMLP` of 64 units in the frame of the process.
+    - `num_steps`, `batch_size`, `progress`, `key`: as for `train`, which does the training with its
       `Distillation` term.
 
     **Returns:** the trained student.
 
-    **Raises:** `ValueError` for bad data or settings, or a student without a potential.
+    **Raises:** `ValueError` for invalid data or settings, or a student without a potential.
 
     **Example:**
 

@@ -28,18 +28,18 @@ class OptimiserState(eqx.Module):
 
 
 class AbstractOptimiser(eqx.Module):
-    """A direction and a learning rate, used as any `optax.GradientTransformation`: `update` returns
+    """A direction and a learning rate, used like any `optax.GradientTransformation`: `update` returns
     what is added to the parameters."""
 
     learning_rate: eqx.AbstractVar[LearningRate]
 
     @abc.abstractmethod
     def moments(self, params: Any) -> Any:
-        """What is remembered before the first step."""
+        """What the optimiser remembers before the first step."""
 
     @abc.abstractmethod
     def direction(self, gradient: Any, state: Any) -> tuple[Any, Any]:
-        """The direction of steepest ascent as the optimiser sees it, and its new memory."""
+        """The direction of steepest ascent as the optimiser sees it, and what it remembers next."""
 
     def init(self, params: Any) -> OptimiserState:
         """The state before the first step."""
@@ -54,7 +54,7 @@ class AbstractOptimiser(eqx.Module):
         num_steps: Any = None,
         **extra: Any,
     ) -> tuple[Any, OptimiserState]:
-        """The step to add, and the new state; `num_steps` is what a schedule of ours needs to know."""
+        """The step to add, and the new state; `num_steps` is needed by the schedules of fpflow."""
         del params, extra
         rate, moments = self.learning_rate, state.moments
         if isinstance(rate, AbstractSchedule):
@@ -110,13 +110,13 @@ def _with_extras(optimiser: optax.GradientTransformation) -> Any:
 
 
 class Adam(AbstractOptimiser):
-    r"""Steps along $m / (\sqrt v + \epsilon)$, element by element: `optax.adam` with a learning
-    rate that may renew it.
+    r"""Steps along $m / (\sqrt v + \epsilon)$, element by element: `optax.adam` with a learning rate
+    that may reset the moments.
 
     **Arguments:**
 
-    - `learning_rate`: a number, `Cosine()`, `Staged()`, or a schedule of optax.
-    - `b1`, `b2`: memories of the means $m$ of the gradient and $v$ of its square.
+    - `learning_rate`: a number, `Cosine()`, `Staged()`, or an optax schedule.
+    - `b1`, `b2`: decay rates of the running means $m$ of the gradient and $v$ of its square.
     - `eps`: $\epsilon$.
 
     ??? cite "Reference"
@@ -135,11 +135,11 @@ class Adam(AbstractOptimiser):
         return optax.scale_by_adam(self.b1, self.b2, self.eps)
 
     def moments(self, params: Any) -> Any:
-        """Means of zero."""
+        """Moments of zero."""
         return self._transformation().init(params)
 
     def direction(self, gradient: Any, state: Any) -> tuple[Any, Any]:
-        """That of `optax.scale_by_adam`."""
+        """The direction of `optax.scale_by_adam`."""
         return self._transformation().update(gradient, state)
 
 
@@ -154,19 +154,19 @@ class SoapState(eqx.Module):
 
 
 class Soap(AbstractOptimiser):
-    r"""Adam in the slowly turning eigenbasis of Shampoo's preconditioner.
+    r"""Adam in the slowly rotating eigenbasis of Shampoo's preconditioner.
 
     For a matrix with gradient $G$, $L = \overline{G G^\top}$ and $R = \overline{G^\top G}$ have
-    eigenvectors $Q_L$, $Q_R$, renewed every few steps by one step of orthogonal iteration; Adam runs on
-    $Q_L^\top G Q_R$. Vectors and sides longer than `largest` are left as they are.
+    eigenvectors $Q_L$, $Q_R$, which are updated every few steps by one step of orthogonal iteration.
+    Adam runs on $Q_L^\top G Q_R$. Vectors, and sides longer than `largest`, are not rotated.
 
     **Arguments:**
 
-    - `learning_rate`: a number, `Cosine()`, `Staged()`, or a schedule of optax.
-    - `b1`, `b2`: memories of the means of the gradient and of its square.
-    - `memory`: that of $L$ and $R$.
-    - `every`: steps between two renewals of the eigenvectors.
-    - `largest`: the longest side that gets eigenvectors.
+    - `learning_rate`: a number, `Cosine()`, `Staged()`, or an optax schedule.
+    - `b1`, `b2`: decay rates of the running means of the gradient and of its square.
+    - `memory`: decay rate of the running means $L$ and $R$.
+    - `every`: number of steps between two updates of the eigenvectors.
+    - `largest`: the longest side for which eigenvectors are kept.
     - `eps`: keeps the quotient finite.
 
     ??? cite "Reference"
@@ -191,7 +191,7 @@ class Soap(AbstractOptimiser):
         return tuple(1 < side <= self.largest for side in p.shape)  # pyright: ignore
 
     def moments(self, params: Any) -> SoapState:
-        """Means of zero and the axes as they are."""
+        """Moments of zero and unrotated axes."""
 
         def square_matrices(make):
             return [
@@ -207,7 +207,7 @@ class Soap(AbstractOptimiser):
         return SoapState(jnp.array(0), zeros, zeros, covariances, square_matrices(jnp.eye))
 
     def direction(self, gradient: Any, state: SoapState) -> tuple[Any, SoapState]:
-        """Adam's direction in the turned axes, turned back."""
+        """Adam's direction in the rotated axes, rotated back."""
         count = state.count + 1
 
         def mixed(memory):

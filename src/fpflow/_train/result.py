@@ -15,10 +15,11 @@ class History:
 
     **Attributes:**
 
-    - `step`: the steps done at the end of each interval.
+    - `step`: number of steps done at the end of each interval.
     - `loss`: the whole loss, weights included.
-    - `terms`: each term before its weight, by its name in the objective; `history["dsm"]` is one.
-    - `seconds`: wall time since the start, compilation included.
+    - `terms`: each term before its weight is applied, by its name in the objective; `history["dsm"]`
+      returns one of them.
+    - `seconds`: wall time since the start, including compilation.
     """
 
     step: np.ndarray
@@ -33,7 +34,7 @@ class History:
 
     @classmethod
     def from_rows(cls, rows: Intervals, names: tuple[str, ...]) -> "History":
-        """From rows of step, loss, one number a term, and seconds."""
+        """A history from rows of step, loss, one number per term, and seconds."""
         columns = np.array(rows, float).reshape(-1, len(names) + 3).T
         terms = dict(zip(names, columns[2:-1], strict=True))
         return cls(columns[0].astype(int), columns[1], terms, columns[-1])
@@ -41,13 +42,13 @@ class History:
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """What training leaves behind.
+    """The result of a training.
 
     **Attributes:**
 
     - `model`: the model with averaged parameters, which is the one to use.
     - `last`: the model with the parameters of the last step.
-    - `history`: the loss parts along the way.
+    - `history`: the loss and its terms during training.
     """
 
     model: Any
@@ -58,7 +59,7 @@ class TrainResult:
 
 
 class TrainingDiverged(FloatingPointError):
-    """The loss or a parameter stopped being finite.
+    """The loss or a parameter is no longer finite.
 
     **Attributes:**
 

@@ -9,26 +9,25 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class AbstractSchedule(eqx.Module):
-    """A learning rate that knows how many steps there will be."""
+    """A learning rate that depends on the total number of steps."""
 
     @abc.abstractmethod
     def rate(self, step: Int[Array, ""], num_steps: Int[Array, ""]) -> Float[Array, ""]:
         """The learning rate at a step of `num_steps`, shape `()`."""
 
     def renews(self, step: Int[Array, ""], num_steps: Int[Array, ""]) -> Bool[Array, ""]:
-        """Whether the optimiser forgets its moments before this step; never, unless a schedule says
-        so."""
+        """Whether the optimiser resets its moments before this step; never by default."""
         del num_steps
         return step < 0
 
 
 class Cosine(AbstractSchedule):
-    r"""A learning rate that rises linearly for `warmup` steps and falls as a cosine.
+    r"""A learning rate that rises linearly for `warmup` steps and then falls as a cosine.
 
     **Arguments:**
 
     - `peak`: the largest rate.
-    - `warmup`: steps of linear rise.
+    - `warmup`: number of steps of the linear rise.
     - `final`: the last rate, as a fraction of `peak`.
     """
 
@@ -55,12 +54,12 @@ class Cosine(AbstractSchedule):
 
 
 class Staged(AbstractSchedule):
-    r"""Constant learning rates, one after another, with the optimiser renewed at each.
+    r"""Constant learning rates, one after another; the optimiser is reset at the start of each.
 
     **Arguments:**
 
     - `rates`: the learning rate of each stage.
-    - `shares`: the part of all steps that each stage takes; they sum to one.
+    - `shares`: the fraction of all steps that each stage takes; they sum to one.
     """
 
     rates: tuple[float, ...] = (1e-3, 1e-4, 1e-5)
@@ -84,5 +83,5 @@ class Staged(AbstractSchedule):
         return jnp.asarray(self.rates)[stage]
 
     def renews(self, step: Int[Array, ""], num_steps: Int[Array, ""]) -> Bool[Array, ""]:
-        """Whether the optimiser forgets its moments before this step."""
+        """Whether the optimiser resets its moments before this step."""
         return jnp.any(step == self._starts(num_steps)[1:])

@@ -18,15 +18,15 @@ from .validation import Best
 
 
 class TrainState(eqx.Module):
-    """Everything that a step changes.
+    """Everything that a training step changes.
 
     **Attributes:**
 
     - `params`, `average`: the model's arrays, and their running average.
     - `moments`: the state of the optimiser.
-    - `step`: steps done.
-    - `healthy`: whether all losses and parameters were finite.
-    - `best`: the average with the smallest held-out loss so far, where points are held out.
+    - `step`: number of steps done.
+    - `healthy`: whether all losses and parameters have been finite.
+    - `best`: the average with the smallest held-out loss so far, if points are held out.
     """
 
     params: Any
@@ -64,14 +64,14 @@ def train_step(
     *,
     key: PRNGKey,
 ) -> tuple[TrainState, tuple[Scalar, dict[str, Scalar]]]:
-    """One step on a fresh batch; one that is not finite changes nothing but `healthy`.
+    """One training step on a fresh batch. A step that is not finite changes nothing but `healthy`.
 
     **Arguments:**
 
-    - `static`: what of the model is not trained, `eqx.filter(model, eqx.is_inexact_array,
-      inverse=True)`.
+    - `static`: the part of the model that is not trained,
+      `eqx.filter(model, eqx.is_inexact_array, inverse=True)`.
 
-    **Returns:** the state after it, and the loss with its terms by name.
+    **Returns:** the new state, and the loss with its terms by name.
     """
     key_batch, key_terms = jr.split(key)
 

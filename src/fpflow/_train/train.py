@@ -66,52 +66,55 @@ def train(
     progress: bool | None = None,
     key: PRNGKey,
 ) -> TrainResult:
-    r"""Trains a model on $L = L_\mathrm{DSM} + w_R\,\tilde R$, or on terms of one's own.
+    r"""Trains a model on $L = L_\mathrm{DSM} + w_R\,\tilde R$, or on terms of your own.
 
     **Arguments:**
 
-    - `model`: an `equinox.Module` with `score(t, x)`, or `score(t, x, condition)` where `data` has
-      conditions; with `potential` too it is regularised by the residual of the potential. In
-      `Transformed` it is trained on transformed data.
+    - `model`: an `equinox.Module` with `score(t, x)`, or `score(t, x, condition)` if `data` has
+      conditions. If it also has `potential`, it is regularised by the residual of the potential. A
+      `Transformed` model is trained on transformed data.
     - `process`: the noising process.
     - `data`: an array `(n, dim)`, or an object with `sample(key, n)`.
-    - `objective`: an `Objective`, the terms of the loss and how the batch is noised.
+    - `objective`: an `Objective`: the terms of the loss and how the batch is noised.
     - `fp_weight`: $w_R \ge 0$, the weight of the Fokker--Planck term of the default objective:
-      `FokkerPlanck` for a potential, `ScoreFokkerPlanck` for a score. Zero trains by score matching
-      alone.
-    - `num_steps`: optimiser steps.
-    - `batch_size`: fresh data points in each step.
-    - `optimiser`: `Soap()` (default) or any `optax.GradientTransformation`, taken whole: its sign, its
-      learning rate, its need of the parameters.
-    - `ema_decay`: memory of the parameter average, in $[0, 1)$; zero returns the last step.
-    - `chunk`: steps in one compiled call, and in one entry of the history. It changes no result, but
-      that held-out points are looked at after each.
-    - `mesh`: a `jax.sharding.Mesh` of devices that share each batch, where they divide it; it
-      changes results by round-off. Where it spans several processes, all call `train` with the same
-      arguments and return the same result, and the first alone touches `run_dir` and has a bar.
-    - `run_dir`: a folder for `config.json`, `environment.json`, `metrics.jsonl`, checkpoints and, at
-      the end, the network as `model.fpflow`; it must not hold a run already, unless
-    - `resume`: goes on, bit for bit, from the newest checkpoint in `run_dir` that is whole, or starts
-      where there is none.
-    - `checkpoint_every`: steps between checkpoints, rounded up to whole chunks.
-    - `keep_checkpoints`: how many of the newest stay, besides that of the lowest loss.
-    - `log_fn`: called after each chunk with the steps done and a dictionary of `loss`, each
-      term by its name, `rate` (steps per second) and `seconds`; on every process of a mesh.
-    - `validation`: a share of the points to hold out, such as 0.1 (`datasets.split` says which), or
-      held-out points or a law. The history then has the first term of the objective on points trained
-      on, as `seen`, and on these, as `held_out`, both of the averaged parameters and with one noise for
-      ever, after each chunk; and the result's model is the one with the smallest `held_out`.
-    - `patience`: stop after so many steps without a smaller `held_out`, which is looked at after each
+      `FokkerPlanck` for a potential, `ScoreFokkerPlanck` for a score. With zero, the model is trained by
+      score matching alone.
+    - `num_steps`: number of optimiser steps.
+    - `batch_size`: number of fresh data points per step.
+    - `optimiser`: `Soap()` (default) or any `optax.GradientTransformation`, used as it is, with its
+      sign, its learning rate and its use of the parameters.
+    - `ema_decay`: decay rate of the running average of the parameters, in $[0, 1)$; with zero, the
+      parameters of the last step are returned.
+    - `chunk`: number of steps per compiled call and per entry of the history. Does not change the
+      result, except that the loss on held-out points is computed after each chunk.
+    - `mesh`: a `jax.sharding.Mesh` of devices that share each batch, if its size is divisible by their
+      number; changes results by round-off. If it spans several processes, all call `train` with the same
+      arguments and return the same result; only the first accesses `run_dir` and shows a progress bar.
+    - `run_dir`: a folder for `config.json`, `environment.json`, `metrics.jsonl`, checkpoints and, at the
+      end, the network as `model.fpflow`. Without `resume` it must not hold a run already.
+    - `resume`: whether to continue, bit for bit, from the newest intact checkpoint in `run_dir`. A run
+      without checkpoints starts anew.
+    - `checkpoint_every`: number of steps between checkpoints, rounded up to whole chunks.
+    - `keep_checkpoints`: how many of the newest checkpoints to keep, besides the one with the lowest
+      loss.
+    - `log_fn`: called after each chunk, on every process of a mesh, with the number of steps done and a
+      dictionary of `loss`, each term by its name, `rate` (steps per second) and `seconds`.
+    - `validation`: a fraction of the points to hold out, such as 0.1 (`datasets.split` defines which),
+      or held-out points or a distribution. After each chunk the history then records the first term of
+      the objective on the training points as `seen` and on the held-out points as `held_out`, both for
+      the averaged parameters and with the same fixed noise. The returned model is the one with the
+      smallest `held_out`.
+    - `patience`: stop after this many steps without a smaller `held_out`, which is computed after each
       chunk; by default never.
-    - `progress`: a progress bar; by default on a terminal or in a notebook.
+    - `progress`: whether to show a progress bar; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key`.
 
     **Returns:** a `TrainResult`.
 
-    **Raises:** `ValueError` for bad data or settings; `TrainingDiverged` with the last good model
-    when the loss is not finite; with a `run_dir`, `TrainingInterrupted` after Ctrl-C or SIGTERM, when
-    a checkpoint has been written, and `DamagedFile` where checkpoints exist and none is whole;
-    `HostLost` where another process of the mesh ended.
+    **Raises:** `ValueError` for invalid data or settings; `TrainingDiverged`, with the last good model,
+    if the loss is not finite; with a `run_dir`, `TrainingInterrupted` after Ctrl-C or SIGTERM, once a
+    checkpoint has been written, and `DamagedFile` if checkpoints exist but none is intact; `HostLost` if
+    another process of the mesh ended.
 
     **Example:**
 

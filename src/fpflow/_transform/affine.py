@@ -24,7 +24,7 @@ class Standardise(AbstractTransform):
     - `shift`: $m$, shape `(dim,)`, in units of the data.
     - `scale`: $c$, shape `(dim,)`, in units of the data.
 
-    **Raises:** `ValueError` where the two do not fit or a scale is not positive.
+    **Raises:** `ValueError` if the two do not fit or a scale is not positive.
 
     **Example:**
 
@@ -50,7 +50,8 @@ class Standardise(AbstractTransform):
 
     @classmethod
     def of(cls, data: DataLaw | ArrayLike) -> "Standardise":
-        """By the mean and the width of each column of data: points, or a law, of which 16,384 are drawn.
+        """Uses the mean and the standard deviation of each column of data, which are points or a
+        distribution from which 16,384 are drawn.
 
         A constant column keeps its width.
         """
@@ -72,7 +73,7 @@ class Standardise(AbstractTransform):
         return -jnp.log(self.scale).sum()
 
     def check(self, x: Float[Array, "n dim"]) -> None:
-        """Every point of its dimension has an image."""
+        """Accepts every point of the right dimension, since all of them have an image."""
         check_columns(x, len(self.shift))
 
 
@@ -84,7 +85,7 @@ class Whiten(AbstractTransform):
     - `shift`: $m$, shape `(dim,)`, in units of the data.
     - `factor`: $L$, lower triangular, shape `(dim, dim)`, in units of the data.
 
-    **Raises:** `ValueError` where the two do not fit, or $L$ is not lower triangular with a positive
+    **Raises:** `ValueError` if the two do not fit, or $L$ is not lower triangular with a positive
     diagonal.
 
     **Example:**
@@ -114,9 +115,9 @@ class Whiten(AbstractTransform):
 
     @classmethod
     def of(cls, data: DataLaw | ArrayLike) -> "Whiten":
-        """By the mean and the covariance of data.
+        """Uses the mean and the covariance of data.
 
-        **Raises:** `ValueError` where the data lie in a plane of fewer dimensions.
+        **Raises:** `ValueError` if the data lie in a plane of fewer dimensions.
         """
         x = points_of(data)
         covariance = np.atleast_2d(np.cov(x.T))
@@ -144,7 +145,7 @@ class Whiten(AbstractTransform):
         return -jnp.log(jnp.diag(self.factor)).sum()
 
     def check(self, x: Float[Array, "n dim"]) -> None:
-        """Every point of its dimension has an image."""
+        """Accepts every point of the right dimension, since all of them have an image."""
         check_columns(x, len(self.shift))
 
 

@@ -14,12 +14,12 @@ from ..datasets import draw
 
 
 class AbstractTransform(eqx.Module):
-    r"""A smooth invertible map $y = T(x)$ of points, from data to what a network sees.
+    r"""A smooth invertible map $y = T(x)$ of points, from the data to what a network sees.
 
     $$\log p_X(x) = \log p_Y(T(x)) + \log\Bigl|\det\frac{\partial T}{\partial x}\Bigr|.$$
 
-    All methods take one point, shape `(dim,)`; `transform.check(x)` says which points of an array have
-    no image.
+    All methods take one point of shape `(dim,)`, except that `transform.check(x)` tells which points of
+    an array have no image.
     """
 
     @abc.abstractmethod
@@ -38,7 +38,7 @@ class AbstractTransform(eqx.Module):
     def check(self, x: Float[Array, "n dim"]) -> None:
         """Refuses points that have no image.
 
-        **Raises:** `ValueError` that says which.
+        **Raises:** `ValueError` that names them.
         """
 
 

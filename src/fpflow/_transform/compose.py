@@ -9,13 +9,13 @@ from .base import AbstractTransform
 
 
 class Compose(AbstractTransform):
-    r"""$T = T_n \circ \dots \circ T_1$: the first takes the data.
+    r"""$T = T_n \circ \dots \circ T_1$, where $T_1$ is applied to the data first.
 
     **Arguments:**
 
     - `transforms`: at least one `AbstractTransform`.
 
-    **Raises:** `ValueError` for what is none.
+    **Raises:** `ValueError` if one of them is not a transform.
 
     **Example:**
 
@@ -51,14 +51,14 @@ class Compose(AbstractTransform):
         return y
 
     def log_det(self, x: Point) -> Scalar:
-        """The sum of those of its parts, each where the others have brought the point."""
+        """The sum of the terms of its parts, each at the point that the parts before it produce."""
         total = jnp.zeros((), x.dtype)
         for transform in self.transforms:
             total, x = total + transform.log_det(x), transform.forward(x)
         return total
 
     def check(self, x: Float[Array, "n dim"]) -> None:
-        """Refuses what one of its parts refuses."""
+        """Refuses the points that one of its parts refuses."""
         for transform in self.transforms:
             transform.check(x)
             x = jax.vmap(transform.forward)(jnp.asarray(x, jnp.result_type(float)))

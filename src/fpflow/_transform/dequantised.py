@@ -13,9 +13,9 @@ from ..datasets import as_data, draw
 
 
 class Dequantised(eqx.Module):
-    r"""A law of points on a grid of steps $h$, each spread evenly over its step: $x + h u$.
+    r"""A distribution of points on a grid of steps $h$, each spread evenly over its step: $x + h u$.
 
-    Counted data have no density, and a network that learns one makes it as large as it can. The spread
+    Count data have no density, and a network that learns one makes it as large as it can. The spread
     data have one, and it bounds the probabilities of the counts:
 
     $$\log P(x) \ge E_u \log p(x + h u) + \sum_i \log h_i, \qquad u \sim U[0, 1)^d.$$
@@ -23,9 +23,10 @@ class Dequantised(eqx.Module):
     **Arguments:**
 
     - `data`: points of shape `(n, dim)`, or an object with `sample(key, n)`.
-    - `step`: $h$, a number or shape `(dim,)`, in units of the data; zero where a column is not counted.
+    - `step`: $h$, a number or shape `(dim,)`, in units of the data; zero if a column does not hold
+      counts.
 
-    **Raises:** `ValueError` for data of another shape or a step that is negative.
+    **Raises:** `ValueError` for data of another shape or a negative step.
 
     **Example:**
 
@@ -53,7 +54,7 @@ class Dequantised(eqx.Module):
         self.step = jnp.asarray(np.broadcast_to(h, dim), jnp.result_type(float))
 
     def sample(self, key: PRNGKey, n: int) -> Any:
-        """`n` draws with fresh noise, with their conditions where there are some."""
+        """`n` draws with fresh noise, with their conditions if there are any."""
         key_draw, key_noise = jr.split(key)
         x, condition = draw(self.data, key_draw, n)
         noisy = x + self.step * jr.uniform(key_noise, jnp.shape(x), self.step.dtype)

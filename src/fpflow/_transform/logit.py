@@ -12,15 +12,16 @@ from .base import AbstractTransform
 
 
 class Logit(AbstractTransform):
-    r"""$y_i = \log\dfrac{x_i - a_i}{b_i - x_i}$ for data in an open box: no sample leaves it.
+    r"""$y_i = \log\dfrac{x_i - a_i}{b_i - x_i}$ for data in an open box, which no sample leaves.
 
-    Also for some columns only: where $a_i = -\infty$ and $b_i = \infty$ the column stays as it is.
+    It can also apply to some columns only: a column with $a_i = -\infty$ and $b_i = \infty$ stays as it
+    is.
 
     **Arguments:**
 
     - `low`, `high`: $a$ and $b$, shape `(dim,)`, in units of the data.
 
-    **Raises:** `ValueError` where the two do not fit, or one is finite and the other is not.
+    **Raises:** `ValueError` if the two do not fit, or one is finite and the other is not.
 
     **Example:**
 
@@ -71,7 +72,7 @@ class Logit(AbstractTransform):
         return -jnp.where(bounded, jnp.log(width) + jnp.log(z) + jnp.log1p(-z), 0.0).sum()
 
     def check(self, x: Float[Array, "n dim"]) -> None:
-        """Refuses points on the bounds or beyond them."""
+        """Refuses points on or beyond the bounds."""
         check_columns(x, len(self.low))
         if isinstance(x, Tracer):
             return  # there are no values to look at

@@ -1,4 +1,4 @@
-"""Laws to learn from: the three of the paper, Gaussian mixtures, and points of one's own."""
+"""Distributions to learn from: the three of the paper, Gaussian mixtures, and your own points."""
 
 from .cells import count_in_cells as count_in_cells
 from .cells import histogram_density as histogram_density

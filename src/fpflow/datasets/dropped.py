@@ -13,18 +13,18 @@ from .points import as_data, draw
 
 
 class Dropped(eqx.Module):
-    """A law of pairs whose condition is now and then replaced by a null one, so that one network learns
-    both scores of classifier-free guidance.
+    """A distribution of pairs whose condition is sometimes replaced by a null condition, so that one
+    network learns both scores of classifier-free guidance.
 
     **Arguments:**
 
-    - `data`: gives points with their conditions.
-    - `probability`: of the null condition, 0.1 by habit.
-    - `null`: the null condition, of the shape of one condition and in units of the data; zeros by
-      default. No datum may have it.
+    - `data`: the points with their conditions.
+    - `probability`: the probability of the null condition, conventionally 0.1.
+    - `null`: the null condition, with the shape of one condition and in units of the data; zeros by
+      default. It must not occur in the data.
 
-    **Raises:** `ValueError` for data without conditions, another probability or shape, or a null
-    condition that some of the data have.
+    **Raises:** `ValueError` for data without conditions, an invalid probability or shape, or a null
+    condition that occurs in the data.
 
     **Example:**
 
@@ -60,7 +60,7 @@ class Dropped(eqx.Module):
             )
 
     def sample(self, key: PRNGKey, n: int) -> tuple[Array, Array]:
-        """`n` draws, some of whose conditions are null."""
+        """`n` draws, some of them with the null condition."""
         key_draw, key_drop = jr.split(key)
         x, condition = draw(self.data, key_draw, n)
         dropped = jr.bernoulli(key_drop, self.probability, (n,))

@@ -21,9 +21,9 @@ class GaussianMixture(eqx.Module):
     **Arguments:**
 
     - `means`: $m_k$, shape `(components, dim)`.
-    - `covariances`: $\Sigma_k$ as one number (isotropic), or as shape `(components,)` (isotropic),
+    - `covariances`: $\Sigma_k$ as one number (isotropic), or with shape `(components,)` (isotropic),
       `(components, dim)` (diagonal) or `(components, dim, dim)`.
-    - `weights`: $w_k$, shape `(components,)`, positive; equal by default, scaled to sum to one.
+    - `weights`: $w_k$, shape `(components,)`, positive; equal by default, rescaled to sum to one.
 
     **Raises:** `ValueError` for shapes that do not fit or covariances that are not positive.
     """
@@ -74,15 +74,15 @@ class GaussianMixture(eqx.Module):
         return self.means[k] + jnp.einsum("nij,nj->ni", self.axes[k], scaled)
 
     def log_prob(self, x: Point) -> Scalar:
-        """The log-density at one point, in nats."""
+        """The log density at one point, in nats."""
         return _log_mixture(self.weights, self.means, self.variances, self.axes, x)[0]
 
     def marginal(self, process: AbstractProcess) -> "MixtureMarginal":
-        """The exact law $p_t$ under a linear process, as a model with potential and score."""
+        """The exact distribution $p_t$ under a linear process, as a model with potential and score."""
         return MixtureMarginal(self, process)
 
     def cell_probabilities(self, window: Window) -> GridDensity:
-        """The exact probabilities of the cells, by error functions; axis-aligned mixtures only."""
+        """The exact probabilities of the cells, from error functions; for axis-aligned mixtures only."""
         check_dim(window, self.dim)
         axes, eye = np.asarray(self.axes), np.eye(self.dim)
         if self.dim > 1 and not np.allclose(axes, eye):
@@ -109,7 +109,7 @@ class MixtureMarginal(eqx.Module):
     r"""The exact marginal $p_t$ of a Gaussian mixture under a linear process.
 
     With $x_t = \alpha x_0 + \sigma z$ the components of $p_t$ are
-    $N(\alpha m_k, \alpha^2\Sigma_k + \sigma^2 I)$. It is a model like any other, with nothing to
+    $N(\alpha m_k, \alpha^2\Sigma_k + \sigma^2 I)$. This is a model like any other, but with nothing to
     learn: its samplers, densities and residuals have known answers.
     """
 
@@ -166,7 +166,7 @@ class MixtureMarginal(eqx.Module):
 
 
 def gaussian_mixture() -> GaussianMixture:
-    """The paper's mixture: nine equal components of variance 0.0845 on a lattice of diamonds."""
+    """The paper's mixture: nine equal components of variance 0.0845 on a diamond lattice."""
     means = [(1.3, 1.3), (1.3, -1.3), (-1.3, 1.3), (-1.3, -1.3), (0, 0)]
     means += [(2.6, 0), (-2.6, 0), (0, 2.6), (0, -2.6)]
     return GaussianMixture(means, 0.2 * 0.65**2)

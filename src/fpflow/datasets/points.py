@@ -16,15 +16,16 @@ from .cells import count_in_cells, histogram_density
 
 
 class Points(eqx.Module):
-    """The empirical law of given points: every draw is one of them.
+    """The empirical distribution of given points: every draw is one of them.
 
     **Arguments:**
 
     - `points`: an array of shape `(n, dim)`.
-    - `condition`: what each point belongs to, shape `(n, condition_dim)`; a draw is then a pair.
+    - `condition`: the condition that belongs to each point, shape `(n, condition_dim)`; each draw is
+      then a pair.
 
-    **Raises:** `ValueError` when the array has another shape, is empty or masked, holds NaN or Inf, is
-    all one point, or loses its digits in the precision of JAX.
+    **Raises:** `ValueError` if the array has another shape, is empty or masked, contains NaN or Inf,
+    holds only one distinct point, or loses its digits in the precision of JAX.
     """
 
     points: Float[Array, "n dim"]
@@ -40,14 +41,14 @@ class Points(eqx.Module):
         return self.points.shape[1]
 
     def sample(self, key: PRNGKey, n: int) -> Any:
-        """`n` draws with replacement, with their conditions where there are some."""
+        """`n` draws with replacement, with their conditions if there are any."""
         row = jr.randint(key, (n,), 0, self.points.shape[0])
         return (
             self.points[row] if self.condition is None else (self.points[row], self.condition[row])
         )
 
     def cell_probabilities(self, window: Window) -> GridDensity:
-        """The histogram of the points; its error is that of counting them."""
+        """The histogram of the points; its error is that of counting."""
         return histogram_density(
             count_in_cells(np.asarray(self.points), window), len(self.points), window
         )
@@ -137,16 +138,18 @@ def _conditions(condition: ArrayLike, n: int) -> Array:
 
 
 def split(data: DataLaw | ArrayLike, share: float) -> tuple[Points, Points]:
-    """Points in two parts, the same ones at every call: most of them, and a share that is held out.
+    """Splits points into two parts: most of them, and a fraction that is held out. Every call gives the
+    same split.
 
     **Arguments:**
 
     - `data`: `Points`, or an array of shape `(n, dim)`.
-    - `share`: of the second part, between 0 and 1.
+    - `share`: the fraction in the second part, between 0 and 1.
 
-    **Returns:** two `Points`, with their conditions where there are some.
+    **Returns:** two `Points`, with their conditions if there are any.
 
-    **Raises:** `ValueError` for another share, or where a part would have fewer than two points.
+    **Raises:** `ValueError` for a `share` outside this range, or if a part would have fewer than two
+    points.
 
     **Example:**
 

@@ -13,11 +13,12 @@ from .cells import as_density, check_dim, quadrature
 
 
 class Circles(eqx.Module):
-    r"""Noisy circles about the origin: a radius $\rho \sim N(r_i, \text{width}^2)$, any angle.
+    r"""Noisy circles around the origin: the radius is $\rho \sim N(r_i, \text{width}^2)$, the angle
+    uniform.
 
     **Arguments:**
 
-    - `radii`: $r_i$, equally likely.
+    - `radii`: $r_i$, all equally likely.
     - `width`: the standard deviation of the radius.
     """
 
@@ -38,7 +39,7 @@ class Circles(eqx.Module):
         return radius[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1)
 
     def log_prob(self, x: Point) -> Scalar:
-        """The log-density at one point, in nats; it is infinite at the origin."""
+        """The log density at one point, in nats; infinite at the origin."""
         radius = jnp.linalg.norm(x)
         circles = jnp.asarray(self.radii)
         # A draw with a negative radius lands on the opposite side, hence both signs.
@@ -49,13 +50,13 @@ class Circles(eqx.Module):
         return log_radial - jnp.log(2 * jnp.pi * radius)
 
     def cell_probabilities(self, window: Window) -> GridDensity:
-        """The probabilities of the cells by Gauss--Legendre quadrature."""
+        """The probabilities of the cells, by Gauss--Legendre quadrature."""
         check_dim(window, self.dim)
         return quadrature(self.log_prob, window)
 
 
 class Checkerboard(eqx.Module):
-    """The uniform law on every other square of a board of 4 x 4.
+    """The uniform distribution on every other square of a 4 x 4 board.
 
     **Arguments:**
 
@@ -81,13 +82,13 @@ class Checkerboard(eqx.Module):
         return jnp.asarray(self._corners(), place.dtype)[square] + place
 
     def log_prob(self, x: Point) -> Scalar:
-        """The log-density at one point, in nats; minus infinity off the board."""
+        """The log density at one point, in nats; minus infinity off the board."""
         corners = jnp.asarray(self._corners(), x.dtype)
         inside = ((x >= corners) & (x < corners + self.half_width / 2)).all(-1).any()
         return jnp.where(inside, -jnp.log(2.0 * self.half_width**2), -jnp.inf)
 
     def cell_probabilities(self, window: Window) -> GridDensity:
-        """The exact probabilities of the cells: overlaps of squares with squares."""
+        """The exact probabilities of the cells, from the overlaps of squares."""
         check_dim(window, self.dim)
         side = self.half_width / 2
         relative = (window.edges()[:, None, None] - self._corners()) / side
@@ -97,7 +98,7 @@ class Checkerboard(eqx.Module):
 
 
 def circles() -> Circles:
-    """The paper's circles: radii 1.3 and 2.8, each 0.2 wide, half the mass on each."""
+    """The paper's circles, with radii 1.3 and 2.8, width 0.2 and half of the mass on each."""
     return Circles()
 
 

@@ -1,4 +1,4 @@
-"""Figures from numbers. Every function draws on given or new Axes, returns them and shows nothing."""
+"""Figures from numbers. Every function draws on given or new Axes and returns them; it shows nothing."""
 
 import lazy_loader
 

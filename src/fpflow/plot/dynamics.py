@@ -29,14 +29,14 @@ def score_field(
     ax: Axes | None = None,
     title: str = "",
 ) -> Axes:
-    r"""Streamlines of a score in the plane on the size of the score, $\|s(t, x)\|$, in 1/length.
+    r"""Streamlines of a score in the plane, over its size $\|s(t, x)\|$, in 1/length.
 
     **Arguments:**
 
-    - `model`: has `score(t, x)`, `dim` 2.
+    - `model`: has `score(t, x)` and `dim` 2.
     - `t`: the time.
-    - `window`: where, `Window()` by default.
-    - `ax`: where to draw, new Axes by default.
+    - `window`: the window to draw, `Window()` by default.
+    - `ax`: the Axes to draw on, new ones by default.
 
     **Raises:** `ValueError` for another dimension.
     """
@@ -75,12 +75,12 @@ def score_field(
 
 
 def trajectories(paths: Trajectories, *, ax: Axes | None = None, title: str = "") -> Axes:
-    """Paths of the ODE: in one dimension against time, else the first two coordinates.
+    """Paths of the ODE: against time in one dimension, otherwise the first two coordinates.
 
     **Arguments:**
 
     - `paths`: from `fpflow.ode_trajectories`; a few dozen are readable.
-    - `ax`: where to draw, new Axes by default.
+    - `ax`: the Axes to draw on, new ones by default.
     """
     ax = new_axes(ax)
     times, x = np.asarray(paths.times), np.asarray(paths.x)
@@ -117,18 +117,18 @@ def residual_map(
     ax: Axes | None = None,
     title: str = "",
 ) -> Axes:
-    r"""The size of the log-Fokker--Planck residual, less its mean over $x$, by time and place.
+    r"""The size of the log-Fokker--Planck residual minus its mean over $x$, by time and position.
 
-    The line is the first axis through the origin. The mean over $x$ at each time is taken off, because
-    no sampler can feel it.
+    The positions lie on the line along the first axis through the origin. The mean over $x$ at each time
+    is subtracted because it affects no sampler.
 
     **Arguments:**
 
     - `model`: has `potential(t, x)`.
     - `low`, `high`: the ends of the line.
-    - `num_times`: times, spread evenly in $\log t$ over the last three decades.
-    - `num_points`: points on the line.
-    - `ax`: where to draw, new Axes by default.
+    - `num_times`: number of times, spread evenly in $\log t$ over the last three decades.
+    - `num_points`: number of points on the line.
+    - `ax`: the Axes to draw on, new ones by default.
 
     **Raises:** `ValueError` for a model without a potential.
     """
@@ -170,19 +170,19 @@ def residual_map(
 def density_flow(
     paths: Trajectories, window: Window | None = None, *, num_frames: int = 60, fps: int = 15
 ) -> FuncAnimation:
-    """How the ODE carries the prior to the data: histograms of many paths as an animation.
+    """How the ODE carries the prior to the data: an animation of histograms of many paths.
 
     **Arguments:**
 
-    - `paths`: from `fpflow.ode_trajectories` with ten thousand paths or more in the plane.
+    - `paths`: from `fpflow.ode_trajectories`, in the plane, with ten thousand paths or more.
     - `window`: the cells, `Window()` by default.
-    - `num_frames`: frames, at most the times of `paths`.
+    - `num_frames`: number of frames, at most the number of times in `paths`.
     - `fps`: frames per second.
 
-    **Returns:** a `matplotlib.animation.FuncAnimation`; write it by
-    `density_flow(paths).save("flow.gif", writer="pillow")`, or as MP4 where ffmpeg is installed.
+    **Returns:** a `matplotlib.animation.FuncAnimation`; save it with
+    `density_flow(paths).save("flow.gif", writer="pillow")`, or as MP4 if ffmpeg is installed.
 
-    **Raises:** `ValueError` outside the plane.
+    **Raises:** `ValueError` if `paths` is not in the plane.
     """
     if paths.x.shape[2] != 2:
         raise ValueError(f"`paths` must be paths in the plane, got dimension {paths.x.shape[2]}.")

@@ -12,7 +12,8 @@ from .panels import COLOURS, densities, difference
 
 
 def report_page(report: Any) -> Figure:
-    """The laws above; below, the split of the gap, its pointwise form, its sources and the family.
+    """Draws a report on one page: the distributions at the top; below, the split of the gap, its
+    pointwise form, its sources and the family.
 
     **Arguments:**
 

@@ -34,8 +34,8 @@ def density(
     **Arguments:**
 
     - `mass`: probabilities of the cells, shape `(nodes, nodes)`, indexed `[x1, x2]`.
-    - `window`: their window, `Window()` by default.
-    - `vmax`: the top of the colour scale; give the same to all panels that are compared.
+    - `window`: the window of the mass, `Window()` by default.
+    - `vmax`: the top of the colour scale; use the same value for all panels that are compared.
     """
     window = Window() if window is None else window
     mass = np.asarray(mass)
@@ -58,14 +58,14 @@ def density(
 
 
 def densities(laws: Mapping[str, GridDensity], *, axes: Sequence[Axes] | None = None) -> list[Axes]:
-    """Laws in the plane side by side on one colour scale.
+    """Distributions in the plane side by side on one colour scale.
 
     **Arguments:**
 
-    - `laws`: grid densities on one window, by the name of their law.
-    - `axes`: as many Axes; a new row by default.
+    - `laws`: grid densities on one window, by the name of their distribution.
+    - `axes`: one Axes for each of them; a new row by default.
 
-    **Raises:** `ValueError` for laws on different windows.
+    **Raises:** `ValueError` for distributions on different windows.
     """
     windows = {law.window for law in laws.values()}
     if len(windows) != 1:
@@ -103,9 +103,9 @@ def difference(
 
     **Arguments:**
 
-    - `mass`: the difference of probabilities of the cells, shape `(nodes, nodes)`.
-    - `window`: their window.
-    - `vmax`: the end of the scale, so that several differences share one; by default the 99.8th
+    - `mass`: the difference of the cell probabilities, shape `(nodes, nodes)`.
+    - `window`: the window of both.
+    - `vmax`: the end of the scale, so that several differences can share one; by default the 99.8th
       percentile.
     """
     ax, edges = new_axes(ax), window.edges()
@@ -157,14 +157,15 @@ _HELD_OUT = (
 def loss_curves(
     histories: Mapping[str, History], *, part: str = "dsm", ax: Axes | None = None
 ) -> Axes:
-    """One term of the loss against the step, a line per run.
+    """One term of the loss against the step, with one line per run.
 
     **Arguments:**
 
     - `histories`: histories by the name of their run.
-    - `part`: the name of a term; score matching, `"dsm"`, on a linear scale cut to the bulk of the
-      values, the others on a logarithmic one. Runs without the term are left out. Beside score
-      matching stands, where points were held out, its value for one noise on both kinds of points.
+    - `part`: the name of a term. Score matching, `"dsm"`, has a linear scale cut to the bulk of the
+      values, the others a logarithmic one. Runs without the term are left out. If points were held out,
+      the panel of score matching also shows its value with fixed noise on the training points and on the
+      held-out points.
     """
     ax, seen = new_axes(ax), []
     for (name, history), colour in zip(histories.items(), COLOURS * 9, strict=False):
@@ -200,13 +201,13 @@ def against_residual(
     log: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    r"""A number against $\tilde R$, one series per data set, each point labelled.
+    r"""A number against $\tilde R$, one series per data set, with a label at each point.
 
     **Arguments:**
 
-    - `residual`, `values`: the coordinates by data set.
-    - `labels`: what stands beside each point.
-    - `errors`: the half-length of an error bar at each value.
+    - `residual`, `values`: the coordinates for each data set.
+    - `labels`: the text beside each point.
+    - `errors`: half the length of the error bar at each value.
     - `log`: whether the vertical axis is logarithmic; the horizontal one always is.
     """
     ax = new_axes(ax)
