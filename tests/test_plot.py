@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fpflow
+from fpflow.plot.page import _furthest_apart
 from known import OU, LinearScore
 
 matplotlib.use("Agg")
@@ -121,6 +122,23 @@ def test_the_flow_is_an_animation_of_histograms(tmp_path):
     )
     with pytest.raises(ValueError, match="`paths` must be paths in the plane, got dimension 1"):
         fpflow.plot.density_flow(line)
+
+
+def test_noisy_batches_are_drawn_with_their_running_mean():
+    """A straight line is its own running mean."""
+    step = np.arange(40)
+    history = fpflow.History(step, np.ones(40), {"dsm": 2.0 * step}, step)
+    pale, mean = fpflow.plot.loss_curves({"a": history}).lines
+    assert (pale.get_label()[0], mean.get_label(), len(mean.get_ydata())) == ("_", "a", 37)
+    # The mean over four of them, drawn at the third.
+    np.testing.assert_allclose(mean.get_ydata(), 2.0 * mean.get_xdata() - 1)
+
+
+def test_a_page_shows_the_coordinates_in_which_the_samplers_differ():
+    x = np.random.default_rng(0).normal(size=(500, 9))
+    moved = x + np.array([0, 0.3, 0, 0, 1, 0, -0.2, 0, 0.6])
+    assert _furthest_apart({"ODE": moved, "SDE": x}, 4) == [1, 4, 6, 8]
+    assert _furthest_apart({"ODE": x[:, :2], "SDE": x[:, :2]}, 4) == [0, 1]
 
 
 def test_losses_and_scatter_refuse_what_they_cannot_draw():

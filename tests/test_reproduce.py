@@ -68,9 +68,10 @@ def test_a_run_leaves_tables_figures_and_numbers(finished):
         assert row["w2_squared"] == w2["value"]
     names = {p.name for p in (finished / "figures").glob("*.png")}
     assert names == {
-        "data.png", "densities-mixture.png", "losses-mixture.png", "gap-against-residual.png",
-        "excess-loss-against-residual.png",
+        "data.png", "densities-mixture.png", "differences-mixture.png", "losses-mixture.png",
+        "gap-against-residual.png", "excess-loss-against-residual.png",
     }  # fmt: skip
+    assert {p.stem for p in (finished / "figures").glob("*.pdf")} == {n[:-4] for n in names}
     assert "**The paper's claims in this run**" in (finished / "tables.md").read_text()
     assert len((finished / "tables.csv").read_text().splitlines()) == 7
 

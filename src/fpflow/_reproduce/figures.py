@@ -33,6 +33,7 @@ def draw_figures(
 
     def keep(figure, name: str) -> None:
         figure.savefig(folder / f"{name}.png", dpi=150)
+        figure.savefig(folder / f"{name}.pdf")  # lines and letters as such, for print
         plt.close(figure)
         drawn.append(folder / f"{name}.png")
 
@@ -42,7 +43,9 @@ def draw_figures(
         masses[dataset] = next(iter(arrays.values()))["data"]
         histories = {w: np.load(where[dataset, w] / "network.npz") for w in by_weight}
         keep(_densities(dataset, by_weight, arrays), f"densities-{dataset}")
-        keep(_losses(dataset, histories), f"losses-{dataset}")
+        keep(_differences(dataset, by_weight, arrays), f"differences-{dataset}")
+        warm = {w for w, numbers in by_weight.items() if _is_warm(numbers)}
+        keep(_losses(dataset, histories, warm), f"losses-{dataset}")
     keep(_data_laws(masses), "data")
     if len(where) > 1:
         keep(_gap(table), "gap-against-residual")
@@ -100,17 +103,63 @@ def _densities(dataset: str, by_weight: dict, arrays: dict):
     return figure
 
 
-def _losses(dataset: str, arrays: dict):
+def _differences(dataset: str, by_weight: dict, arrays: dict):
+    """What the densities hide: a row per pair of distributions, a column per weight, one scale."""
+    pairs = {"SDE-data": ("sde", "data"), "ODE-data": ("ode", "data"), "ODE-SDE": ("ode", "sde")}
+    weights = sorted(by_weight)
+    apart = {(n, w): arrays[w][a] - arrays[w][b] for n, (a, b) in pairs.items() for w in weights}
+    vmax = float(np.quantile(np.abs(np.stack(list(apart.values()))), 0.998))
+    vmax /= WINDOW.cell_width**2
+    columns = len(weights)
+    figure, axes = plt.subplots(
+        3,
+        columns,
+        figsize=(2.5 * columns + 1.2, 7.8),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
+    for row, name in enumerate(pairs):
+        for column, weight in enumerate(weights):
+            ax, w2 = axes[row, column], 1e3 * by_weight[weight]["w2"][name]["value"]
+            fpflow.plot.difference(apart[name, weight], WINDOW, ax=ax, vmax=vmax, colorbar=False)
+            words = f"{name.replace('-', ' − ')}, $w_R$ = {weight:g}\n$W_2^2$ = {w2:.2f}"
+            ax.set_title(f"{words} $\\times 10^{{-3}}$", fontsize="medium")
+            ax.label_outer()
+    bar = figure.colorbar(axes[0, 0].images[0], ax=axes, shrink=0.6, extend="both")
+    bar.set_label("difference of densities")
+    figure.suptitle(f"{dataset}: differences of the densities, on one scale")
+    return figure
+
+
+def _is_warm(numbers: dict) -> bool:
+    """Whether a network starts from that of the next smaller weight."""
+    return numbers["fp_weight"] > 0 and numbers.get("settings", {}).get("warm_start", False)
+
+
+def _first_steps(arrays: dict, warm: set[float]) -> dict[float, int]:
+    """The steps of the networks that each one starts from, where their histories are here."""
+    first = {}
+    for weight in arrays:
+        chain = [w for w in fpflow.paper.FP_WEIGHTS if w < weight] if weight in warm else []
+        whole = all(w in arrays for w in chain)
+        first[weight] = sum(int(arrays[w]["history_step"][-1]) for w in chain) if whole else 0
+    return first
+
+
+def _losses(dataset: str, arrays: dict, warm: set[float]):
+    first = _first_steps(arrays, warm)
+
     def histories(part: str) -> dict:
         return {
             f"$w_R$ = {w:g}": fpflow.History(
-                a["history_step"],
+                first[w] + a["history_step"],
                 a["history_dsm"],
-                {part: a[f"history_{part}"]},
+                {k.removeprefix("history_"): a[k] for k in (f"history_{part}",) if k in a},
                 a["history_seconds"],
             )
             for w, a in sorted(arrays.items())
-            if f"history_{part}" in a
         }
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
@@ -118,7 +167,8 @@ def _losses(dataset: str, arrays: dict):
     fpflow.plot.loss_curves(histories("fp"), part="fp", ax=axes[1])
     if not axes[1].lines:
         axes[1].axis("off")
-    figure.suptitle(f"{dataset}: loss during training")
+    words = "; each network starts from that of the next smaller weight" if warm else ""
+    figure.suptitle(f"{dataset}: loss during training{words}")
     return figure
 
 
@@ -128,7 +178,7 @@ def _series(table: dict, value, error) -> tuple[dict, dict, dict, dict]:
         runs = [by_weight[w] for w in sorted(by_weight)]
         parts[0][dataset] = [run["residual"]["value"] for run in runs]
         parts[1][dataset] = [value(run, runs[0]) for run in runs]
-        parts[2][dataset] = [f"{w:g}" for w in sorted(by_weight)]
+        parts[2][dataset] = [f"$w_R$ = {w:g}" for w in sorted(by_weight)]
         parts[3][dataset] = [error(run) for run in runs]
     return parts
 
@@ -138,17 +188,14 @@ def _gap(table: dict):
     residual, values, labels, floors = _series(
         table, lambda run, _: run["w2"][gap]["value"], lambda run: run["w2"][gap]["floor"]
     )
-    figure, ax = plt.subplots(figsize=(6, 4.4), layout="constrained")
-    fpflow.plot.against_residual(
-        residual, values, labels, errors=floors, ylabel="gap: $W_2^2$(ODE, SDE)", ax=ax
+    axes = fpflow.plot.against_residual(
+        residual, values, labels, errors=floors, ylabel="gap: $W_2^2$(ODE, SDE)"
     )
-    x, y = (np.concatenate([v[name] for name in v]) for v in (residual, values))
-    if len(x) > 3:
-        rank, slope = scipy.stats.spearmanr(x, y)[0], np.polyfit(np.log(x), np.log(y), 1)[0]
-        ax.set_title(f"Spearman {rank:+.2f}, log-log slope {slope:.2f}; labels are $w_R$")
-    else:
-        ax.set_title("labels are $w_R$")
-    return figure
+    for name, ax in zip(residual, axes, strict=True):
+        if len(values[name]) > 3:
+            rank = scipy.stats.spearmanr(residual[name], values[name])[0]
+            ax.set_title(f"{name}, Spearman {rank:+.2f}")
+    return axes[0].figure
 
 
 def _excess(table: dict):
@@ -159,18 +206,15 @@ def _excess(table: dict):
         lambda run, _: run["excess_over_plain"]["value"],
         lambda run: 2 * run["excess_over_plain"]["standard_error"],
     )
-    figure, ax = plt.subplots(figsize=(6, 4.4), layout="constrained")
-    fpflow.plot.against_residual(
+    axes = fpflow.plot.against_residual(
         residual,
         values,
         labels,
         errors=errors,
         log=False,
-        ax=ax,
-        ylabel=r"excess $L_\mathrm{DSM}$ over that at $w_R$ = 0",
+        ylabel="excess $L_\\mathrm{DSM}$ over that at $w_R$ = 0\n(bars: two standard errors)",
     )
-    ax.set_title("labels are $w_R$; bars are two standard errors")
-    return figure
+    return axes[0].figure
 
 
 def _curl(run: pathlib.Path):

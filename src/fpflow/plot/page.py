@@ -47,7 +47,7 @@ _STYLES = ("-", "--", ":")
 
 
 def _draw_lines(report: Any, axes: np.ndarray) -> None:
-    """Densities on a line, plain and logarithmic, or histograms of the first four coordinates."""
+    """Densities on a line, plain and logarithmic, or histograms of coordinates."""
     if report.densities:
         laws = report.densities
         window = laws["SDE"].window
@@ -68,18 +68,31 @@ def _draw_lines(report: Any, axes: np.ndarray) -> None:
         axes[0].legend(frameon=False)
         axes[3].set_axis_off()
         return
-    for k, ax in enumerate(axes):
-        if k >= report.dim:
-            ax.set_axis_off()
-            continue
+    shown = _furthest_apart(report.samples, len(axes))
+    for ax in axes[len(shown) :]:
+        ax.set_axis_off()
+    for k, ax in zip(shown, axes, strict=False):
         everything = np.concatenate([x[:, k] for x in report.samples.values()])
         low, high = np.quantile(everything, [0.001, 0.999])
         edges = np.linspace(low, high, 41)
         for (name, x), colour, style in zip(report.samples.items(), COLOURS, _STYLES, strict=False):
             height, _ = np.histogram(x[:, k], edges, density=True)
             ax.stairs(height, edges, color=colour, linestyle=style, label=name, linewidth=1.5)
-        ax.set(xlabel=f"$x_{{{k + 1}}}$", ylabel="density")
+        words = (
+            f"$x_{{{k + 1}}}$" if report.dim <= len(axes) else f"$x_{{{k + 1}}}$ of {report.dim}"
+        )
+        ax.set(xlabel=words, ylabel="density")
         ax.legend(frameon=False)
+    if report.dim > len(axes):
+        axes[0].set_title("coordinates in which the samplers differ most", loc="left")
+
+
+def _furthest_apart(samples: dict[str, np.ndarray], num: int) -> list[int]:
+    """The coordinates in which quantiles of both samplers are the furthest apart, in widths."""
+    levels = np.linspace(0.01, 0.99, 99)
+    ode, sde = (np.quantile(samples[name], levels, axis=0) for name in ("ODE", "SDE"))
+    apart = np.abs(ode - sde).mean(0) / np.maximum(samples["SDE"].std(0), 1e-12)
+    return sorted(np.argsort(-apart, kind="stable")[:num].tolist())
 
 
 def _draw_split(split: Any, ax: Axes, unit: str) -> None:

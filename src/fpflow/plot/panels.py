@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .._terms import HELD_OUT
 from .._train import History
@@ -98,6 +99,7 @@ def difference(
     ax: Axes | None = None,
     vmax: float | None = None,
     title: str = "",
+    colorbar: bool = True,
 ) -> Axes:
     """The difference of two masses on a window as a density, on a scale symmetric about zero.
 
@@ -121,7 +123,8 @@ def difference(
         interpolation="nearest",
     )
     ax.set(xlabel="$x_1$", ylabel="$x_2$", title=title)
-    ax.figure.colorbar(image, ax=ax, label="difference of densities", extend="both")
+    if colorbar:
+        ax.figure.colorbar(image, ax=ax, label="difference of densities", extend="both")
     return ax
 
 
@@ -165,7 +168,8 @@ def loss_curves(
     - `part`: the name of a term. Score matching, `"dsm"`, has a linear scale cut to the bulk of the
       values, the others a logarithmic one. Runs without the term are left out. If points were held out,
       the panel of score matching also shows its value with fixed noise on the training points and on the
-      held-out points.
+      held-out points. Otherwise a running mean is drawn over the values of single batches, which are
+      noisy.
     """
     ax, seen = new_axes(ax), []
     for (name, history), colour in zip(histories.items(), COLOURS * 9, strict=False):
@@ -173,8 +177,15 @@ def loss_curves(
         if not np.isfinite(values).any():
             continue
         held = part == "dsm" and HELD_OUT[1] in history.terms
-        # The noise of the batches hides what one noise on the same points shows.
-        ax.plot(history.step, values, label=name, color=colour, lw=1, alpha=0.35 if held else 1)
+        # The noise of the batches hides what their mean, or one noise on the same points, shows.
+        width = len(values) // 10 if part == "dsm" and not held else 0
+        pale = 0.35 if held or width > 1 else 1
+        (line,) = ax.plot(history.step, values, label=name, color=colour, lw=1, alpha=pale)
+        if width > 1:
+            mean, first = np.convolve(values, np.full(width, 1 / width), "valid"), width // 2
+            middle = history.step[first : first + len(mean)]
+            ax.plot(middle, mean, color=colour, lw=1.6, label=name)
+            line.set_label("_batches")
         seen.append(values[len(values) // 10 :])
         for column, style, words in _HELD_OUT if held else ():
             ax.plot(history.step, history[column], style, label=words, color=colour, lw=1.4)
@@ -186,6 +197,7 @@ def loss_curves(
         ax.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low))
     label = {"dsm": r"$L_\mathrm{DSM}$", "fp": r"penalty $E\,r^2$"}.get(part, part)
     ax.set(xlabel="step", ylabel=label)
+    ax.locator_params(axis="x", nbins=5)
     if seen:
         ax.legend(frameon=False, fontsize="small")
     return ax
@@ -199,33 +211,46 @@ def against_residual(
     errors: Mapping[str, Sequence[float]] | None = None,
     ylabel: str,
     log: bool = True,
-    ax: Axes | None = None,
-) -> Axes:
-    r"""A number against $\tilde R$, one series per data set, with a label at each point.
+    axes: Sequence[Axes] | None = None,
+) -> list[Axes]:
+    r"""A number against $\tilde R$, with one panel per data set and one marker per label.
 
     **Arguments:**
 
-    - `residual`, `values`: the coordinates for each data set.
-    - `labels`: the text beside each point.
+    - `residual`, `values`: the coordinates for each data set, joined by a line in their order.
+    - `labels`: the name of each point, such as its weight $w_R$; the first panel has the legend.
     - `errors`: half the length of the error bar at each value.
     - `log`: whether the vertical axis is logarithmic; the horizontal one always is.
+    - `axes`: one Axes for each data set; a new row by default.
     """
-    ax = new_axes(ax)
-    for name, colour, marker in zip(residual, COLOURS, MARKERS, strict=False):
-        order = np.argsort(residual[name])
-        x, y = (np.asarray(v[name], float)[order] for v in (residual, values))
-        bar = None if errors is None else np.asarray(errors[name], float)[order]
-        ax.errorbar(
-            x, y, yerr=bar, label=name, color=colour, marker=marker, lw=0.8, ls=":", capsize=2
-        )
-        for i, place in zip(order, zip(x, y, strict=True), strict=True):
-            ax.annotate(
-                labels[name][i], place, xytext=(5, 5), textcoords="offset points", fontsize="small"
+    if axes is None:
+        width = 3.4 * len(residual) + 0.4
+        _, row = plt.subplots(1, len(residual), figsize=(width, 3.4), layout="constrained")
+        axes = list(np.atleast_1d(row))
+    names = list(dict.fromkeys(label for of_set in labels.values() for label in of_set))
+    looks = dict(zip(names, zip(COLOURS * 9, MARKERS * 9, strict=True), strict=False))
+    for name, ax in zip(residual, axes, strict=True):
+        ax.plot(residual[name], values[name], ":", color="0.6", lw=1, zorder=1)
+        for i, label in enumerate(labels[name]):
+            colour, marker = looks[label]
+            ax.errorbar(
+                residual[name][i],
+                values[name][i],
+                yerr=None if errors is None else errors[name][i],
+                color=colour,
+                marker=marker,
+                ls="none",
+                capsize=3,
+                label=label,
             )
-    ax.set_xscale("log")
-    if log:
-        ax.set_yscale("log")
-    ax.set(xlabel=r"$\tilde R$ over $\Omega\times[0,T]$", ylabel=ylabel)
-    ax.margins(0.12)
-    ax.legend(frameon=False)
-    return ax
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        if log:
+            ax.set_yscale("log")
+        ax.set(xlabel=r"$\tilde R$ over $\Omega\times[0,T]$", title=name)
+        ax.margins(0.15)
+    axes[0].set_ylabel(ylabel)
+    axes[0].legend(frameon=False, fontsize="small")
+    return list(axes)
