@@ -1,8 +1,8 @@
 """One network, two distributions: what a diffusion model draws depends on its sampler.
 
-The authors' setting of arXiv 2311.15996, at 1/400 of its compute (`scale=0.05`), trains a potential network by
-score matching alone: its SDE and its ODE draw from distributions that are far apart. For a network of
-the same size, trained by fpflow with the Fokker-Planck equation, the two distributions agree.
+The authors' setting of arXiv 2311.15996, at 1/400 of its compute (`scale=0.05`), trains a potential
+network by score matching alone: its SDE and its ODE draw from distributions that are far apart. For a
+network of the same size, trained by fpflow with the Fokker-Planck equation, the two distributions agree.
 Densities are exact, computed on a grid without samples. Takes ten minutes on two cores.
 """
 
