@@ -17,10 +17,12 @@ import sys
 import threading
 
 import jax
+import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import pytest
 
+import double_well
 import fpflow
 from fpflow._cli import main
 
@@ -163,6 +165,15 @@ def test_every_public_name_is_on_one_reference_page():
             if callable(getattr(room, name)) and not name.startswith("_") and name not in _INNER
         }  # fmt: skip
     assert set(listed) == public
+
+
+def test_every_figure_of_the_reference_has_a_picture():
+    page = DOCS / "reference" / "plot.md"
+    entries = re.findall(r"^::: fpflow\.plot\.(\w+)\n\n!\[.+\]\((.+)\)\{", page.read_text(), re.M)
+    assert {name for name, _ in entries} == set(
+        re.findall(r"^::: \S+\.(\w+)", page.read_text(), re.M)
+    )
+    assert all((page.parent / picture).stat().st_size > 5000 for _, picture in entries)
 
 
 SHORTER = (
@@ -313,6 +324,35 @@ def test_the_example_of_guidance_runs():
     assert len(figure.axes) == 4
     # The ODE is the farther one from what guidance is said to draw.
     assert rows["TV(target, ODE)"].value > 2 * rows["TV(target, SDE)"].value
+    plt.close("all")
+
+
+def test_energies_are_those_of_their_sources():
+    """The three minima of the surface (Müller and Brown, Theor. Chim. Acta 53, 1979), and the particles
+    of the tests, written a second time."""
+    example = runpy.run_path(str(DOCS / "examples" / "energies.py"))
+    surface, particles = example["MullerBrown"](), example["FourParticles"]()
+    for u, v, energy in ((-0.558, 1.442, -146.7), (0.623, 0.028, -108.2), (-0.05, 0.467, -80.8)):
+        x = 2 * (jnp.array([u, v]) - jnp.array([-0.35, 0.7]))
+        value, slope = jax.value_and_grad(surface.log_target)(x)
+        # Places are published to three decimals and energies to one, where the curvature is a thousand.
+        assert abs(-20 * value - energy) < 0.05 and jnp.abs(20 * 2 * slope).max() < 2
+    x = 2 * jax.random.normal(jax.random.key(0), (20, 8))
+    other = jax.vmap(double_well.log_target)(x)
+    np.testing.assert_allclose(jax.vmap(particles.log_target)(x), other, rtol=1e-9)
+    few = jax.vmap(particles.in_well)(x)
+    assert (few == (jax.vmap(double_well.short_pairs)(x) <= 3)).all() and 0 < few.sum() < 20
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_example_of_energies_runs():
+    """Sixty steps: weights of networks that have learnt little, and still without bias."""
+    example = runpy.run_path(str(DOCS / "examples" / "energies.py"))
+    with jax.enable_x64(False):
+        asked = {"num_points": 500, "num_samples": 64, "window": fpflow.Window(nodes=24)}
+        figure, rows, errors = example["main"]((60, 60), **asked)
+    assert len(figure.axes) == 10 and len(rows) == 11 and np.isfinite(errors).all()
     plt.close("all")
 
 
