@@ -58,6 +58,11 @@ SPLIT = "src/fpflow/_report/split.py"
 UNITS, HELD = "tests/test_units.py", "tests/test_held_out.py"
 
 MUTANTS = [
+    # claims
+    ("src/fpflow/_reproduce/tables.py", "if lucky > 0.1 else", "if lucky > 2 else", "tests/test_reproduce.py::test_claims_are_read_off_the_numbers"),
+    ("src/fpflow/_reproduce/tables.py", "any(move < -error for", "any(move < 0 for", "tests/test_reproduce.py::test_claims_are_read_off_the_numbers"),
+    ("src/fpflow/_reproduce/tables.py", "any(m < -e for", "any(m < 0 for", "tests/test_reproduce.py::test_claims_are_read_off_the_numbers"),
+    ("src/fpflow/plot/page.py", "np.argsort(-apart", "np.argsort(apart", "tests/test_plot.py::test_a_page_shows_the_coordinates_in_which_the_samplers_differ"),
     # units of data
     ("src/fpflow/_transform/affine.py", "return -jnp.log(self.scale).sum()", "return jnp.log(self.scale).sum()", f"{UNITS} -k jacobian"),
     ("src/fpflow/_transform/affine.py", "return -jnp.log(jnp.diag(self.factor)).sum()", "return -jnp.log(self.factor[0, 0])", f"{UNITS} -k jacobian"),
