@@ -351,7 +351,7 @@ def test_the_path_ends_in_the_sample():
                 wrong(2), SHORT, jnp.zeros((1, 2)), method=fpflow.ResidualPaths(), num_steps=3,
                 key=jr.key(0),
             ),
-            "`num_steps` belongs to the default method; give it to `method`",
+            "`num_steps` applies to the default method; pass it to `method` instead",
         ),
     ],
 )  # fmt: skip

@@ -158,7 +158,10 @@ def test_bad_samples_are_refused():
             lambda: fpflow.sliced_w2(x[0], x),
             r"`x` must hold at least four points, shape \(n, dim\)",
         ),
-        (lambda: fpflow.sliced_w2(x, x[:, :1]), "`x` and `y` must have one dimension, got 2 and 1"),
+        (
+            lambda: fpflow.sliced_w2(x, x[:, :1]),
+            "`x` and `y` must have the same dimension, got 2 and 1",
+        ),
         (lambda: fpflow.w2_samples(x, x * np.nan), "`y` holds NaN or Inf"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -170,7 +170,7 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on(runs, tmp_path, vic
         processes[1 - victim].kill()
     assert time.monotonic() - since < 60 and processes[1 - victim].returncode != 0
     assert processes[victim].returncode == -signal.SIGKILL
-    way_on = f"step 10 is saved in {tmp_path}/run; start all processes again and go on with"
+    way_on = f"step 10 is saved in {tmp_path}/run; start all processes again and continue with"
     # Python hears of it in the collective, or jax aborts the process without Python.
     assert "fpflow.HostLost" in text or "HostLost: process" in text, text
     assert way_on in text

@@ -116,7 +116,7 @@ def test_even_weights_have_no_tail_and_few_have_no_index():
 
 
 def test_uneven_weights_get_a_warning():
-    with pytest.warns(UserWarning, match="the weights are too uneven to be believed: Pareto k"):
+    with pytest.warns(UserWarning, match="the weights are too uneven to be trusted: Pareto k"):
         fpflow.importance_sample(
             wrong(2), OU, lambda x: -200 * jnp.sum((x - 2.5) ** 2), 500,
             sampler=fpflow.ODE(), key=jr.key(0),
@@ -133,7 +133,7 @@ def test_uneven_weights_get_a_warning():
         ),
         (
             {"density": fpflow.GaussianChain()},
-            "a chain weighs only its own samples; leave out `density`",
+            "a chain can weight only its own samples; leave out `density`",
         ),
         (
             {"sampler": fpflow.SDE(eta=0.5)},

@@ -150,7 +150,7 @@ def test_bad_layers_are_refused(layers, words):
 
 
 def test_bad_sizes_are_refused():
-    with pytest.raises(ValueError, match="must have 2 outputs, one a coordinate, got 1"):
+    with pytest.raises(ValueError, match="must have 2 outputs, one per coordinate, got 1"):
         fpflow.ScoreMLP.from_layers([(W, B), (np.ones((1, 4)), np.ones(1))])
     with pytest.raises(ValueError, match="`dim` must be at least 1, got 0"):
         fpflow.PotentialMLP(0, key=jr.key(0))

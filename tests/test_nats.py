@@ -147,7 +147,9 @@ def test_the_verdict_says_what_the_numbers_say():
     assert "the SDE is nearer to the data (total variation 0.260 ± 0.010, that of the ODE" in first
     assert "of which the steps of the samplers take off 0.200 ± 0.010" in second
     first, _, third = verdict(split(0.5, 0.1, 0.2), None, None, {})
-    assert first == "The laws of SDE and ODE are sliced W2^2 = 0.500 ± 0.010 apart."
+    assert (
+        first == "The distributions of the SDE and the ODE are sliced W2^2 = 0.500 ± 0.010 apart."
+    )
     assert "`log_prob_chain`" in third
 
 
@@ -170,7 +172,9 @@ def test_a_score_without_derivatives_and_without_data_has_a_report():
     text = str(found)
     assert "the score has no derivatives, so that log densities at points" in text
     assert "to the data" not in text and "to the ODE" in text
-    assert repr(found).startswith("GapReport in dimension 1\nThe laws of SDE and ODE are ")
+    assert repr(found).startswith(
+        "GapReport in dimension 1\nThe distributions of the SDE and the ODE are "
+    )
     assert len(repr(found)) < 1000
     page = as_html(found)
     assert page == found._repr_html_()

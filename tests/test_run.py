@@ -273,7 +273,7 @@ def test_folders_of_other_runs_are_refused(tmp_path):
         run(tmp_path / "file", num_steps=10)
     with pytest.raises(ValueError, match="`resume=True` needs the `run_dir`"):
         run(None, num_steps=10, resume=True)
-    for text, words in (("{", "is no JSON"), ("[]", "is no JSON object")):
+    for text, words in (("{", "is not JSON"), ("[]", "is not a JSON object")):
         (tmp_path / "run" / "config.json").write_text(text)
         with pytest.raises(fpflow.DamagedFile, match=words):
             run(tmp_path / "run", num_steps=10, resume=True)
@@ -424,7 +424,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
     for resume in (False, True):
         with pytest.raises(
-            ValueError, match="another process trains in `run_dir` = .*; wait for it"
+            ValueError, match="another process is training in `run_dir` = .*; wait for it"
         ):
             run(tmp_path / "run", num_steps=5, resume=resume)
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}

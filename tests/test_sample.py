@@ -476,7 +476,7 @@ def test_another_key_or_number_of_batches_compiles_nothing(compilations):
 
 
 def test_steps_too_fine_for_a_precision_are_refused():
-    words = "`num_steps` is too large: the steps must fall strictly from `t1` to `t0`, got .*"
+    words = "`num_steps` is too large: the steps must decrease strictly from `t1` to `t0`, got .*"
     words += ", which does not in float16"
     with pytest.raises(ValueError, match=words):
         step_times(OU, 3000, None, np.float16)

@@ -245,7 +245,7 @@ def test_a_report_has_its_likelihoods_in_the_units_of_the_data():
         (lambda: fpflow.Logit(0.0, jnp.inf), "must both be finite or both infinite in each column"),
         (lambda: BOX.check(jnp.array([[8.0, 0.0]])), "1 of 1 points lie on the bounds of the logit or"),
         (lambda: SCALE.check(jnp.zeros((1, 3))), "the transform is of 2 columns, the points have 3"),
-        (lambda: fpflow.Compose(), "`transforms` must be at least one"),
+        (lambda: fpflow.Compose(), "`transforms` must hold at least one transform"),
         (lambda: fpflow.Compose.__init__.__wrapped__(None, 3), "`transforms` must be transforms such"),
         (lambda: check(3, None), "`transform` must be a transform such as"),
         (lambda: check(SCALE, 3), "`condition_transform` must be a transform"),

@@ -96,7 +96,7 @@ def _densities(dataset: str, by_weight: dict, arrays: dict):
     axes[0, -1].xaxis.set_tick_params(labelbottom=True)
     axes[0, -1].set_xlabel("$x_1$")
     figure.colorbar(axes[0, 0].images[0], ax=axes, label="density", shrink=0.7, extend="max")
-    figure.suptitle(f"{dataset}: both laws, distances are $W_2^2\\times10^3$")
+    figure.suptitle(f"{dataset}: both distributions; distances are $W_2^2\\times10^3$")
     return figure
 
 
@@ -167,7 +167,7 @@ def _excess(table: dict):
         errors=errors,
         log=False,
         ax=ax,
-        ylabel=r"excess $L_\mathrm{DSM}$ over that at $w_R$ = 0",
+        ylabel=r"excess $L_\mathrm{DSM}$ over its value at $w_R$ = 0",
     )
     ax.set_title("labels are $w_R$; bars are two standard errors")
     return figure

@@ -77,7 +77,7 @@ def ode_trajectories(
     """
     num_samples, num_times = check_counts(num_samples=num_samples, num_times=num_times)
     if num_times < 2:
-        raise ValueError(f"`num_times` must be at least 2, the two ends, got {num_times}.")
+        raise ValueError(f"`num_times` must be at least 2, for the two ends, got {num_times}.")
     check_key(key)
     dim = model_dim(model, dim)
     check_score(model, process, dim)
