@@ -143,17 +143,17 @@ def test_pictures_of_a_run(here, kind):
 MISTAKES = {
     "train --run-dir new": "DATA is missing; see `fpflow train --help`",
     "train points.csv": "--run-dir is missing",
-    "train points.csv --run-dir run": "holds a run already; pass --resume",
+    "train points.csv --run-dir run": "already holds a run; pass --resume",
     "train points.csv --run-dir new --steps 0": "--num-steps must be a whole number of at least 1",
     "train points.csv --run-dir new --rate -1": "--rate must be positive, got -1.0",
     "train nothing.csv --run-dir new": "there is no file 'nothing.csv'",
-    "train words.csv --run-dir new": "words.csv must hold numbers separated by commas, one point per line, after at most one line "
-    "of names: line 3, column 1 holds 'x', which is not a number",
+    "train words.csv --run-dir new": "words.csv must hold numbers separated by commas, one point per "
+    "line, after at most one line of names: line 3, column 1 holds 'x', which is not a number",
     "train semicolons.csv --run-dir new": "line 1 has semicolons",
     "train missing.csv --run-dir new": "line 2, column 2 holds nothing",
     "train empty.csv --run-dir new": "empty.csv holds no points",
     "train names.csv --run-dir new": "names.csv holds no points",
-    "train latin.csv --run-dir new": "latin.csv is not UTF-8, line 1 has the byte 0xe4; save it as",
+    "train latin.csv --run-dir new": "latin.csv is not UTF-8: line 1 has the byte 0xe4; save it as",
     "train zipped.csv --run-dir new": "zipped.csv is compressed; unpack it with gunzip first",
     "train empty.npy --run-dir new": "empty.npy cannot be read as an array of numbers: No data left",
     "train empty.npz --run-dir new": "empty.npz cannot be read as an array of numbers: No data left",
@@ -166,35 +166,37 @@ MISTAKES = {
     "sample run --out a.npy --config run/config.json": "holds the options of `fpflow train`",
     "sample run --out a.txt": "a.txt must end in .npy or .csv",
     "sample run --out no/a.npy": "the folder of no/a.npy does not exist",
-    "sample run --law ode --eta 0.5 --out a.npy": "--eta belongs to --law sde",
+    "sample run --law ode --eta 0.5 --out a.npy": "--eta applies to --law sde",
     "sample empty --out a.npy": "empty is not a run: it has no config.json",
     "sample half --out a.npy": "the run in half has no model yet; let it finish",
     "sample torn --out a.npy": "is not JSON",
     "sample points.csv --out a.npy": "it does not begin like a file written by fpflow",
-    "density run/model.fpflow --out p.csv": "--points is missing: the model has no run that names its",
+    "density run/model.fpflow --out p.csv": "--points is missing: the model has no run that records its",
     "density run --given 1 --out p.csv": "--points is missing: give a file of points that belong",
     "report run --given 1": "pass a file of points that belong to it",
-    "sample run --prediction noise --out a.npy": "--prediction is of a module:function; the",
+    "sample run --prediction noise --out a.npy": "--prediction applies to a module:function; the",
     "sample run/figures --out a.npy": "figures is not a run: it has no config.json",
-    "train points.csv --run-dir new --start points.csv": "it does not begin like a file written by fpflow",
+    "train points.csv --run-dir new --start points.csv": "it does not begin like a file written by "
+    "fpflow",
     "plot run run": "--out is missing: a figure of several runs belongs to none of them",
     "density run --out p.csv -n 0": "--num-points must be at least 1, got 0",
     "report run/model.fpflow": "DATA is missing: this model has no run that records its data",
-    "sample run --out points.csv": "--out is an input of this command, points.csv; choose another file",
-    "sample line.npy --out line.npy --dim 1": "--out is an input of this command, line.npy",
-    "density run --out points.csv": "--out is an input of this command, points.csv",
-    "density run --points missing.csv --out missing.csv": "input of this command, missing.csv",
-    "density run --config replay.csv --out replay.csv": "input of this command, replay.csv",
-    "report run --out run/config.json": "--out is an input of this command, run/config.json",
-    "report line.png points.csv --figure line.png": "--figure is an input of this command, line.png",
-    "plot line.png --kind residual --out line.png": "--out is an input of this command, line.png",
+    "sample run --out points.csv": "--out is points.csv, an input of this command; choose another file",
+    "sample line.npy --out line.npy --dim 1": "--out is line.npy, an input of this command",
+    "density run --out points.csv": "--out is points.csv, an input of this command",
+    "density run --points missing.csv --out missing.csv": "is missing.csv, an input of this command",
+    "density run --config replay.csv --out replay.csv": "is replay.csv, an input of this command",
+    "report run --out run/config.json": "--out is run/config.json, an input of this command",
+    "report line.png points.csv --figure line.png": "--figure is line.png, an input of this command",
+    "plot line.png --kind residual --out line.png": "--out is line.png, an input of this command",
     "sample own:score --dim 2 --process json:dumps --out a.npy": "`fpflow.Abstract"
     "Process`, got function",
     "sample own:score --dim 2 --process fpflow:OrnsteinUhlenbeck --out a.npy": "got the class "
     "OrnsteinUhlenbeck; make an object of it",
     "sample own:score --dim 2 --process broken:process --out a.npy": "module 'broken' of "
     "'broken:process' cannot be imported: SyntaxError",
-    "sample own:score --dim 2 --process stretch:process --rate 3 --out a.npy": "--rate is not a setting of the process Stretch, which has t0, t1",
+    "sample own:score --dim 2 --process stretch:process --rate 3 --out a.npy": "--rate is not a setting "
+    "of the process Stretch, which has t0, t1",
     "sample run --seed -1 --out a.npy": "--seed must be a whole number from 0 to 4294967295, got -1",
     "train points.csv --run-dir new --seed 99999999999999999999": "--seed must be a whole number from 0",
     "train points.csv --run-dir new --steps 99999999999999999999": "--num-steps must be at most 2147",
@@ -207,7 +209,8 @@ MISTAKES = {
     "plot empty": "empty is not a run: it has no metrics.jsonl",
     "plot begun": "the run in begun has no metrics yet: its first chunk is not finished",
     "plot run run --kind curl": "--kind curl draws one model, got 2",
-    "plot line.fpflow --kind curl --out c.png": "--kind curl is for dimension 2, and the model has 1",
+    "plot line.fpflow --kind curl --out c.png": "--kind curl is for dimension 2, and the model "
+    "has dimension 1",
 }
 
 
@@ -329,7 +332,7 @@ def test_options_change_only_what_they_name(here):
     assert process("own:score", "--rate", "2") == ou(rate=2.0)
     for other in (("--noise", "1"), ("--process", "own:process"), ("--process", "vp")):
         with pytest.raises(
-            ValueError, match="rated was trained with Ornstein.*whose noise it does"
+            ValueError, match="rated was trained with Ornstein.*whose noise it has not"
         ):
             process("rated", *other)
     arguments = _parser("train")[0].parse_args(["train", "--process", "own:process", "--rate", "3"])
@@ -452,10 +455,10 @@ def test_data_of_another_scale_gets_a_word(here, capsys):
     assert "column 0 of the data is small: its standard deviation is" in capsys.readouterr().out
     np.save(here / "uneven.npy", POINTS * [1, 15])
     main(["train", "uneven.npy", "--run-dir", "uneven", "--no-standardise", *SHORT])
-    assert "Networks learn columns of unequal widths badly" in capsys.readouterr().out
+    assert "Networks train poorly on columns of unequal widths" in capsys.readouterr().out
     main(["train", "large.npy", "--run-dir", "large-bare", "--bare", *SHORT])
     said = capsys.readouterr().out
-    assert "column 1 of the data is large" in said and "the network is made for 0.71" in said
+    assert "column 1 of the data is large" in said and "the network expects 0.71" in said
 
 
 @pytest.mark.slow
@@ -500,7 +503,7 @@ def test_signals_before_the_first_checkpoint_say_so(here, number, code, word, ca
         patched.setattr(sys.modules["fpflow._train.train"], "init_state", killed)
         assert main(command) == code
     said = capsys.readouterr().err
-    assert f"fpflow train: {word}; nothing to keep has been computed yet; the same command " in said
+    assert f"fpflow train: {word}; nothing has been saved yet; the same command " in said
     assert said.count("\n") == 1
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
     assert main([*command, "--resume"]) == 0

@@ -194,7 +194,9 @@ def test_windows_on_a_line_hold_both_laws():
     assert counts.mass.shape == (200,)
     with pytest.raises(ValueError, match="`dim` of a window must be 1 or 2, got 3"):
         fpflow.Window(dim=3)
-    with pytest.raises(ValueError, match="the window has dimension 1 and the law dimension 2"):
+    with pytest.raises(
+        ValueError, match="the window has dimension 1 and the distribution dimension 2"
+    ):
         fpflow.datasets.circles().cell_probabilities(LINE)
 
 

@@ -154,7 +154,7 @@ ARGUMENTS = {
     "got ScoreMLP: the residual is defined for a potential.": lambda: (
         fpflow.theorem_one.__wrapped__(NETWORK, OU)
     ),
-    "a potential; for a score there is `score_fp_residual`": lambda: (
+    "a potential; for a score, use `score_fp_residual`": lambda: (
         fpflow.residual_norm.__wrapped__(NETWORK, OU, key=KEY)
     ),
     "`divergence=ThroughResidual()` needs a model with `potential(t, x)`, got ScoreMLP": lambda: (
@@ -175,10 +175,10 @@ ARGUMENTS = {
     "`condition` must be one condition, shape (condition_dim,), got (5, 1)": lambda: (
         fpflow.given(TOLD, np.zeros((5, 1)))
     ),
-    "taken as one point: the transform is of 1 columns, the points have 2": lambda: (
+    "taken as one point: the transform is for 1 columns, the points have 2": lambda: (
         fpflow.given(TOLD, np.zeros(2))
     ),
-    "got a tuple of arrays of shapes (9, 2), (9,); take its first, `data[0]`, or": lambda: (
+    "got a tuple of arrays of shapes (9, 2), (9,); pass its first, `data[0]`, or": lambda: (
         fpflow.datasets.as_data((np.zeros((9, 2)), np.zeros(9)))
     ),
     "`log_target` must be written with `jax.numpy`, which JAX can trace, instead of": lambda: (
@@ -212,8 +212,8 @@ ARGUMENTS = {
     "`num_points` must be at least 2, so that they have a spread": lambda: (
         fpflow.ReportSettings(num_points=1)
     ),
-    "`points` must hold at least two points, so that they have a spread, got 1": lambda: fpflow.gap_report(
-        NETWORK, OU, points=jnp.zeros((1, 2)), key=KEY
+    "`points` must hold at least two points, so that they have a spread, got 1": lambda: (
+        fpflow.gap_report(NETWORK, OU, points=jnp.zeros((1, 2)), key=KEY)
     ),
     "`settings.window` is for dimensions one and two, the data has dimension 3": lambda: (
         fpflow.ReportSettings(window=fpflow.Window()).in_dimension(3)
@@ -256,15 +256,15 @@ def test_transport_that_fails_is_told(monkeypatch):
 
 def test_doubtful_densities_get_a_warning():
     with pytest.warns(
-        UserWarning, match="the density of the ODE on the grid may be off by .* total"
+        UserWarning, match="the density of the ODE on the grid may have an error of .* total"
     ):
         fpflow.grid_density_ode(
             Plain(whirl), fpflow.OrnsteinUhlenbeck(t1=2.0), fpflow.Window(nodes=4)
         )
     model = LinearScore(jnp.array([[2.4]]))
     words = (
-        "the standard error stays above 1.5 times `target_error` = 1e-09 at 1 of 1 points, which had "
-        "up to 4 paths; raise `num_paths` = 4"
+        "the standard error stays above 1.5 times `target_error` = 1e-09 at 1 of 1 points, which used "
+        "up to 4 paths; raise `num_paths` above 4"
     )
     with pytest.warns(UserWarning, match=words):
         fpflow.log_prob_sde(

@@ -160,12 +160,21 @@ def test_a_report_says_that_a_network_repeats_its_data():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: split(LAW, 0.5), "`data` must be points, got GaussianMixture, which draws afresh"),
-        (lambda: split(POINTS, 1.5), "the held-out share must lie between 0 and 1 and leave two"),
-        (lambda: split(POINTS[:5], 0.1), "the held-out share must lie between 0 and 1 and leave two"),
+        (
+            lambda: split(LAW, 0.5),
+            "`data` must be points, got GaussianMixture, which draws new points each time",
+        ),
+        (
+            lambda: split(POINTS, 1.5),
+            "the held-out share must lie between 0 and 1 and leave at least two",
+        ),
+        (
+            lambda: split(POINTS[:5], 0.1),
+            "the held-out share must lie between 0 and 1 and leave at least two",
+        ),
         (
             lambda: fpflow.train(network(), OU, LAW, validation=0.1, **ASKED),
-            "`validation` as a share holds back some of the points, and `data` is a law",
+            "`validation` as a share holds out some of the points, but `data` is a distribution",
         ),
         (
             lambda: fpflow.train(network(), OU, POINTS, validation=POINTS[:, :1], **ASKED),
@@ -177,7 +186,7 @@ def test_a_report_says_that_a_network_repeats_its_data():
         ),
         (
             lambda: fpflow.held_out(network(), OU, POINTS[:1], POINTS, key=jr.key(0)),
-            "one and the same point|and both sets must be at least two",
+            "is the same point|and the sizes of both sets must be at least two",
         ),
         (
             lambda: fpflow.held_out(network(), OU, POINTS, POINTS, num_points=1, key=jr.key(0)),
@@ -192,7 +201,7 @@ def test_a_report_says_that_a_network_repeats_its_data():
             lambda: fpflow.held_out(
                 network(), OU, fpflow.datasets.Points(POINTS, POINTS), POINTS, key=jr.key(0)
             ),
-            "`seen` has conditions: take the points that belong to one, and the model by",
+            "`seen` has conditions: pass the points that belong to one of them, and the model from",
         ),
     ],
 )  # fmt: skip
@@ -228,7 +237,7 @@ def test_the_command_line_keeps_the_best_and_reports_on_held_out_points(
     main(["plot", "run", "--kind", "losses"])
     quick = ["--num-samples", "60", "--repeats", "2", "--num-points", "4", "--etas", "1.0"]
     main(["report", "run", "--no-theorem", *quick])
-    assert "likelihoods are at 4 of the 12 points held out" in capsys.readouterr().out
+    assert "likelihoods are computed at 4 of the 12 held-out points" in capsys.readouterr().out
     few = np.concatenate([POINTS, POINTS[:, :1]], axis=1)
     np.save("pairs.npy", few)
     main(

@@ -154,7 +154,7 @@ def test_a_signal_to_one_process_stops_all_at_one_step(runs):
 
 def test_what_one_process_refuses_all_refuse(runs):
     for _, found, _ in runs:
-        assert "holds a run already; pass `resume=True`" in str(found["held"])
+        assert "already holds a run; pass `resume=True`" in str(found["held"])
     for _, found, _ in runs[1:]:
         assert "processes 0 and 1 have different `key`: with a mesh" in str(found["differs"])
 

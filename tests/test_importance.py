@@ -68,7 +68,11 @@ def test_the_other_law_must_be_asked_for_and_is_labelled():
     other = fpflow.importance_sample(
         wrong(2), SHORT, lambda x: -x @ x, 1000, density=fpflow.ODE(), **settings
     )
-    assert not own.biased and other.biased and "biased: weighed by another law" in repr(other)
+    assert (
+        not own.biased
+        and other.biased
+        and "biased: weighted by another distribution" in repr(other)
+    )
     exact = np.log(np.pi)
     assert abs(own.log_z.value - exact) < 4 * own.log_z.error
     assert abs(other.log_z.value - exact) > 4 * other.log_z.error

@@ -123,7 +123,7 @@ def test_the_verdict_says_what_the_numbers_say():
     first, second, third = verdict(split(1.0, 0.2, 0.1), nats, gaps["points"], {})
     assert "nats apart" in first and "the SDE is nearer to the data by" in first
     assert "77% is the model; only training closes it" in second and "sliced W2^2" in second
-    assert third.startswith("For samples of the SDE quote log p_SDE (NLL 1.")
+    assert third.startswith("For samples of the SDE, quote log p_SDE (NLL 1.")
     same = dataclasses.replace(
         nats, kl_sde_ode=fpflow.Estimate(1e-4, 1e-4), kl_ode_sde=fpflow.Estimate(0.0, 1e-4)
     )
@@ -170,7 +170,7 @@ def test_a_score_without_derivatives_and_without_data_has_a_report():
     assert found.grid_distances["ODE-SDE"]["KL"].value < 1e-3
     assert all(row["to_data"] is None for row in found.etas)
     text = str(found)
-    assert "the score has no derivatives, so that log densities at points" in text
+    assert "the score has no derivatives, so log densities at points" in text
     assert "to the data" not in text and "to the ODE" in text
     assert repr(found).startswith(
         "GapReport in dimension 1\nThe distributions of the SDE and the ODE are "

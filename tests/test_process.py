@@ -173,7 +173,7 @@ def test_what_is_no_process_is_refused():
         fpflow.check_process(fpflow.OrnsteinUhlenbeck)
     with pytest.raises(ValueError, match="`t1` = 1.0 leaves no signal"):
         fpflow.LinearPath(t1=1.0)
-    with pytest.raises(ValueError, match="must be known numbers, got a traced value"):
+    with pytest.raises(ValueError, match="must be concrete numbers, got a traced value"):
         jax.jit(lambda r: fpflow.OrnsteinUhlenbeck(rate=r).drift(0.0, jnp.ones(1)))(1.0)
 
 
