@@ -256,7 +256,7 @@ class Held(eqx.Module):
         ({"model": {"module": "jax:jit", "fields": {}}}, "jax:jit is not an equinox module"),
         (
             {"model": {"module": "nowhere:Model", "fields": {}}},
-            "it needs nowhere:Model, which cannot be imported",
+            "it needs nowhere:Model, which cannot be imported (",
         ),
         ({"model": {"what": 1}}, "its header has the part {'what': 1}"),
         ({"format": 3}, "not a model saved by `fpflow.save` in format 4"),

@@ -201,7 +201,8 @@ def test_a_report_says_that_a_network_repeats_its_data():
             lambda: fpflow.held_out(
                 network(), OU, fpflow.datasets.Points(POINTS, POINTS), POINTS, key=jr.key(0)
             ),
-            "`seen` has conditions: pass the points that belong to one of them, and the model from",
+            "`seen` has conditions: pass the points that belong to one of them, and the model from "
+            "`fpflow.given`.",
         ),
     ],
 )  # fmt: skip

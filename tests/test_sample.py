@@ -293,8 +293,14 @@ ADAPTIVE = diffrax.PIDController(rtol=1e-2, atol=1e-2)
     [
         (lambda: fpflow.ODE(diffrax.ShARK()), "`solver` must be a diffrax solver for ordinary"),
         (lambda: fpflow.SDE(solver=diffrax.Tsit5()), "`solver` must be a diffrax solver for stoch"),
-        (lambda: fpflow.SDE(solver=diffrax.SEA(), stepsize_controller=ADAPTIVE), "error estimate"),
-        (lambda: fpflow.ODE(diffrax.Euler(), stepsize_controller=ADAPTIVE), "error estimate"),
+        (
+            lambda: fpflow.SDE(solver=diffrax.SEA(), stepsize_controller=ADAPTIVE),
+            "a solver with an error estimate",
+        ),
+        (
+            lambda: fpflow.ODE(diffrax.Euler(), stepsize_controller=ADAPTIVE),
+            "a solver with an error estimate",
+        ),
         (
             lambda: fpflow.ODE(stepsize_controller=diffrax.ConstantStepSize()),
             "must choose steps by their error, .* got ConstantStepSize; to set your own steps",

@@ -141,9 +141,5 @@ def _what_fits(action: argparse.Action, value: Any) -> str:
     if action.choices is not None and not (fits and value in action.choices):
         return f"one of {', '.join(action.choices)}"
     return (
-        ""
-        if fits and isinstance(value, list) == many
-        else f"a list, each item {word}"
-        if many
-        else word
+        "" if fits and isinstance(value, list) == many else f"a list, each {word}" if many else word
     )
