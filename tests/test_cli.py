@@ -178,7 +178,7 @@ MISTAKES = {
     "sample run/figures --out a.npy": "figures is not a run: it has no config.json",
     "train points.csv --run-dir new --start points.csv": "it does not begin like a file written by "
     "fpflow",
-    "plot run run": "--out is missing: a figure of several runs belongs to none of them",
+    "plot run run": "--out is missing: a figure of several runs has no run folder of its own",
     "density run --out p.csv -n 0": "--num-points must be at least 1, got 0",
     "report run/model.fpflow": "DATA is missing: this model has no run that records its data",
     "sample run --out points.csv": "--out is points.csv, an input of this command; choose another file",

@@ -228,7 +228,7 @@ def test_processes_are_those_of_the_literature(name):
         (lambda: fpflow.CosineSchedule(offset=-1.0), "`offset` must not be negative, got -1.0"),
         (
             lambda: fpflow.TabulatedSchedule([1e-4, 0.01, 0.02]),
-            r"must fall from below one and stay above zero, shape \(K,\), got shape \(3,\)",
+            r"must decrease from below one and stay above zero, shape \(K,\), got shape \(3,\)",
         ),
         (
             lambda: fpflow.GeometricNoise(sigma_max=0.001),

@@ -88,7 +88,7 @@ class Hutchinson(eqx.Module):
         if x.size <= self.num_probes:
             raise ValueError(
                 f"{self.num_probes} probes in dimension {x.size} cost no less than `fpflow.Exact()`, "
-                "which has no error; use that."
+                "which has no error; use that instead."
             )
         z = jr.normal(key, (self.num_probes, x.size), x.dtype)
         return z * (x.size**0.5 / jnp.linalg.norm(z, axis=1, keepdims=True))

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     law = as_data(found)
     if arguments.points is None and given.validation is not None:
         law = split(law, given.validation)[1]
-        print(f"the {len(law.points)} points held out of the run's training")
+        print(f"the {len(law.points)} points held out from the run's training")
     if isinstance(law, Points):
         x = np.asarray(law.points)[: arguments.num_points]
     else:

@@ -201,7 +201,9 @@ def run(arguments: argparse.Namespace) -> None:
         if not first.is_dir():
             raise ValueError("--out is missing: the model has no run folder for its figures.")
         if kind == "losses" and len(arguments.model) > 1:
-            raise ValueError("--out is missing: a figure of several runs belongs to none of them.")
+            raise ValueError(
+                "--out is missing: a figure of several runs has no run folder of its own."
+            )
         (first / "figures").mkdir(exist_ok=True)
         out = first / "figures" / f"{kind}{endings[0]}"
     check_output(out, endings)

@@ -80,7 +80,7 @@ def doubts(
     for name, law in laws.items():
         if name == "data" and law.error > 0.02:
             notes.append(
-                f"the data on the grid is a histogram with {law.error:.1%} of counting noise in total "
+                f"the data on the grid is a histogram with {law.error:.1%} counting noise in total "
                 "variation, which enters all distances to it."
             )
         elif law.error > 0.02:

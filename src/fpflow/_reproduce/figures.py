@@ -180,6 +180,10 @@ def _curl(run: pathlib.Path):
     for ax, name in zip(axes, ("score", "potential"), strict=True):
         largest = np.abs(arrays[name]).max()
         fpflow.plot.curl(
-            arrays[name], WINDOW, ax=ax, vmax=vmax, title=f"{name} network, largest {largest:.2g}"
+            arrays[name],
+            WINDOW,
+            ax=ax,
+            vmax=vmax,
+            title=f"{name} network, largest value {largest:.2g}",
         )
     return figure
