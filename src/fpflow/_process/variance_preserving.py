@@ -105,8 +105,7 @@ class TabulatedSchedule(AbstractSignal):
         if not (falls and table[-1] > 0 and table[0] < 1):
             raise ValueError(
                 "`alphas_cumprod` must decrease from below one and stay above zero, shape (K,), got "
-                "shape "
-                f"{table.shape}{f', {table[0]:.4g} to {table[-1]:.4g}' if table.ndim == 1 else ''}."
+                f"shape {table.shape}{f', {table[0]:.4g} to {table[-1]:.4g}' if table.ndim == 1 else ''}."
             )
         self.alphas_cumprod = tuple(table.tolist())
 

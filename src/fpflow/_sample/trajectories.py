@@ -86,6 +86,7 @@ def ode_trajectories(
     x, fine = _solve_trajectories(model, process, (num_samples, dim), times, key)
     if not (fine and bool(jnp.isfinite(x).all())):
         raise FloatingPointError(
-            "an ODE trajectory is not finite or the solver gave up: the score is too steep for the solver."
+            "an ODE trajectory is not finite or the solver gave up: the score is too steep for the "
+            "solver."
         )
     return Trajectories(times, x)
