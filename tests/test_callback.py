@@ -94,7 +94,9 @@ def test_what_needs_derivatives_says_so_before_it_starts():
         lambda: fpflow.log_prob_sde(model, OU, x, key=KEY),
         lambda: jax.grad(lambda x: model.score(0.1, x).sum())(x[0]),
     ):
-        with pytest.raises(ValueError, match="`from_callback` has no derivatives, and this needs"):
+        with pytest.raises(
+            ValueError, match="from `from_callback` has no derivatives, and they are needed here"
+        ):
             call()
     assert max(function.batches) < 3  # what checks the score, and no more
     assert not has_derivatives(model, 2) and has_derivatives(INSIDE, 2)

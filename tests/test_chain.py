@@ -320,7 +320,7 @@ def test_the_path_ends_in_the_sample():
             lambda: fpflow.log_prob_chain(
                 fpflow.Ancestral(5), wrong(2), SHORT, jnp.zeros((1, 2)), key=jr.key(0)
             ),
-            "Ancestral adds no noise in step 5 of 5, and a chain has a density only where every step",
+            "Ancestral adds no noise in step 5 of 5, and a chain has a density only if every step",
         ),
         (
             lambda: inspect.unwrap(fpflow.log_prob_chain)(
@@ -351,7 +351,7 @@ def test_the_path_ends_in_the_sample():
                 wrong(2), SHORT, jnp.zeros((1, 2)), method=fpflow.ResidualPaths(), num_steps=3,
                 key=jr.key(0),
             ),
-            "`num_steps` belongs to the default method; give it to `method`",
+            "`num_steps` applies to the default method; pass it to `method` instead",
         ),
     ],
 )  # fmt: skip

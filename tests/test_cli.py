@@ -143,17 +143,17 @@ def test_pictures_of_a_run(here, kind):
 MISTAKES = {
     "train --run-dir new": "DATA is missing; see `fpflow train --help`",
     "train points.csv": "--run-dir is missing",
-    "train points.csv --run-dir run": "holds a run already; pass --resume",
+    "train points.csv --run-dir run": "already holds a run; pass --resume",
     "train points.csv --run-dir new --steps 0": "--num-steps must be a whole number of at least 1",
     "train points.csv --run-dir new --rate -1": "--rate must be positive, got -1.0",
     "train nothing.csv --run-dir new": "there is no file 'nothing.csv'",
-    "train words.csv --run-dir new": "words.csv must hold numbers with commas between them, one point a "
-    "line, after at most one line of names: line 3, column 1 holds 'x', which is no number",
+    "train words.csv --run-dir new": "words.csv must hold numbers separated by commas, one point per "
+    "line, after at most one line of names: line 3, column 1 holds 'x', which is not a number",
     "train semicolons.csv --run-dir new": "line 1 has semicolons",
     "train missing.csv --run-dir new": "line 2, column 2 holds nothing",
     "train empty.csv --run-dir new": "empty.csv holds no points",
     "train names.csv --run-dir new": "names.csv holds no points",
-    "train latin.csv --run-dir new": "latin.csv is not UTF-8, line 1 has the byte 0xe4; save it as",
+    "train latin.csv --run-dir new": "latin.csv is not UTF-8: line 1 has the byte 0xe4; save it as",
     "train zipped.csv --run-dir new": "zipped.csv is compressed; unpack it with gunzip first",
     "train empty.npy --run-dir new": "empty.npy cannot be read as an array of numbers: No data left",
     "train empty.npz --run-dir new": "empty.npz cannot be read as an array of numbers: No data left",
@@ -162,40 +162,41 @@ MISTAKES = {
     "train mixtrue --run-dir new": "one of mixture, circles, checkerboard, got 'mixtrue'",
     "train two.npz --run-dir new": "two.npz must hold one array, got ['a', 'b']",
     "train objects.npy --run-dir new": "Array can't be memory-mapped: Python objects in dtype",
-    "train points.csv --run-dir new --config words.csv": "words.csv is no config.json of a command",
+    "train points.csv --run-dir new --config words.csv": "words.csv is not a config.json of a command",
     "sample run --out a.npy --config run/config.json": "holds the options of `fpflow train`",
     "sample run --out a.txt": "a.txt must end in .npy or .csv",
     "sample run --out no/a.npy": "the folder of no/a.npy does not exist",
-    "sample run --law ode --eta 0.5 --out a.npy": "--eta belongs to --law sde",
-    "sample empty --out a.npy": "empty is no run: it has no config.json",
+    "sample run --law ode --eta 0.5 --out a.npy": "--eta applies to --law sde",
+    "sample empty --out a.npy": "empty is not a run: it has no config.json",
     "sample half --out a.npy": "the run in half has no model yet; let it finish",
-    "sample torn --out a.npy": "is no JSON",
-    "sample points.csv --out a.npy": "it does not begin as a file of fpflow does",
-    "density run/model.fpflow --out p.csv": "--points is missing: the model has no run that names its",
+    "sample torn --out a.npy": "is not JSON",
+    "sample points.csv --out a.npy": "it does not begin like a file written by fpflow",
+    "density run/model.fpflow --out p.csv": "--points is missing: the model has no run that records its",
     "density run --given 1 --out p.csv": "--points is missing: give a file of points that belong",
     "report run --given 1": "pass a file of points that belong to it",
-    "sample run --prediction noise --out a.npy": "--prediction is of a module:function; the",
-    "sample run/figures --out a.npy": "figures is no run: it has no config.json",
-    "train points.csv --run-dir new --start points.csv": "it does not begin as a file of fpflow does",
-    "plot run run": "--out is missing: a figure of several runs belongs to none of them",
+    "sample run --prediction noise --out a.npy": "--prediction applies to a module:function; the",
+    "sample run/figures --out a.npy": "figures is not a run: it has no config.json",
+    "train points.csv --run-dir new --start points.csv": "it does not begin like a file written by "
+    "fpflow",
+    "plot run run": "--out is missing: a figure of several runs has no run folder of its own",
     "density run --out p.csv -n 0": "--num-points must be at least 1, got 0",
-    "report run/model.fpflow": "DATA is missing: this model comes without a run that has some",
-    "sample run --out points.csv": "--out is an input of this command, points.csv; choose another file",
-    "sample line.npy --out line.npy --dim 1": "--out is an input of this command, line.npy",
-    "density run --out points.csv": "--out is an input of this command, points.csv",
-    "density run --points missing.csv --out missing.csv": "input of this command, missing.csv",
-    "density run --config replay.csv --out replay.csv": "input of this command, replay.csv",
-    "report run --out run/config.json": "--out is an input of this command, run/config.json",
-    "report line.png points.csv --figure line.png": "--figure is an input of this command, line.png",
-    "plot line.png --kind residual --out line.png": "--out is an input of this command, line.png",
+    "report run/model.fpflow": "DATA is missing: this model has no run that records its data",
+    "sample run --out points.csv": "--out is points.csv, an input of this command; choose another file",
+    "sample line.npy --out line.npy --dim 1": "--out is line.npy, an input of this command",
+    "density run --out points.csv": "--out is points.csv, an input of this command",
+    "density run --points missing.csv --out missing.csv": "is missing.csv, an input of this command",
+    "density run --config replay.csv --out replay.csv": "is replay.csv, an input of this command",
+    "report run --out run/config.json": "--out is run/config.json, an input of this command",
+    "report line.png points.csv --figure line.png": "--figure is line.png, an input of this command",
+    "plot line.png --kind residual --out line.png": "--out is line.png, an input of this command",
     "sample own:score --dim 2 --process json:dumps --out a.npy": "`fpflow.Abstract"
     "Process`, got function",
     "sample own:score --dim 2 --process fpflow:OrnsteinUhlenbeck --out a.npy": "got the class "
     "OrnsteinUhlenbeck; make an object of it",
     "sample own:score --dim 2 --process broken:process --out a.npy": "module 'broken' of "
     "'broken:process' cannot be imported: SyntaxError",
-    "sample own:score --dim 2 --process stretch:process --rate 3 --out a.npy": "--rate is no setting of "
-    "the process, Stretch, which has t0, t1",
+    "sample own:score --dim 2 --process stretch:process --rate 3 --out a.npy": "--rate is not a setting "
+    "of the process Stretch, which has t0, t1",
     "sample run --seed -1 --out a.npy": "--seed must be a whole number from 0 to 4294967295, got -1",
     "train points.csv --run-dir new --seed 99999999999999999999": "--seed must be a whole number from 0",
     "train points.csv --run-dir new --steps 99999999999999999999": "--num-steps must be at most 2147",
@@ -204,11 +205,12 @@ MISTAKES = {
     "train points.csv --run-dir points.csv": "--run-dir must be a folder, and points.csv is a file",
     "plot spoilt": "spoilt/metrics.jsonl is damaged: line 1 holds 'nonsense'",
     "plot other-rows": "other-rows/metrics.jsonl is damaged: line 1 holds '[1, 2]'",
-    "plot run/model.fpflow --kind curl": "--out is missing: the model has no run for its figures",
-    "plot empty": "empty is no run: it has no metrics.jsonl",
-    "plot begun": "the run in begun has no metrics yet: its first chunk is not done",
+    "plot run/model.fpflow --kind curl": "--out is missing: the model has no run folder for its figures",
+    "plot empty": "empty is not a run: it has no metrics.jsonl",
+    "plot begun": "the run in begun has no metrics yet: its first chunk is not finished",
     "plot run run --kind curl": "--kind curl draws one model, got 2",
-    "plot line.fpflow --kind curl --out c.png": "--kind curl is for dimension 2, and the model has 1",
+    "plot line.fpflow --kind curl --out c.png": "--kind curl is for dimension 2, and the model "
+    "has dimension 1",
 }
 
 
@@ -275,9 +277,9 @@ def test_a_config_of_another_shape_is_one_line(here, text, capsys):
     (here / "edited.json").write_text(text)
     assert main(["train", "points.csv", "--config", "edited.json", "--run-dir", "new"]) == 2
     said = capsys.readouterr().err
-    assert "edited.json is no config.json of a command: " in said and said.count("\n") == 1
+    assert "edited.json is not a config.json of a command: " in said and said.count("\n") == 1
     if text.startswith('{"command": {"name": "train", "options"'):
-        assert "is no config.json of a command: its options are" in said
+        assert "is not a config.json of a command: its options are" in said
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -330,7 +332,7 @@ def test_options_change_only_what_they_name(here):
     assert process("own:score", "--rate", "2") == ou(rate=2.0)
     for other in (("--noise", "1"), ("--process", "own:process"), ("--process", "vp")):
         with pytest.raises(
-            ValueError, match="rated was trained with Ornstein.*whose noise it does"
+            ValueError, match="rated was trained with Ornstein.*whose noise it has not"
         ):
             process("rated", *other)
     arguments = _parser("train")[0].parse_args(["train", "--process", "own:process", "--rate", "3"])
@@ -353,7 +355,9 @@ def test_samples_of_a_run_whose_data_is_gone(here, capsys):
         (here / "bereft" / "config.json").write_text(config.replace("points.csv", name))
         assert main(["sample", "bereft", "-n", "5", "--steps", "5", "--out", f"{name}.npy"]) == 0
         assert np.load(f"{name}.npy").shape == (5, 2)
-        assert "note: the samples are not compared with the run's data: " in capsys.readouterr().out
+        assert (
+            "note: the samples were not compared with the run's data: " in capsys.readouterr().out
+        )
 
 
 @pytest.mark.parametrize("command", MISTAKES)
@@ -379,11 +383,11 @@ TABLES = {
     "# a,b\n\n1,2\n3,5\n": 2,
     "\ufeff1,2\n3,5\n": 2,
     "\ufeffa,b\n1,2\n3,5\n": 2,
-    "1,NA\n3,5\n": "line 1, column 2 holds 'NA', which is no number",
+    "1,NA\n3,5\n": "line 1, column 2 holds 'NA', which is not a number",
     "1,\n3,5\n": "line 1, column 2 holds nothing",
-    "1,2.O\n3,5\n": "line 1, column 2 holds '2.O', which is no number",
+    "1,2.O\n3,5\n": "line 1, column 2 holds '2.O', which is not a number",
     ",0\n3,5\n": "line 1, column 1 holds nothing",
-    "2.O\n3\n5\n": "line 1, column 1 holds '2.O', which is no number",
+    "2.O\n3\n5\n": "line 1, column 1 holds '2.O', which is not a number",
     "a,b\n\n1,2 # fine\nx,y\n": "line 4, column 1 holds 'x'",
 }
 
@@ -451,10 +455,10 @@ def test_data_of_another_scale_gets_a_word(here, capsys):
     assert "column 0 of the data is small: its standard deviation is" in capsys.readouterr().out
     np.save(here / "uneven.npy", POINTS * [1, 15])
     main(["train", "uneven.npy", "--run-dir", "uneven", "--no-standardise", *SHORT])
-    assert "Networks learn columns of unequal widths badly" in capsys.readouterr().out
+    assert "Networks train poorly on columns of unequal widths" in capsys.readouterr().out
     main(["train", "large.npy", "--run-dir", "large-bare", "--bare", *SHORT])
     said = capsys.readouterr().out
-    assert "column 1 of the data is large" in said and "the network is made for 0.71" in said
+    assert "column 1 of the data is large" in said and "the network expects 0.71" in said
 
 
 @pytest.mark.slow
@@ -471,7 +475,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(here):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143
     assert re.search(r"stopped by SIGTERM after step \d+, saved in .*", said)
-    assert "; the same command with --resume goes on." in said
+    assert "; run the same command with --resume to continue." in said
     assert len(list((here / "stopped" / "checkpoints").iterdir())) == 1
 
 
@@ -499,7 +503,7 @@ def test_signals_before_the_first_checkpoint_say_so(here, number, code, word, ca
         patched.setattr(sys.modules["fpflow._train.train"], "init_state", killed)
         assert main(command) == code
     said = capsys.readouterr().err
-    assert f"fpflow train: {word}; nothing to keep has been computed yet; the same command " in said
+    assert f"fpflow train: {word}; nothing has been saved yet; the same command " in said
     assert said.count("\n") == 1
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
     assert main([*command, "--resume"]) == 0
@@ -533,7 +537,7 @@ def test_samples_that_stray_get_a_word(here, capsys):
     main(["train", "near.npy", "--run-dir", "near", *few])
     main(["sample", "near", "-n", "50", "--steps", "10", "--out", "near-out.npy"])
     said = capsys.readouterr().out
-    assert "of the samples lie more than half the data's width away from it" in said
+    assert "of the samples lie more than half the data's width away from the data" in said
 
 
 def test_networks_stand_in_the_frame_of_the_process_and_the_data(here):
@@ -561,11 +565,15 @@ def test_columns_become_conditions(tmp_path):
     [
         ("d.csv", "a,b,c", "--condition names every column; leave some for the points"),
         ("d.csv", "d", "--condition must name columns of the data (a, b, c), got 'd'"),
-        ("d.npy", "7", "--condition must name columns of the data (numbers from 0 on), got '7'"),
+        (
+            "d.npy",
+            "7",
+            "--condition must name columns of the data (numbers starting at 0), got '7'",
+        ),
         (
             "circles",
             "0",
-            "--condition names columns of a file; a data law gives its conditions itself",
+            "--condition names columns of a file; a data distribution provides its own conditions",
         ),
     ],
 )
@@ -575,9 +583,7 @@ def test_columns_that_are_no_conditions_are_refused(tmp_path, monkeypatch, name,
     np.save(tmp_path / "d.npy", np.eye(3))
     with pytest.raises(ValueError, match=re.escape(words)):
         law_of(name, columns)
-    with pytest.raises(
-        ValueError, match="--given must be numbers with commas between them, got 'x'"
-    ):
+    with pytest.raises(ValueError, match="--given must be numbers separated by commas, got 'x'"):
         condition_of(
             "x", fpflow.ScoreMLP(2, width=2, depth=1, condition_dim=1, key=jax.random.key(0))
         )
@@ -593,7 +599,7 @@ def test_every_process_has_a_name_and_its_settings(here):
     vp = process("own:score", "--process", "vp", "--beta-max", "15", "--t1", "0.9")
     assert vp == fpflow.VariancePreserving(fpflow.LinearSchedule(beta_max=15.0), t1=0.9)
     with pytest.raises(
-        ValueError, match="--beta-max is no setting of the process, OrnsteinUhlenbeck, which"
+        ValueError, match="--beta-max is not a setting of the process OrnsteinUhlenbeck, which"
     ):
         process("own:score", "--beta-max", "15")
     with pytest.raises(

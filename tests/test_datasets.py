@@ -118,8 +118,8 @@ def test_points_keep_their_law():
         (np.zeros((4, 0)), "data is empty"),
         (np.array([[0.0, 1.0], [np.nan, 2.0]]), "data holds NaN in 1 of 2 rows, first in row 1"),
         (np.array([[0.0, 1.0], [np.inf, 2.0]]), "data holds Inf in 1 of 2 rows, first in row 1"),
-        (np.ones((10, 2)), "data is one and the same point 10 times"),
-        (np.ones((1, 2)), "data is one and the same point 1 times"),
+        (np.ones((10, 2)), "data is the same point 10 times"),
+        (np.ones((1, 2)), "data is the same point 1 times"),
         (
             np.ma.masked_less(np.arange(6.0).reshape(3, 2), 1),
             "data has 1 masked values in 1 of 3 rows",
@@ -224,9 +224,13 @@ def test_bad_shapes_of_laws_are_refused():
         datasets.Circles(width=0.0)
     with pytest.raises(ValueError, match="`half_width` must be positive"):
         datasets.Checkerboard(half_width=-1.0)
-    with pytest.raises(ValueError, match="the window has dimension 2 and the law dimension 5"):
+    with pytest.raises(
+        ValueError, match="the window has dimension 2 and the distribution dimension 5"
+    ):
         mixture(5).cell_probabilities(WINDOW)
-    with pytest.raises(ValueError, match="the window has dimension 2 and the law dimension 3"):
+    with pytest.raises(
+        ValueError, match="the window has dimension 2 and the distribution dimension 3"
+    ):
         datasets.Points(np.eye(3)).cell_probabilities(WINDOW)
     with pytest.raises(ValueError, match="none of 2 points lies in"):
         datasets.Points(np.array([[50.0, 60.0], [70.0, 80.0]])).cell_probabilities(WINDOW)

@@ -158,7 +158,10 @@ def test_bad_samples_are_refused():
             lambda: fpflow.sliced_w2(x[0], x),
             r"`x` must hold at least four points, shape \(n, dim\)",
         ),
-        (lambda: fpflow.sliced_w2(x, x[:, :1]), "`x` and `y` must have one dimension, got 2 and 1"),
+        (
+            lambda: fpflow.sliced_w2(x, x[:, :1]),
+            "`x` and `y` must have the same dimension, got 2 and 1",
+        ),
         (lambda: fpflow.w2_samples(x, x * np.nan), "`y` holds NaN or Inf"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -191,7 +194,9 @@ def test_windows_on_a_line_hold_both_laws():
     assert counts.mass.shape == (200,)
     with pytest.raises(ValueError, match="`dim` of a window must be 1 or 2, got 3"):
         fpflow.Window(dim=3)
-    with pytest.raises(ValueError, match="the window has dimension 1 and the law dimension 2"):
+    with pytest.raises(
+        ValueError, match="the window has dimension 1 and the distribution dimension 2"
+    ):
         fpflow.datasets.circles().cell_probabilities(LINE)
 
 

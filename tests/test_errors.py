@@ -151,10 +151,10 @@ TOLD = fpflow.Transformed(
 )
 
 ARGUMENTS = {
-    "got ScoreMLP: the residual is that of a potential.": lambda: (
+    "got ScoreMLP: the residual is defined for a potential.": lambda: (
         fpflow.theorem_one.__wrapped__(NETWORK, OU)
     ),
-    "a potential; for a score there is `score_fp_residual`": lambda: (
+    "a potential; for a score, use `score_fp_residual`": lambda: (
         fpflow.residual_norm.__wrapped__(NETWORK, OU, key=KEY)
     ),
     "`divergence=ThroughResidual()` needs a model with `potential(t, x)`, got ScoreMLP": lambda: (
@@ -175,10 +175,10 @@ ARGUMENTS = {
     "`condition` must be one condition, shape (condition_dim,), got (5, 1)": lambda: (
         fpflow.given(TOLD, np.zeros((5, 1)))
     ),
-    "seen as one point: the transform is of 1 columns, the points have 2": lambda: (
+    "taken as one point: the transform is for 1 columns, the points have 2": lambda: (
         fpflow.given(TOLD, np.zeros(2))
     ),
-    "got a tuple of arrays of shapes (9, 2), (9,); take its first, `data[0]`, or": lambda: (
+    "got a tuple of arrays of shapes (9, 2), (9,); pass its first, `data[0]`, or": lambda: (
         fpflow.datasets.as_data((np.zeros((9, 2)), np.zeros(9)))
     ),
     "`log_target` must be written with `jax.numpy`, which JAX can trace, instead of": lambda: (
@@ -192,7 +192,7 @@ ARGUMENTS = {
     "which JAX can trace, instead of `numpy`, or pass it through `fpflow.from_callback`.": lambda: (
         fpflow.sample_ode(Plain(lambda t, x: -np.asarray(x)), OU, 5, key=KEY)
     ),
-    "got function; make a function a model by `fpflow.ScoreFunction`.": lambda: (
+    "got function; wrap a function in `fpflow.ScoreFunction`.": lambda: (
         inspect.unwrap(fpflow.sample)(fpflow.ODE(), whirl, OU, 5, dim=2, key=KEY)
     ),
     "`prior` must be an `IsotropicGaussian`, as `process.prior` is, or `None`, got float": lambda: (
@@ -212,8 +212,8 @@ ARGUMENTS = {
     "`num_points` must be at least 2, so that they have a spread": lambda: (
         fpflow.ReportSettings(num_points=1)
     ),
-    "`points` must be at least two, so that they have a spread, got 1": lambda: fpflow.gap_report(
-        NETWORK, OU, points=jnp.zeros((1, 2)), key=KEY
+    "`points` must hold at least two points, so that they have a spread, got 1": lambda: (
+        fpflow.gap_report(NETWORK, OU, points=jnp.zeros((1, 2)), key=KEY)
     ),
     "`settings.window` is for dimensions one and two, the data has dimension 3": lambda: (
         fpflow.ReportSettings(window=fpflow.Window()).in_dimension(3)
@@ -256,21 +256,21 @@ def test_transport_that_fails_is_told(monkeypatch):
 
 def test_doubtful_densities_get_a_warning():
     with pytest.warns(
-        UserWarning, match="the density of the ODE on the grid may be off by .* total"
+        UserWarning, match="the density of the ODE on the grid may have an error of .* total"
     ):
         fpflow.grid_density_ode(
             Plain(whirl), fpflow.OrnsteinUhlenbeck(t1=2.0), fpflow.Window(nodes=4)
         )
     model = LinearScore(jnp.array([[2.4]]))
     words = (
-        "the standard error stays above 1.5 times `target_error` = 1e-09 at 1 of 1 points, which had "
-        "up to 4 paths; raise `num_paths` = 4"
+        "the standard error stays above 1.5 times `target_error` = 1e-09 at 1 of 1 points, which used "
+        "up to 4 paths; raise `num_paths` above 4"
     )
     with pytest.warns(UserWarning, match=words):
         fpflow.log_prob_sde(
             model, OU, jnp.ones((1, 1)), num_paths=4, num_steps=4, target_error=1e-9, key=KEY
         )
-    words = "the steps of the paths move log p_SDE by more than 2e-09 nats at 1 of 1 points, by"
+    words = "the finite steps of the paths change log p_SDE by more than 2e-09 nats at 1 of 1 points, by"
     with pytest.warns(UserWarning, match=words):
         fpflow.log_prob_sde(
             model, OU, jnp.ones((1, 1)), num_paths=4, num_steps=4, target_error=1e-9, key=KEY
@@ -278,11 +278,11 @@ def test_doubtful_densities_get_a_warning():
 
 
 FILES = {
-    "it does not begin as a file of fpflow does": b"fpflow" * 20,
+    "it does not begin like a file written by fpflow": b"fpflow" * 20,
     f"its header claims {2**40} bytes": _sealed({}, b"", 2**40),
     "its SHA-256 does not match its content": _sealed({}, b"")[:-1] + b"?",
-    "its header is no JSON: ": _sealed({"format": 2}, b"", 3),
-    "its header is no JSON object": _sealed([], b""),
+    "its header is not JSON: ": _sealed({"format": 2}, b"", 3),
+    "its header is not a JSON object": _sealed([], b""),
     "it holds 'Other' of format 2, not a model saved by": _sealed(
         {"kind": "Other", "format": 2}, b""
     ),
@@ -317,10 +317,10 @@ def test_other_arrays_are_refused(tmp_path, array, shapes, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": 99}, "it is no checkpoint of format 1"),
+        ({"format": 99}, "it is not a checkpoint of format 1"),
         ({"loss": None}, "its header has None for `loss`"),
         ({"step": 7}, "it holds step 7"),
-        ({"tree": "0"}, "its model or optimiser is of another architecture"),
+        ({"tree": "0"}, "its model or optimiser has another architecture"),
         ({"fingerprint": "0"}, "it belongs to a run with other settings"),
     ],
 )
@@ -336,13 +336,14 @@ def test_checkpoints_of_another_kind_are_refused(tmp_path, changes, words):
     _files.write_arrays(newest, header, [np.ones(3), np.ones((2, 4))])
     with pytest.raises(fpflow.DamagedFile, match=f"000000002.fpflow cannot be used: {words}."):
         run.read(newest, state)
-    with pytest.warns(UserWarning, match=f"{words}. An older one is looked for."):
+    with pytest.warns(UserWarning, match=f"{words}. Trying an older one."):
         _, intervals = run.newest(state)
     assert len(intervals) == 1
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("{", "config.json is no JSON: Expecting"), ("[]", " is no JSON object.")]
+    ("text", "words"),
+    [("{", "config.json is not JSON: Expecting"), ("[]", " is not a JSON object.")],
 )
 def test_runs_without_settings_are_refused(tmp_path, text, words):
     (tmp_path / "config.json").write_text(text)
@@ -352,8 +353,8 @@ def test_runs_without_settings_are_refused(tmp_path, text, words):
 
 COMMANDS = {
     "sample math:nothing": (2, "module 'math' has no 'nothing'."),
-    "sample torn": (2, "torn/config.json is no JSON: Expecting"),
-    "sample tired:score": (130, "interrupted; what is finished is kept."),
+    "sample torn": (2, "torn/config.json is not JSON: Expecting"),
+    "sample tired:score": (130, "interrupted; finished work is kept."),
 }
 
 

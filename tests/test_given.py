@@ -61,7 +61,7 @@ def test_a_potential_of_ones_own_is_differentiated():
 
 
 def test_conditions_are_asked_for_where_they_are_missing():
-    with pytest.raises(ValueError, match=r"needs a condition of shape \(3,\): give it one by"):
+    with pytest.raises(ValueError, match=r"needs a condition of shape \(3,\): give it one with"):
         fpflow.sample_ode(POTENTIAL, OU, 3, key=jr.key(0))
     with pytest.raises(ValueError, match=r"`condition` must have shape \(3,\), got \(2,\)"):
         fpflow.given(POTENTIAL, jnp.ones(2)).score(0.3, X)
@@ -85,7 +85,7 @@ def test_points_carry_their_conditions():
         fpflow.datasets.Points(x, np.ones((3, 1)))
     with pytest.raises(ValueError, match="`condition` holds NaN or Inf in 1 places"):
         fpflow.datasets.Points(x, np.where(c == 7, np.nan, c))
-    with pytest.raises(ValueError, match="`data` gives conditions: take the points that belong"):
+    with pytest.raises(ValueError, match="`data` has conditions: pass the points that belong"):
         fpflow.gap_report(fpflow.ScoreFunction(lambda t, x: -2 * x, 2), OU, law, progress=False)
 
 
@@ -109,11 +109,11 @@ class Odd:
 @pytest.mark.parametrize(
     ("law", "words"),
     [
-        (Frozen(), "gives other points for the same key: it draws by numpy.random"),
+        (Frozen(), "gives different points for the same key: it draws with numpy.random"),
         (Fixed(), "gives the same points for every key"),
         (Odd(), r"must return conditions of shape \(n, condition_dim\), got \(3,\) at n = 3"),
         (Fixed, "data must be an object, got Fixed uncalled; call it"),
-        ("circles", "got the text 'circles'; laws stand in `fpflow.datasets`"),
+        ("circles", "got the text 'circles'; distributions are in `fpflow.datasets`"),
     ],
 )
 def test_laws_that_do_not_follow_their_key_are_refused(law, words):
@@ -196,7 +196,7 @@ def test_raveled_potentials_keep_their_potential():
     for shape in ((), (0, 3), (1.5,)):
         with pytest.raises(ValueError, match="`shape` must be positive whole numbers"):
             getattr(fpflow.Raveled, "__wrapped__", fpflow.Raveled)(Image(), shape)
-    with pytest.raises(ValueError, match="got function; make a function a model by"):
+    with pytest.raises(ValueError, match="got function; wrap a function in `fpflow.ScoreFunction`"):
         fpflow.Raveled(images, (1, 8, 8))
 
 
@@ -214,9 +214,11 @@ def test_any_module_is_saved_with_its_process(tmp_path):
     class Local(eqx.Module):
         a: jax.Array
 
-    with pytest.raises(ValueError, match="whose class cannot be found again by name; define it"):
+    with pytest.raises(ValueError, match="whose class cannot be found by name; define it at"):
         fpflow.save(tmp_path / "other.fpflow", Local(jnp.ones(2)), process)
-    with pytest.raises(ValueError, match="`model.a` is a random key, which a model cannot keep"):
+    with pytest.raises(
+        ValueError, match="`model.a` is a random key, which a saved model cannot contain"
+    ):
         fpflow.save(tmp_path / "other.fpflow", KeyHolder(jr.key(0)), process)
     assert not (tmp_path / "other.fpflow").exists()
 
@@ -228,7 +230,7 @@ class KeyHolder(eqx.Module):
 def test_a_model_that_cannot_be_saved_ends_in_a_word_and_not_in_an_error(tmp_path):
     model = fpflow.ScoreFunction(eqx.nn.Lambda(lambda x: x))
     model = Held(model, jnp.ones(()))
-    with pytest.warns(UserWarning, match="the model is in the result and not in a file"):
+    with pytest.warns(UserWarning, match="the model is in the result but could not be saved"):
         fpflow.train(
             model, OU, np.random.default_rng(0).normal(size=(50, 2)), num_steps=2, batch_size=8,
             chunk=2, run_dir=tmp_path / "run", key=jr.key(0),
@@ -251,10 +253,10 @@ class Held(eqx.Module):
         ({"arrays": 3}, "its header has the arrays 3"),
         ({"arrays": []}, "it holds 4 arrays, not 0"),
         ({"process": None}, "its process is a NoneType"),
-        ({"model": {"module": "jax:jit", "fields": {}}}, "jax:jit is no equinox module"),
+        ({"model": {"module": "jax:jit", "fields": {}}}, "jax:jit is not an equinox module"),
         (
             {"model": {"module": "nowhere:Model", "fields": {}}},
-            "it needs nowhere:Model, which is not here",
+            "it needs nowhere:Model, which cannot be imported (",
         ),
         ({"model": {"what": 1}}, "its header has the part {'what': 1}"),
         ({"format": 3}, "not a model saved by `fpflow.save` in format 4"),

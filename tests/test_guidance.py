@@ -66,7 +66,7 @@ def test_guided_models_behind_a_transform_stay_there():
     assert isinstance(model, fpflow.Transformed) and model.transform is scale
     np.testing.assert_allclose(model.model.weight, 3.0)
     other = fpflow.Transformed(parts[1].model, fpflow.Standardise([1.0, 2.0], [3.0, 5.0]))
-    with pytest.raises(ValueError, match="stand behind different transforms, and their scores"):
+    with pytest.raises(ValueError, match="use different transforms, so their scores are with"):
         fpflow.guided(parts[0], other, 3.0)
 
 
@@ -97,7 +97,7 @@ def test_neither_sampler_draws_the_powered_target_and_weights_correct_it():
     # The ODE hardly goes where the target still has mass, and a thousand weights say so; four hundred
     # look even, and miss log Z by eight of their errors.
     asked["num_samples"] = 1000
-    with pytest.warns(UserWarning, match="the weights are too uneven to be believed"):
+    with pytest.warns(UserWarning, match="the weights are too uneven to be trusted"):
         fpflow.importance_sample(model, OU, sampler=fpflow.ODE(), **asked)
 
 
@@ -117,7 +117,10 @@ def test_conditions_are_dropped_now_and_then():
         (lambda: fpflow.guided(3, ALL.marginal(OU), 1.0), "must have a method `score"),
         (lambda: fpflow.datasets.Dropped(ONE), "`data` has no conditions to drop; give"),
         (lambda: fpflow.datasets.Dropped(PAIRS, 1.0), "`probability` must lie between 0 and 1, got 1.0"),
-        (lambda: fpflow.datasets.Dropped(PAIRS, 0.5, [1.0]), "`null` must be a condition that no datum"),
+        (
+            lambda: fpflow.datasets.Dropped(PAIRS, 0.5, [1.0]),
+            "`null` must be a condition that no data point",
+        ),
         (lambda: fpflow.datasets.Dropped(PAIRS, 0.5, [1.0, 2.0]), r"`null` must have shape \(1,\), got"),
     ],
 )  # fmt: skip

@@ -142,30 +142,39 @@ def test_held_out_points_tell_a_law_from_its_draws():
         # One set of points on both sides: only the errors of paths and solver are left.
         assert abs(exact.nll_ode[part].value - truth) < 1e-3
         assert abs(exact.nll_sde[part].value - truth) < 0.05
-    assert not exact.memorises and "(one half is right)" in str(exact)
+    assert not exact.memorises and "(one half is expected)" in str(exact)
     narrow = jnp.broadcast_to(0.03**2 * jnp.eye(2), (len(seen), 2, 2))
     law = fpflow.datasets.GaussianMixture(jnp.asarray(seen), narrow)
     asked["num_points"] = 2
     by_heart = fpflow.held_out(ByHeart(law.marginal(OU)), OU, seen, held, **asked)
-    assert by_heart.memorises and "it repeats its data" in str(by_heart)
+    assert by_heart.memorises and "the model repeats its data" in str(by_heart)
     assert by_heart.nll_ode[1].value > by_heart.nll_ode[0].value
 
 
 def test_a_report_says_that_a_network_repeats_its_data():
     assert repeats(POINTS[:30], POINTS[30:], np.asarray(LAW.sample(jr.key(9), 60))) == []
     (note,) = repeats(POINTS[:30] + 1e-3, POINTS[:30], POINTS[30:])
-    assert "where one half is right: if the `points` are draws" in note
+    assert "where one half is expected: if the `points` are draws" in note
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: split(LAW, 0.5), "`data` must be points, got GaussianMixture, which draws afresh"),
-        (lambda: split(POINTS, 1.5), "the held-out share must lie between 0 and 1 and leave two"),
-        (lambda: split(POINTS[:5], 0.1), "the held-out share must lie between 0 and 1 and leave two"),
+        (
+            lambda: split(LAW, 0.5),
+            "`data` must be points, got GaussianMixture, which draws new points each time",
+        ),
+        (
+            lambda: split(POINTS, 1.5),
+            "the held-out share must lie between 0 and 1 and leave at least two",
+        ),
+        (
+            lambda: split(POINTS[:5], 0.1),
+            "the held-out share must lie between 0 and 1 and leave at least two",
+        ),
         (
             lambda: fpflow.train(network(), OU, LAW, validation=0.1, **ASKED),
-            "`validation` as a share holds back some of the points, and `data` is a law",
+            "`validation` as a share holds out some of the points, but `data` is a distribution",
         ),
         (
             lambda: fpflow.train(network(), OU, POINTS, validation=POINTS[:, :1], **ASKED),
@@ -173,15 +182,16 @@ def test_a_report_says_that_a_network_repeats_its_data():
         ),
         (
             lambda: fpflow.train(network(), OU, POINTS, patience=5, **ASKED),
-            "`patience` waits for a held-out loss; pass `validation=` too",
+            "`patience` needs a held-out loss; pass `validation=` too",
         ),
         (
             lambda: fpflow.held_out(network(), OU, POINTS[:1], POINTS, key=jr.key(0)),
-            "one and the same point|and both sets must be at least two",
+            "is the same point|and the sizes of both sets must be at least two",
         ),
         (
             lambda: fpflow.held_out(network(), OU, POINTS, POINTS, num_points=1, key=jr.key(0)),
-            "`num_points` and both sets must be at least two, so that means have errors",
+            "`num_points` and the sizes of both sets must be at least two, so that the means have "
+            "error estimates",
         ),
         (
             lambda: inspect.unwrap(fpflow.held_out)(network(), OU, LAW, POINTS, key=jr.key(0)),
@@ -191,7 +201,8 @@ def test_a_report_says_that_a_network_repeats_its_data():
             lambda: fpflow.held_out(
                 network(), OU, fpflow.datasets.Points(POINTS, POINTS), POINTS, key=jr.key(0)
             ),
-            "`seen` has conditions: take the points that belong to one, and the model by",
+            "`seen` has conditions: pass the points that belong to one of them, and the model from "
+            "`fpflow.given`.",
         ),
     ],
 )  # fmt: skip
@@ -223,14 +234,14 @@ def test_the_command_line_keeps_the_best_and_reports_on_held_out_points(
         ]
     )
     said = capsys.readouterr().out
-    assert "kept the network of step" in said and "at held-out points" in said
+    assert "kept the network from step" in said and "at held-out points" in said
     main(["plot", "run", "--kind", "losses"])
     quick = ["--num-samples", "60", "--repeats", "2", "--num-points", "4", "--etas", "1.0"]
     main(["report", "run", "--no-theorem", *quick])
-    assert "likelihoods are at 4 of the 12 points held out" in capsys.readouterr().out
+    assert "likelihoods are computed at 4 of the 12 held-out points" in capsys.readouterr().out
     few = np.concatenate([POINTS, POINTS[:, :1]], axis=1)
     np.save("pairs.npy", few)
     main(
         ["train", "pairs.npy", "--condition", "2", "--validation", "0.2", "--run-dir", "on", *SHORT]
     )
-    assert "kept the network of step" in capsys.readouterr().out
+    assert "kept the network from step" in capsys.readouterr().out

@@ -154,7 +154,7 @@ def test_a_signal_to_one_process_stops_all_at_one_step(runs):
 
 def test_what_one_process_refuses_all_refuse(runs):
     for _, found, _ in runs:
-        assert "holds a run already; pass `resume=True`" in str(found["held"])
+        assert "already holds a run; pass `resume=True`" in str(found["held"])
     for _, found, _ in runs[1:]:
         assert "processes 0 and 1 have different `key`: with a mesh" in str(found["differs"])
 
@@ -170,7 +170,7 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on(runs, tmp_path, vic
         processes[1 - victim].kill()
     assert time.monotonic() - since < 60 and processes[1 - victim].returncode != 0
     assert processes[victim].returncode == -signal.SIGKILL
-    way_on = f"step 10 is saved in {tmp_path}/run; start all processes again and go on with"
+    way_on = f"step 10 is saved in {tmp_path}/run; start all processes again and continue with"
     # Python hears of it in the collective, or jax aborts the process without Python.
     assert "fpflow.HostLost" in text or "HostLost: process" in text, text
     assert way_on in text

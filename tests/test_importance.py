@@ -68,7 +68,11 @@ def test_the_other_law_must_be_asked_for_and_is_labelled():
     other = fpflow.importance_sample(
         wrong(2), SHORT, lambda x: -x @ x, 1000, density=fpflow.ODE(), **settings
     )
-    assert not own.biased and other.biased and "biased: weighed by another law" in repr(other)
+    assert (
+        not own.biased
+        and other.biased
+        and "biased: weighted by another distribution" in repr(other)
+    )
     exact = np.log(np.pi)
     assert abs(own.log_z.value - exact) < 4 * own.log_z.error
     assert abs(other.log_z.value - exact) > 4 * other.log_z.error
@@ -116,7 +120,7 @@ def test_even_weights_have_no_tail_and_few_have_no_index():
 
 
 def test_uneven_weights_get_a_warning():
-    with pytest.warns(UserWarning, match="the weights are too uneven to be believed: Pareto k"):
+    with pytest.warns(UserWarning, match="the weights are too uneven to be trusted: Pareto k"):
         fpflow.importance_sample(
             wrong(2), OU, lambda x: -200 * jnp.sum((x - 2.5) ** 2), 500,
             sampler=fpflow.ODE(), key=jr.key(0),
@@ -133,7 +137,7 @@ def test_uneven_weights_get_a_warning():
         ),
         (
             {"density": fpflow.GaussianChain()},
-            "a chain weighs only its own samples; leave out `density`",
+            "a chain can weight only its own samples; leave out `density`",
         ),
         (
             {"sampler": fpflow.SDE(eta=0.5)},

@@ -108,9 +108,9 @@ def test_bad_masses_are_refused(mass, words, method):
 def test_densities_on_different_windows_are_refused():
     law = fpflow.datasets.circles()
     here, there = (law.cell_probabilities(fpflow.Window(-w, w, 12)) for w in (3.0, 4.0))
-    with pytest.raises(ValueError, match="`a`, `b` and `window` must be on one window"):
+    with pytest.raises(ValueError, match="`a`, `b` and `window` must be on the same window"):
         fpflow.w2_grid(here, there)
-    with pytest.raises(ValueError, match="must be on one window"):
+    with pytest.raises(ValueError, match="must be on the same window"):
         fpflow.w2_grid(here, here, WINDOW)
 
 

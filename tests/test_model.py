@@ -150,7 +150,7 @@ def test_bad_layers_are_refused(layers, words):
 
 
 def test_bad_sizes_are_refused():
-    with pytest.raises(ValueError, match="must have 2 outputs, one a coordinate, got 1"):
+    with pytest.raises(ValueError, match="must have 2 outputs, one per coordinate, got 1"):
         fpflow.ScoreMLP.from_layers([(W, B), (np.ones((1, 4)), np.ones(1))])
     with pytest.raises(ValueError, match="`dim` must be at least 1, got 0"):
         fpflow.PotentialMLP(0, key=jr.key(0))
@@ -211,7 +211,7 @@ def test_a_frame_needs_a_score_and_a_width():
     with pytest.raises(ValueError, match="`scale` must be positive"):
         fpflow.in_frame(network, OU, scale=0.0)
     with pytest.raises(
-        ValueError, match="corrects a prior of width 0.7071, that of the frame has 1"
+        ValueError, match="corrects a prior of width 0.7071, but the prior of the frame has width 1"
     ):
         fpflow.in_frame(fpflow.ScoreMLP(2, width=4, key=jr.key(0)), OU)
 

@@ -122,8 +122,8 @@ def test_the_verdict_says_what_the_numbers_say():
     nats = in_nats(gaps, None)
     first, second, third = verdict(split(1.0, 0.2, 0.1), nats, gaps["points"], {})
     assert "nats apart" in first and "the SDE is nearer to the data by" in first
-    assert "77% is the model; only training closes it" in second and "sliced W2^2" in second
-    assert third.startswith("For samples of the SDE quote log p_SDE (NLL 1.")
+    assert "77% comes from the model; only training closes it" in second and "sliced W2^2" in second
+    assert third.startswith("For samples of the SDE, quote log p_SDE (NLL 1.")
     same = dataclasses.replace(
         nats, kl_sde_ode=fpflow.Estimate(1e-4, 1e-4), kl_ode_sde=fpflow.Estimate(0.0, 1e-4)
     )
@@ -133,7 +133,7 @@ def test_the_verdict_says_what_the_numbers_say():
     }
     first, second, third = verdict(split(0.0, 0.1, 0.2), same, None, grid)
     assert "cannot be told apart" in first and "the ODE is nearer to the data by 0.003" in first
-    assert "67% is the finite number of samples" in second
+    assert "67% comes from the finite number of samples" in second
     assert third.startswith("Either likelihood may be quoted")
     # A law that lacks mass of the data has no number of nats; total variation still tells.
     grid = {
@@ -145,9 +145,11 @@ def test_the_verdict_says_what_the_numbers_say():
     }
     first, second, _ = verdict(split(0.1, -0.2, 0.4), None, None, grid)
     assert "the SDE is nearer to the data (total variation 0.260 ± 0.010, that of the ODE" in first
-    assert "of which the steps of the samplers take off 0.200 ± 0.010" in second
+    assert "of which 0.200 ± 0.010 is cancelled by the steps of the samplers" in second
     first, _, third = verdict(split(0.5, 0.1, 0.2), None, None, {})
-    assert first == "The laws of SDE and ODE are sliced W2^2 = 0.500 ± 0.010 apart."
+    assert (
+        first == "The distributions of the SDE and the ODE are sliced W2^2 = 0.500 ± 0.010 apart."
+    )
     assert "`log_prob_chain`" in third
 
 
@@ -168,9 +170,11 @@ def test_a_score_without_derivatives_and_without_data_has_a_report():
     assert found.grid_distances["ODE-SDE"]["KL"].value < 1e-3
     assert all(row["to_data"] is None for row in found.etas)
     text = str(found)
-    assert "the score has no derivatives, so that log densities at points" in text
+    assert "the score has no derivatives, so log densities at points" in text
     assert "to the data" not in text and "to the ODE" in text
-    assert repr(found).startswith("GapReport in dimension 1\nThe laws of SDE and ODE are ")
+    assert repr(found).startswith(
+        "GapReport in dimension 1\nThe distributions of the SDE and the ODE are "
+    )
     assert len(repr(found)) < 1000
     page = as_html(found)
     assert page == found._repr_html_()

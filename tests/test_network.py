@@ -155,7 +155,7 @@ def test_the_command_line_trains_them(tmp_path, monkeypatch, capsys):
         assert hasattr(model, "potential") == (kind == "residual-potential")
         assert np.isfinite(np.load("x.npy")).all()
     assert main(["train", "points.npy", "--run-dir", "bare", "--network", kind, "--bare", *short])
-    assert f"--network {kind} stands on the prior; leave out --bare" in capsys.readouterr().err
+    assert f"--network {kind} needs the prior; leave out --bare" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

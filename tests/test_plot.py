@@ -68,7 +68,7 @@ def test_trajectories_begin_in_noise_and_end_in_samples():
     line = fpflow.PotentialMLP(1, width=6, depth=1, key=jr.key(0))
     ax = fpflow.plot.trajectories(fpflow.ode_trajectories(line, OU, 5, key=jr.key(1)))
     assert len(ax.lines) == 5 and ax.get_xlim()[0] > ax.get_xlim()[1]
-    with pytest.raises(ValueError, match="`num_times` must be at least 2, the two ends, got 1"):
+    with pytest.raises(ValueError, match="`num_times` must be at least 2, for the two ends, got 1"):
         fpflow.ode_trajectories(MODEL, OU, 5, num_times=1, key=jr.key(0))
 
 
@@ -120,7 +120,7 @@ def test_the_flow_is_an_animation_of_histograms(tmp_path):
     line = fpflow.ode_trajectories(
         fpflow.PotentialMLP(1, width=6, depth=1, key=jr.key(0)), OU, 5, key=jr.key(1)
     )
-    with pytest.raises(ValueError, match="`paths` must be paths in the plane, got dimension 1"):
+    with pytest.raises(ValueError, match="`paths` must lie in the plane, got dimension 1"):
         fpflow.plot.density_flow(line)
 
 

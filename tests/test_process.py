@@ -173,7 +173,7 @@ def test_what_is_no_process_is_refused():
         fpflow.check_process(fpflow.OrnsteinUhlenbeck)
     with pytest.raises(ValueError, match="`t1` = 1.0 leaves no signal"):
         fpflow.LinearPath(t1=1.0)
-    with pytest.raises(ValueError, match="must be known numbers, got a traced value"):
+    with pytest.raises(ValueError, match="must be concrete numbers, got a traced value"):
         jax.jit(lambda r: fpflow.OrnsteinUhlenbeck(rate=r).drift(0.0, jnp.ones(1)))(1.0)
 
 
@@ -228,7 +228,7 @@ def test_processes_are_those_of_the_literature(name):
         (lambda: fpflow.CosineSchedule(offset=-1.0), "`offset` must not be negative, got -1.0"),
         (
             lambda: fpflow.TabulatedSchedule([1e-4, 0.01, 0.02]),
-            r"must fall from below one and stay above zero, shape \(K,\), got shape \(3,\)",
+            r"must decrease from below one and stay above zero, shape \(K,\), got shape \(3,\)",
         ),
         (
             lambda: fpflow.GeometricNoise(sigma_max=0.001),

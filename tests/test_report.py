@@ -122,7 +122,7 @@ def test_report_of_a_trained_network_prints_saves_and_draws(tmp_path):
     text = str(found)
     for words in (
         "part of the gap", "observed between samples", "Fokker-Planck residual", "Curl of the score",
-        "KL account", "eta", "2 of 2 `points` lie outside the box of the data", "KL(SDE | e^u/Z)",
+        "KL decomposition", "eta", "2 of 2 `points` lie outside the box of the data", "KL(SDE | e^u/Z)",
         "bits per dimension", "e^u-SDE", "point by point",
     ):  # fmt: skip
         assert words in text, words
@@ -318,5 +318,5 @@ def test_strays_are_told_with_their_distance_and_their_weight():
     assert rest < 0.01 * whole
     assert not strays("ODE", data, data)
     assert strays("SDE", x + 9, data) == [
-        "100.0% of the SDE samples lie more than half the data's width away from it."
+        "100.0% of the SDE samples lie more than half the data's width away from the data."
     ]

@@ -275,7 +275,7 @@ def test_a_law_of_ones_own_takes_the_place_of_the_papers(own_laws, small_window,
         (["--preset", "fast"], "invalid choice: 'fast'"),
         (
             ["--dataset", "moons"],
-            "--dataset moons: it is no data set of the paper, mixture, circles",
+            "--dataset moons: it is neither a data set of the paper, mixture, circles",
         ),
         (["--dataset", "own_laws:far"], "50% of it lies beyond the paper's window, [-3.5, 3.5]"),
         (["--dataset", "own_laws:line"], "must lie in the plane, got dimension 1"),

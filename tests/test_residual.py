@@ -102,7 +102,7 @@ def test_calculus_on_fields_with_known_derivatives():
     np.testing.assert_allclose(fpflow.laplacian(quartic, x), 12 * jnp.sum(x**2), rtol=ROUND_OFF)
     assert abs(fpflow.curl(jax.grad(quartic), x)) < ROUND_OFF
     with pytest.raises(
-        ValueError, match=r"must be one point of the plane, shape \(2,\), got \(3,\)"
+        ValueError, match=r"must be one point in the plane, shape \(2,\), got \(3,\)"
     ):
         fpflow.curl(field, jnp.ones(3))
 

@@ -241,7 +241,7 @@ def test_corrupted_checkpoints_are_refused_and_the_one_before_is_used(tmp_path, 
         resumed = run("run", num_steps=20, resume=True)
     assert bits(resumed) == bits(run(None, num_steps=20))
     wide = init_state(fpflow.PotentialMLP(2, width=5, depth=1, key=jr.key(0)), fpflow.Soap())
-    with pytest.raises(fpflow.DamagedFile, match="of another architecture"):
+    with pytest.raises(fpflow.DamagedFile, match="has another architecture"):
         opened.read(newest, wide)
 
 
@@ -250,7 +250,7 @@ def test_where_no_checkpoint_is_whole_nothing_starts_anew(tmp_path):
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         path.write_bytes(b"fpflow" * 9)
     with (
-        pytest.warns(UserWarning, match="does not begin as a file of fpflow does"),
+        pytest.warns(UserWarning, match="does not begin like a file written by fpflow"),
         pytest.raises(fpflow.DamagedFile, match="none of the 2 checkpoints in .* can be used"),
     ):
         run(tmp_path / "run", num_steps=10, resume=True)
@@ -258,7 +258,7 @@ def test_where_no_checkpoint_is_whole_nothing_starts_anew(tmp_path):
 
 def test_folders_of_other_runs_are_refused(tmp_path):
     run(tmp_path / "run", num_steps=10)
-    with pytest.raises(ValueError, match="holds a run already; pass `resume=True`"):
+    with pytest.raises(ValueError, match="already holds a run; pass `resume=True`"):
         run(tmp_path / "run", num_steps=10)
     with pytest.raises(ValueError, match="other settings: num_steps 10, now 20"):
         run(tmp_path / "run", num_steps=20, resume=True)
@@ -273,7 +273,7 @@ def test_folders_of_other_runs_are_refused(tmp_path):
         run(tmp_path / "file", num_steps=10)
     with pytest.raises(ValueError, match="`resume=True` needs the `run_dir`"):
         run(None, num_steps=10, resume=True)
-    for text, words in (("{", "is no JSON"), ("[]", "is no JSON object")):
+    for text, words in (("{", "is not JSON"), ("[]", "is not a JSON object")):
         (tmp_path / "run" / "config.json").write_text(text)
         with pytest.raises(fpflow.DamagedFile, match=words):
             run(tmp_path / "run", num_steps=10, resume=True)
@@ -424,7 +424,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
     for resume in (False, True):
         with pytest.raises(
-            ValueError, match="another process trains in `run_dir` = .*; wait for it"
+            ValueError, match="another process is training in `run_dir` = .*; wait for it"
         ):
             run(tmp_path / "run", num_steps=5, resume=resume)
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
@@ -449,5 +449,5 @@ def test_settings_without_results_block_nothing(tmp_path, monkeypatch):
     # A finished network alone is worth keeping too.
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match="holds a run already"):
+    with pytest.raises(ValueError, match="already holds a run"):
         run(tmp_path / "run", num_steps=10)

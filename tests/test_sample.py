@@ -293,11 +293,17 @@ ADAPTIVE = diffrax.PIDController(rtol=1e-2, atol=1e-2)
     [
         (lambda: fpflow.ODE(diffrax.ShARK()), "`solver` must be a diffrax solver for ordinary"),
         (lambda: fpflow.SDE(solver=diffrax.Tsit5()), "`solver` must be a diffrax solver for stoch"),
-        (lambda: fpflow.SDE(solver=diffrax.SEA(), stepsize_controller=ADAPTIVE), "error estimate"),
-        (lambda: fpflow.ODE(diffrax.Euler(), stepsize_controller=ADAPTIVE), "error estimate"),
+        (
+            lambda: fpflow.SDE(solver=diffrax.SEA(), stepsize_controller=ADAPTIVE),
+            "a solver with an error estimate",
+        ),
+        (
+            lambda: fpflow.ODE(diffrax.Euler(), stepsize_controller=ADAPTIVE),
+            "a solver with an error estimate",
+        ),
         (
             lambda: fpflow.ODE(stepsize_controller=diffrax.ConstantStepSize()),
-            "must choose steps by their error, .* got ConstantStepSize; steps of one's own",
+            "must choose steps by their error, .* got ConstantStepSize; to set your own steps",
         ),
         (lambda: fpflow.SDE(num_steps=3, stepsize_controller=ADAPTIVE), "not both"),
         (lambda: fpflow.SDE(eta=-1.0), "`eta` must be finite and not negative, got -1.0"),
@@ -318,7 +324,7 @@ ADAPTIVE = diffrax.PIDController(rtol=1e-2, atol=1e-2)
         ),
         (
             lambda: jax.jit(lambda g: fpflow.ODE(step_grid=g).num_steps)(jnp.array([1.0, 0.0])),
-            "`step_grid` must be known times",
+            "`step_grid` must be concrete times",
         ),
     ],
 )
@@ -422,7 +428,7 @@ def test_dimension_is_read_off_the_score():
         def score(self, t, x):
             return -2 * x
 
-    with pytest.raises(ValueError, match="cannot be told from `model.score`.* pass `dim=`"):
+    with pytest.raises(ValueError, match="cannot be determined from `model.score`.* pass `dim=`"):
         fpflow.sample_ode(Any(), OU, 3, key=jr.key(0))
     assert fpflow.sample_sde(Any(), OU, 3, num_steps=2, dim=5, key=jr.key(0)).shape == (3, 5)
 
@@ -441,7 +447,7 @@ class NaNScore:
         (EXACT, {"num_samples": 0}, "`num_samples` must be a whole number of at least 1"),
         (EXACT, {"batch_size": -1}, "`batch_size` must be a whole number"),
         (EXACT, {"num_steps": 5, "step_grid": [10.0, 0.0]}, "either `num_steps` or `step_grid`"),
-        (EXACT, {"step_grid": [0.0, 10.0]}, "`step_grid` must fall strictly"),
+        (EXACT, {"step_grid": [0.0, 10.0]}, "`step_grid` must decrease strictly"),
         (EXACT, {"step_grid": [9.0, 0.0]}, "`step_grid` must start at `t1` = 10.0"),
         (EXACT, {"step_grid": [10.0, -1.0]}, "end no lower than `t0` = 0.0"),
         (EXACT, {"step_grid": [10.0, np.nan]}, "`step_grid` must be finite times"),
@@ -476,7 +482,7 @@ def test_another_key_or_number_of_batches_compiles_nothing(compilations):
 
 
 def test_steps_too_fine_for_a_precision_are_refused():
-    words = "`num_steps` is too large: the steps must fall strictly from `t1` to `t0`, got .*"
-    words += ", which does not in float16"
+    words = "`num_steps` is too large: the steps must decrease strictly from `t1` to `t0`, got .*"
+    words += ", which is not the case in float16"
     with pytest.raises(ValueError, match=words):
         step_times(OU, 3000, None, np.float16)

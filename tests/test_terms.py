@@ -172,7 +172,7 @@ def test_a_score_network_can_be_regularised():
         ),
         (
             lambda: fpflow.Objective({"loss": fpflow.FokkerPlanck()}),
-            "a term cannot be called 'loss', which the history uses itself",
+            "a term cannot be called 'loss', a name that the history itself uses",
         ),
         (
             lambda: fpflow.Objective({"a": fpflow.FokkerPlanck()}, noising=3),

@@ -164,7 +164,7 @@ class Explosive(eqx.Module):
 
 def test_a_loss_that_turns_nan_stops_with_the_last_good_model():
     """Adam moves by the rate at each step at first: 0.01 a step crosses 0.055 after six."""
-    with pytest.raises(fpflow.TrainingDiverged, match="stopped being finite at step 6") as caught:
+    with pytest.raises(fpflow.TrainingDiverged, match="is no longer finite at step 6") as caught:
         fpflow.train(
             Explosive(jnp.array(1.0)),
             OU,
@@ -223,7 +223,7 @@ SCORE = fpflow.ScoreMLP(2, width=8, depth=1, key=jr.key(0))
                 "fp_weight": 1.0,
                 "objective": fpflow.Objective({"a": fpflow.DenoisingScoreMatching()}),
             },
-            "give the weight to a term of `objective`, as in `fpflow.FokkerPlanck.weight=1.0",
+            "set the weight of a term of `objective` instead, as in `fpflow.FokkerPlanck.weight=1.0",
         ),
         (SCORE, GAUSSIAN, {"fp_weight": -1.0}, "`fp_weight` must be finite and not negative"),
         (SCORE, GAUSSIAN, {"num_steps": 0}, "`num_steps` must be a whole number of at least 1"),
@@ -248,8 +248,9 @@ def test_bad_input_is_refused_before_anything_runs(model, data, settings, words)
 def test_a_network_on_another_prior_gets_a_word():
     wide = fpflow.OrnsteinUhlenbeck(noise=2.0)
     settings = {**SETTINGS, "num_steps": 1}
-    with pytest.warns(UserWarning, match="corrects a prior of width 0.7071, that of the process has "
-                      "1.414; make the network with `prior=process.prior`"):  # fmt: skip
+    with pytest.warns(UserWarning, match=
+        "corrects a prior of width 0.7071, but the prior of the process has width 1.414; make the "
+        "network with `prior=process.prior`"):  # fmt: skip
         fpflow.train(SCORE, wide, GAUSSIAN, **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -261,7 +262,7 @@ def test_a_network_on_another_prior_gets_a_word():
 def test_a_network_of_bare_coordinates_under_a_wide_prior_gets_a_word():
     """Trained in silence, its samples lay at a sliced W2^2 of 67 from the data."""
     wide, settings = fpflow.VarianceExploding(), {**SETTINGS, "num_steps": 1}
-    with pytest.warns(UserWarning, match="prior has width 50: it will learn badly"):
+    with pytest.warns(UserWarning, match="prior has width 50: it will train poorly"):
         bare = fpflow.ScoreMLP(2, width=8, depth=1, prior=wide.prior, key=jr.key(0))
         fpflow.train(bare, wide, GAUSSIAN, **settings)
     with warnings.catch_warnings():

@@ -235,17 +235,23 @@ def test_a_report_has_its_likelihoods_in_the_units_of_the_data():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: fpflow.Standardise([0.0, 0.0], [1.0]), "`shift` and `scale` must have one shape"),
+        (lambda: fpflow.Standardise([0.0, 0.0], [1.0]), "`shift` and `scale` must have the same shape"),
         (lambda: fpflow.Standardise(0.0, 0.0), "`scale` must be finite and positive, `shift` finite"),
         (lambda: fpflow.Whiten([0.0], np.eye(2)), r"`factor` must have shape \(1, 1\) for a `shift`"),
         (lambda: fpflow.Whiten([0.0], [[-1.0]]), "`factor` must be finite with a positive diagonal"),
         (lambda: fpflow.Whiten([0, 0], [[1, 1], [0, 1]]), "`factor` must be lower triangular; use"),
-        (lambda: fpflow.Whiten.of(np.arange(6.0).reshape(3, 2)), "the columns of the data depend on"),
-        (lambda: fpflow.Logit(1.0, 0.0), "`low` and `high` must have one shape, .*, and low < high"),
+        (
+            lambda: fpflow.Whiten.of(np.arange(6.0).reshape(3, 2)),
+            "the columns of the data are linearly dependent",
+        ),
+        (
+            lambda: fpflow.Logit(1.0, 0.0),
+            "`low` and `high` must have the same shape, .*, and low < high",
+        ),
         (lambda: fpflow.Logit(0.0, jnp.inf), "must both be finite or both infinite in each column"),
         (lambda: BOX.check(jnp.array([[8.0, 0.0]])), "1 of 1 points lie on the bounds of the logit or"),
-        (lambda: SCALE.check(jnp.zeros((1, 3))), "the transform is of 2 columns, the points have 3"),
-        (lambda: fpflow.Compose(), "`transforms` must be at least one"),
+        (lambda: SCALE.check(jnp.zeros((1, 3))), "the transform is for 2 columns, the points have 3"),
+        (lambda: fpflow.Compose(), "`transforms` must hold at least one transform"),
         (lambda: fpflow.Compose.__init__.__wrapped__(None, 3), "`transforms` must be transforms such"),
         (lambda: check(3, None), "`transform` must be a transform such as"),
         (lambda: check(SCALE, 3), "`condition_transform` must be a transform"),
@@ -259,9 +265,13 @@ def test_bad_transforms_are_refused(make, message):
 
 def test_what_lives_in_the_networks_variables_says_so():
     model = fpflow.Transformed(LinearScore(jnp.eye(2)), SCALE)
-    with pytest.raises(ValueError, match="this is asked in the network's own variables: pass"):
+    with pytest.raises(
+        ValueError, match="this function works in the network's own variables: pass"
+    ):
         fpflow.grid_density_ode.__wrapped__(model, OU, fpflow.Window(nodes=4))
-    with pytest.raises(ValueError, match="this is asked in the network's own variables: pass"):
+    with pytest.raises(
+        ValueError, match="this function works in the network's own variables: pass"
+    ):
         inspect.unwrap(fpflow.excess_loss)(model, OU, jnp.eye(2), key=jr.key(0))
     with pytest.raises(ValueError, match="give one point as"):
         fpflow.log_prob_ode(model, OU, jnp.zeros(2))

@@ -79,8 +79,8 @@ class Hutchinson(eqx.Module):
     def __check_init__(self):
         if self.num_probes < 4:
             raise ValueError(
-                f"`num_probes` must be at least 4, so that their spread gives an error, "
-                f"got {self.num_probes}."
+                "`num_probes` must be at least 4, so that their spread gives an error estimate, got "
+                f"{self.num_probes}."
             )
 
     def probes(self, key: PRNGKey, x: Point) -> Array:
@@ -88,7 +88,7 @@ class Hutchinson(eqx.Module):
         if x.size <= self.num_probes:
             raise ValueError(
                 f"{self.num_probes} probes in dimension {x.size} cost no less than `fpflow.Exact()`, "
-                "which has no error; use that."
+                "which has no error; use that instead."
             )
         z = jr.normal(key, (self.num_probes, x.size), x.dtype)
         return z * (x.size**0.5 / jnp.linalg.norm(z, axis=1, keepdims=True))
@@ -123,7 +123,7 @@ def curl(field: Callable[[Point], Point], x: Point) -> Scalar:
     **Returns:** the curl, shape `()`.
     """
     if x.shape != (2,):
-        raise ValueError(f"`x` must be one point of the plane, shape (2,), got {x.shape}.")
+        raise ValueError(f"`x` must be one point in the plane, shape (2,), got {x.shape}.")
     jacobian = jax.jacfwd(field)(x)
     return jacobian[1, 0] - jacobian[0, 1]
 

@@ -44,15 +44,15 @@ def check_mesh(mesh: Any) -> None:
     """Refuses what is no mesh."""
     if mesh is not None and not isinstance(mesh, Mesh):
         raise ValueError(
-            f"`mesh` must be a `jax.sharding.Mesh`, got {type(mesh).__name__}; all devices are "
+            f"`mesh` must be a `jax.sharding.Mesh`, got {type(mesh).__name__}; for all devices, use "
             "`jax.make_mesh((jax.device_count(),), ('data',))`."
         )
     if mesh is not None and jax.process_count() > 1:
         there = {device.process_index for device in mesh.devices.flat}
         if there != {jax.process_index()} and len(there) != jax.process_count():
             raise ValueError(
-                f"`mesh` must have devices of this process alone or of all {jax.process_count()}, got "
-                f"those of {sorted(there)}."
+                f"`mesh` must have devices of this process alone or of all {jax.process_count()} "
+                f"processes, got those of {sorted(there)}."
             )
 
 

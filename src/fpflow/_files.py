@@ -70,7 +70,7 @@ def _parts(content: bytes) -> tuple[dict[str, Any], bytes]:
     """The header and the payload, after checking the frame."""
     start = len(MAGIC) + 8
     if len(content) < start + _DIGEST or not content.startswith(MAGIC):
-        raise DamagedFile("it does not begin as a file of fpflow does")
+        raise DamagedFile("it does not begin like a file written by fpflow")
     length = int.from_bytes(content[len(MAGIC) : start], "little")
     if length > min(_LARGEST_HEADER, len(content) - start - _DIGEST):
         raise DamagedFile(f"its header claims {length} bytes")
@@ -80,9 +80,9 @@ def _parts(content: bytes) -> tuple[dict[str, Any], bytes]:
     try:
         header = json.loads(body[start : start + length])
     except ValueError as error:
-        raise DamagedFile(f"its header is no JSON: {error}") from error
+        raise DamagedFile(f"its header is not JSON: {error}") from error
     if not isinstance(header, dict):
-        raise DamagedFile("its header is no JSON object")
+        raise DamagedFile("its header is not a JSON object")
     return header, body[start + length :]
 
 

@@ -53,12 +53,13 @@ class HeldOut:
             unit = self.dim * np.log(2)
             bits = rounded(held.value / unit, held.error / unit)
             rows.append(
-                f"-log p_{name} in nats: {seen} at points trained on, {held} at held-out points "
-                f"({bits} bits per dimension)"
+                f"-log p_{name} in nats: {seen} at training points, {held} at held-out points ({bits} "
+                "bits per dimension)"
             )
-        word = "it repeats its data" if self.memorises else "one half is right"
+        word = "the model repeats its data" if self.memorises else "one half is expected"
         rows.append(
-            f"samples closer to the training points than held-out points are: {self.closer} ({word})"
+            "probability that a sample lies closer to the training points than a held-out point does: "
+            f"{self.closer} ({word})"
         )
         return "\n".join(rows)
 
@@ -113,7 +114,8 @@ def held_out(
     counts = [min(num_points, len(x)) for x in sets]
     if min(counts) < 2:
         raise ValueError(
-            "`num_points` and both sets must be at least two, so that means have errors."
+            "`num_points` and the sizes of both sets must be at least two, so that the means have "
+            "error estimates."
         )
     x = np.concatenate([x[:n] for x, n in zip(sets, counts, strict=True)])
     asked: dict[str, Any] = {"progress": progress}
@@ -155,7 +157,7 @@ def _points(name: str, law: Any) -> np.ndarray:
         raise ValueError(f"`{name}` must be points, shape (n, dim), got {type(law).__name__}.")
     if law.condition is not None:
         raise ValueError(
-            f"`{name}` has conditions: take the points that belong to one, and the model by "
+            f"`{name}` has conditions: pass the points that belong to one of them, and the model from "
             "`fpflow.given`."
         )
     return np.asarray(law.points)

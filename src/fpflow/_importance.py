@@ -52,7 +52,7 @@ class ImportanceSample(eqx.Module):
         return self.x[jr.categorical(key, self.log_weights, shape=(num_samples,))]
 
     def __repr__(self) -> str:
-        word = ", biased: weighed by another law" if self.biased else ""
+        word = ", biased: weighted by another distribution" if self.biased else ""
         return (
             f"ImportanceSample({len(self.x)} points in dimension {self.x.shape[1]}, log Z = "
             f"{self.log_z}, effective {self.effective_sample_size:.0f}, Pareto k "
@@ -146,7 +146,8 @@ def importance_sample(
         )
     if not bool(jnp.isfinite(log_w).any()):
         raise FloatingPointError(
-            f"`log_target` is minus infinity at all {num_samples} samples: none lies in the target."
+            f"`log_target` is minus infinity at all {num_samples} samples: none lies in the support of "
+            "the target."
         )
     return summed_up(x, log_w, density is not None and not _one_law(sampler, density))
 
@@ -192,7 +193,7 @@ def _log_density(law: Any, model: Any, process: AbstractProcess, x: Array, key: 
             raise ValueError("only `SDE()` with eta = 1 has a density by noising paths.")
         found = log_prob_sde(model, process, x, key=key)
         return found.value + found.standard_error**2 / 2
-    raise ValueError("a chain weighs only its own samples; leave out `density`.")
+    raise ValueError("a chain can weight only its own samples; leave out `density`.")
 
 
 def _by_own_paths(chain, model, process, num_samples, num_paths, dim, key):
@@ -233,8 +234,8 @@ def summed_up(x: Array, log_w: Array, biased: bool) -> ImportanceSample:
     k = pareto_k(logs)
     if k > 0.7 or effective < 16:
         warn(
-            f"the weights are too uneven to be believed: Pareto k {k:.2f} (at most 0.7), "
-            f"{effective:.0f} of {len(w)} effective; the sampler misses a part of the target."
+            f"the weights are too uneven to be trusted: Pareto k {k:.2f} (at most 0.7), "
+            f"{effective:.0f} of {len(w)} effective; the sampler misses part of the target."
         )
     estimate = Estimate(float(log_z), float(error))
     return ImportanceSample(x, log_w, estimate, float(effective), float(k), biased)

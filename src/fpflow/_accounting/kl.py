@@ -104,8 +104,8 @@ def kl_account(
     check_counts(num_points=num_points, num_steps=num_steps)
     if not callable(getattr(data, "marginal", None)):
         raise ValueError(
-            "`data` must offer `marginal(process)`, the exact law at every time, as `GaussianMixture` "
-            f"does; got {type(data).__name__}."
+            "`data` must offer `marginal(process)`, the exact distribution at every time, as "
+            f"`GaussianMixture` does; got {type(data).__name__}."
         )
     check_score(model, process, eqx.filter_eval_shape(data.sample, jr.key(0), 1).shape[1])
     columns = _terms(model, process, data, data.marginal(process), num_points, num_steps, key)

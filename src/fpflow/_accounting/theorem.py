@@ -120,8 +120,8 @@ def theorem_one(
     """
     if not isinstance(model, PotentialModel):
         raise ValueError(
-            f"`model` must have `potential(t, x)`, got {type(model).__name__}: the residual is that "
-            "of a potential."
+            f"`model` must have `potential(t, x)`, got {type(model).__name__}: the residual is defined "
+            "for a potential."
         )
     window = Window() if window is None else window
     times, densities, axes = density_history(
@@ -183,8 +183,8 @@ def _half_g2(process, times):
     half_g2 = np.array([float(process.diffusion(jnp.asarray(t))) ** 2 / 2 for t in times])
     if not half_g2.min() > 1e-12 * half_g2.max():  # the first time is zero but for round-off
         raise ValueError(
-            f"`process` must have a diffusion g above zero at all times, got g = 0 at t = "
-            f"{times[half_g2.argmin()]:.3g}: the bound by the residual is infinite."
+            "`process` must have a diffusion g above zero at all times, got g = 0 at t = "
+            f"{times[half_g2.argmin()]:.3g}: the bound from the residual is infinite."
         )
     return half_g2
 

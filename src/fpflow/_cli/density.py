@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     keep_inputs(arguments, given.data)
     name = arguments.points or given.data
     if name is None:
-        raise ValueError("--points is missing: the model has no run that names its data.")
+        raise ValueError("--points is missing: the model has no run that records its data.")
     if arguments.given is not None and arguments.points is None:
         raise ValueError(
             "--points is missing: give a file of points that belong to the condition of --given."
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     law = as_data(found)
     if arguments.points is None and given.validation is not None:
         law = split(law, given.validation)[1]
-        print(f"the {len(law.points)} points held out of the run's training")
+        print(f"the {len(law.points)} points held out from the run's training")
     if isinstance(law, Points):
         x = np.asarray(law.points)[: arguments.num_points]
     else:
@@ -101,4 +101,4 @@ def run(arguments: argparse.Namespace) -> None:
     )
     doubtful = int((~np.asarray(sde.reliable)).sum())
     if doubtful:
-        print(f"{doubtful} of the SDE's values should not be believed: raise --paths.")
+        print(f"{doubtful} of the SDE's values should not be trusted: raise --paths.")

@@ -52,7 +52,7 @@ def with_settings(process: Any, settings: dict[str, float]) -> Any:
     for name in settings:
         if name not in known:
             raise ValueError(
-                f"--{name.replace('_', '-')} is no setting of the process, {type(process).__name__}, "
+                f"--{name.replace('_', '-')} is not a setting of the process {type(process).__name__}, "
                 f"which has {', '.join(known) or 'none'}."
             )
     changed = {}
@@ -81,7 +81,7 @@ def law_of(name: str, condition: str | None = None) -> Any:
         return Points(np.delete(table, columns, axis=1), table[:, columns])
     if condition is not None:
         raise ValueError(
-            "--condition names columns of a file; a data law gives its conditions itself."
+            "--condition names columns of a file; a data distribution provides its own conditions."
         )
     if name in paper.DATASETS:
         return paper.DATASETS[name]()
@@ -117,7 +117,7 @@ def _columns(condition: str, names: list[str], table: np.ndarray) -> list[int]:
         elif column.isdigit() and table.ndim == 2 and int(column) < table.shape[1]:
             found.append(int(column))
         else:
-            known = ", ".join(names) if names else "numbers from 0 on"
+            known = ", ".join(names) if names else "numbers starting at 0"
             raise ValueError(
                 f"--condition must name columns of the data ({known}), got {column!r}."
             )
@@ -133,9 +133,7 @@ def condition_of(text: str | None, model: Any) -> Any:
     try:
         values = [float(value) for value in text.split(",")]
     except ValueError as error:
-        raise ValueError(
-            f"--given must be numbers with commas between them, got {text!r}."
-        ) from error
+        raise ValueError(f"--given must be numbers separated by commas, got {text!r}.") from error
     return given(as_model(model), values)
 
 
@@ -169,7 +167,7 @@ def keep_inputs(arguments: argparse.Namespace, data: str | None = None) -> None:
             continue
         if any(file.exists() and path.samefile(file) for file in files):
             raise ValueError(
-                f"--{option} is an input of this command, {path}; choose another file."
+                f"--{option} is {path}, an input of this command; choose another file."
             )
 
 
@@ -209,8 +207,8 @@ def given_model(
     used = with_settings(process or found.process, settings)
     if found.saved and not same_noise(found.process, used):
         raise ValueError(
-            f"{name} was trained with {found.process}, got {used}, whose noise it does not know; leave "
-            "out --process and its settings, but for --t0 and --t1."
+            f"{name} was trained with {found.process}, got {used}, whose noise it has not learned; "
+            "leave out --process and its settings, except --t0 and --t1."
         )
     return found._replace(model=model, process=used)
 
@@ -218,11 +216,11 @@ def given_model(
 def _of_run(folder: pathlib.Path) -> Given:
     config = folder / "config.json"
     if not config.exists():
-        raise ValueError(f"{folder} is no run: it has no config.json.")
+        raise ValueError(f"{folder} is not a run: it has no config.json.")
     try:
         saved = json.loads(config.read_text())
     except ValueError as error:
-        raise DamagedFile(f"{config} is no JSON: {error}.") from error
+        raise DamagedFile(f"{config} is not JSON: {error}.") from error
     if not isinstance(saved, dict):
         raise DamagedFile(f"{config} must be a JSON object, got {saved!r}.")
     if not (folder / "model.fpflow").exists():

@@ -25,7 +25,9 @@ _COMMANDS = {
 }
 
 # What an interrupted command says where it has --resume.
-_GOES_ON = {name: "; the same command with --resume goes on" for name in ("train", "reproduce")}
+_GOES_ON = {
+    name: "; run the same command with --resume to continue" for name in ("train", "reproduce")
+}
 
 
 def _parser(chosen: str) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -93,10 +95,10 @@ def main(argv: list[str] | None = None) -> int:
         # Training's own kind knows its signal and what it saved; to name its class would load jax.
         number = getattr(stop, "signal", signal.SIGTERM if signal.SIGTERM in stop.args else 2)
         if hasattr(stop, "signal"):
-            _say(name, f"{str(stop).partition('; go on')[0]}{_GOES_ON[name]}.")
+            _say(name, f"{str(stop).partition('; continue')[0]}{_GOES_ON[name]}.")
         else:
             word = "stopped by SIGTERM" if number == signal.SIGTERM else "interrupted"
-            kept = f"what is finished is kept{_GOES_ON.get(name, '')}"
+            kept = f"finished work is kept{_GOES_ON.get(name, '')}"
             _say(name, f"{word}; {getattr(stop, '__notes__', [kept])[0]}.")
         return 128 + number
     except FileNotFoundError as error:

@@ -29,7 +29,7 @@ def _residual(kind: Any, name: str) -> Any:
     ) -> Any:
         del beta  # they have no softplus
         if prior is None:
-            raise ValueError(f"--network {name} stands on the prior; leave out --bare.")
+            raise ValueError(f"--network {name} needs the prior; leave out --bare.")
         asked = {"width": width, "depth": depth, "condition_dim": condition_dim, "key": key}
         return Preconditioned(kind(ResidualMLP(dim, **asked)))
 
@@ -115,8 +115,8 @@ def _say_scale(arguments: argparse.Namespace, found: str) -> None:
         print(f"note: {found}: columns are standardised; --no-standardise leaves them as they are.")
     elif found and not arguments.standardise:
         print(
-            f"note: {found}. Networks learn columns of unequal widths badly, and samples are too wide "
-            "in the narrow ones; use --standardise."
+            f"note: {found}. Networks train poorly on columns of unequal widths, and samples are too "
+            "wide in the narrow ones; use --standardise."
         )
 
 
@@ -144,6 +144,6 @@ def _uneven(
                 measure = "root mean square" if word == "large" else "standard deviation"
                 return (
                     f"column {own} of the {name} is {word}: its {measure} is "
-                    f"{found[column] * unit:.3g}, and the network is made for {unit:.2g}"
+                    f"{found[column] * unit:.3g}, and the network expects {unit:.2g}"
                 )
     return ""

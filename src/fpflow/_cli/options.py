@@ -107,9 +107,9 @@ def replayed(path: pathlib.Path, command: str, parser: argparse.ArgumentParser) 
         saved = json.loads(path.read_text())
         name, options = saved["command"]["name"], saved["command"]["options"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no config.json of a command: {error!r}.") from error
+        raise ValueError(f"{path} is not a config.json of a command: {error!r}.") from error
     if not (isinstance(name, str) and isinstance(options, dict)):
-        raise ValueError(f"{path} is no config.json of a command: its options are {options!r}.")
+        raise ValueError(f"{path} is not a config.json of a command: its options are {options!r}.")
     if name != command:
         raise ValueError(f"{path} holds the options of `fpflow {name}`, not of {command!r}.")
     actions = {action.dest: action for action in parser._actions}

@@ -60,10 +60,12 @@ def _losses(folders: list[str]) -> Any:
     for name in folders:
         file = pathlib.Path(name) / "metrics.jsonl"
         if not file.exists():
-            raise ValueError(f"{name} is no run: it has no metrics.jsonl.")
+            raise ValueError(f"{name} is not a run: it has no metrics.jsonl.")
         names, rows = _rows(file)
         if not rows:
-            raise ValueError(f"the run in {name} has no metrics yet: its first chunk is not done.")
+            raise ValueError(
+                f"the run in {name} has no metrics yet: its first chunk is not finished."
+            )
         histories[name] = History.from_rows(rows, names)
     parts = dict.fromkeys(part for h in histories.values() for part in h.terms)
     parts = [part for part in parts if part not in HELD_OUT]
@@ -197,9 +199,11 @@ def run(arguments: argparse.Namespace) -> None:
     out = arguments.out
     if out is None:
         if not first.is_dir():
-            raise ValueError("--out is missing: the model has no run for its figures.")
+            raise ValueError("--out is missing: the model has no run folder for its figures.")
         if kind == "losses" and len(arguments.model) > 1:
-            raise ValueError("--out is missing: a figure of several runs belongs to none of them.")
+            raise ValueError(
+                "--out is missing: a figure of several runs has no run folder of its own."
+            )
         (first / "figures").mkdir(exist_ok=True)
         out = first / "figures" / f"{kind}{endings[0]}"
     check_output(out, endings)
@@ -214,7 +218,9 @@ def run(arguments: argparse.Namespace) -> None:
         drawn = _drawn(given)
         dim = model_dim(drawn.model, None)
         if kind in _PLANE and dim != 2:
-            raise ValueError(f"--kind {kind} is for dimension 2, and the model has {dim}.")
+            raise ValueError(
+                f"--kind {kind} is for dimension 2, and the model has dimension {dim}."
+            )
         window = _window_of(drawn, arguments.nodes)
         figure = _KINDS[kind](drawn, window, key_of(arguments))
         if kind == "flow":

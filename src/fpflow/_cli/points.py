@@ -46,7 +46,7 @@ def _read_table(path: pathlib.Path) -> tuple[list[str], np.ndarray]:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ValueError(
-            f"{path} is not UTF-8, line {line} has the byte {content[error.start]:#x}; save it as UTF-8."
+            f"{path} is not UTF-8: line {line} has the byte {content[error.start]:#x}; save it as UTF-8."
         ) from error
     lines = [line.split("#")[0] for line in text.splitlines()]
     filled = [number for number, line in enumerate(lines) if line.strip()]
@@ -60,13 +60,13 @@ def _read_table(path: pathlib.Path) -> tuple[list[str], np.ndarray]:
         table = np.loadtxt(lines[start:], delimiter=",", ndmin=2)
     except ValueError as error:
         raise ValueError(
-            f"{path} must hold numbers with commas between them, one point a line, after at most one "
-            f"line of names: {_first_fault(lines, start) or str(error).rstrip('.')}."
+            f"{path} must hold numbers separated by commas, one point per line, after at most one line "
+            f"of names: {_first_fault(lines, start) or str(error).rstrip('.')}."
         ) from error
     if indexed and (table[:, 0] == np.arange(len(table))).all():
         warn(
-            f"column 0 of {path} has no name and counts 0, 1, 2, ...: an index is taken as a coordinate "
-            "here; write the file without it, in pandas by `index=False`."
+            f"column 0 of {path} has no name and counts 0, 1, 2, ...: this index is read as a "
+            "coordinate; write the file without it, in pandas with `index=False`."
         )
     return [name.strip().strip('"') for name in names] if start else [], table
 
@@ -93,7 +93,7 @@ def _first_fault(lines: list[str], start: int) -> str:
             except ValueError:
                 if ";" in line:
                     return f"line {number} has semicolons"
-                what = f"{cell.strip()!r}, which is no number" if cell.strip() else "nothing"
+                what = f"{cell.strip()!r}, which is not a number" if cell.strip() else "nothing"
                 return f"line {number}, column {column} holds {what}"
     return ""
 

@@ -68,17 +68,19 @@ def run(arguments: argparse.Namespace) -> None:
     keep_inputs(arguments, given.data)
     name = arguments.data or given.data
     if name is None:
-        raise ValueError("DATA is missing: this model comes without a run that has some.")
+        raise ValueError("DATA is missing: this model has no run that records its data.")
     if arguments.given is not None and arguments.data is None:
         raise ValueError(
-            "DATA is missing: the run's data belong to other conditions than that of --given; pass a "
-            "file of points that belong to it."
+            "DATA is missing: the run's data have conditions other than that of --given; pass a file "
+            "of points that belong to it."
         )
     data, points = as_data(law_of(name, None if arguments.data else given.condition)), None
     if arguments.data is None and given.validation is not None:
         data, held_out = split(data, given.validation)
         points = np.asarray(held_out.points)[: settings.in_dimension(held_out.dim).num_points]
-        print(f"likelihoods are at {len(points)} of the {len(held_out.points)} points held out")
+        print(
+            f"likelihoods are computed at {len(points)} of the {len(held_out.points)} held-out points"
+        )
     found = gap_report(
         as_model(given.model),
         given.process,

@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.eta is not None:
         if arguments.law not in _WITH_ETA:
             raise ValueError(
-                "--eta belongs to --law sde, euler-maruyama and ddim; the ODE is their --eta 0."
+                "--eta applies to --law sde, euler-maruyama and ddim; their --eta 0 is the ODE."
             )
         settings["eta"] = arguments.eta
     sampler = _SAMPLERS[arguments.law](**settings)
@@ -96,14 +96,14 @@ def _compare(x: np.ndarray, name: str) -> None:
             raise ValueError(f"{name} has dimension {data.shape[1]}, the samples {x.shape[1]}.")
     except (ValueError, OSError) as error:
         # Whatever became of the data: the samples are written.
-        print(f"note: the samples are not compared with the run's data: {error}")
+        print(f"note: the samples were not compared with the run's data: {error}")
         return
     stray = int((widths_away(x, data) > 0.5).sum())
     if stray:
         print(
-            f"note: {stray} of the samples lie more than half the data's width away from it. "
-            "Train on, by `fpflow train --start`, or with a larger --fp-weight; `fpflow report` "
-            "measures what this does."
+            f"note: {stray} of the samples lie more than half the data's width away from the data. "
+            "Continue training with `fpflow train --start`, or use a larger --fp-weight; `fpflow "
+            "report` measures the effect."
         )
 
 

@@ -51,7 +51,7 @@ def asked_model(name: str, arguments: argparse.Namespace) -> Given:
         return found
     if found.saved:
         raise ValueError(
-            f"--prediction is of a module:function; the model of {name} knows its own."
+            f"--prediction applies to a module:function; the model of {name} already knows its own."
         )
     adapter = _ADAPTERS[arguments.prediction]
     return found._replace(model=adapter(found.model, found.process, t_min=arguments.t_min))

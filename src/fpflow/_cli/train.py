@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
     except KeyboardInterrupt as stop:
         if not has_results(arguments.run_dir):
             stop.add_note(
-                "nothing to keep has been computed yet; the same command with --resume starts anew"
+                "nothing has been saved yet; the same command with --resume starts from the beginning"
             )
         raise
 
@@ -139,8 +139,8 @@ def _say_held_out(
     history = result.history
     best = int(np.nanargmin(history["held_out"]))
     print(
-        f"kept the network of step {history.step[best]}: loss {history['seen'][best]:.4g} on points "
-        f"trained on, {history['held_out'][best]:.4g} on points held out"
+        f"kept the network from step {history.step[best]}: loss {history['seen'][best]:.4g} on "
+        f"training points, {history['held_out'][best]:.4g} on held-out points"
     )
     if conditional:  # likelihoods belong to one condition at a time
         return
@@ -148,6 +148,6 @@ def _say_held_out(
     print(found)
     if found.memorises:
         print(
-            "note: samples lie closer to the points trained on than held-out points do: the network "
+            "note: samples lie closer to the training points than held-out points do: the network "
             "repeats its data. Use more data, fewer steps or --patience."
         )

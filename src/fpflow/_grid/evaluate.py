@@ -34,7 +34,7 @@ def check_grid(model: Any, process: AbstractProcess, window: Any, **counts: Any)
     check_counts(**counts)
     if counts["refine"] < 2:
         raise ValueError(
-            "`refine` must be at least 2, so that a coarser grid gives the error, got 1."
+            "`refine` must be at least 2, so that a coarser grid gives an error estimate, got 1."
         )
     check_dims("window", window.dim, model)
     check_score(model, process, dim=window.dim)
@@ -104,7 +104,7 @@ def _checked(found: GridDensity) -> GridDensity:
     if not np.isfinite(error):
         raise FloatingPointError(
             "the density is not finite: `model.score` returned NaN or Inf on the grid, or its flow is "
-            "too steep to be followed."
+            "too steep to follow."
         )
     return GridDensity(
         np.asarray(found.mass), outside, error, found.window, np.asarray(found.unextrapolated)

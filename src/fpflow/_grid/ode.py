@@ -138,7 +138,8 @@ def grid_density_ode(
     found = in_two_resolutions(masses, refine, 1, window, traced, tight)
     if not traced and found.error > _USELESS:
         warn(
-            f"the density of the ODE on the grid may be off by {found.error:.2g} in total variation: "
-            "its features are finer than the cells; raise `refine` or the nodes of the window."
+            f"the density of the ODE on the grid may have an error of {found.error:.2g} in total "
+            "variation: its features are finer than the cells; raise `refine` or the number of nodes "
+            "of the window."
         )
     return found

@@ -93,7 +93,9 @@ def evidence_bound(
     check_counts(num_importance=num_importance, num_groups=num_groups, num_steps=num_steps)
     check_mesh(mesh)
     if num_groups < 2:
-        raise ValueError("`num_groups` must be at least 2, so that their spread gives an error.")
+        raise ValueError(
+            "`num_groups` must be at least 2, so that their spread gives an error estimate."
+        )
     points = checked_points(model, process, x)
     grid = noising_grid(process, num_steps, points.dtype)
 

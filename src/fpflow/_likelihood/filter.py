@@ -42,8 +42,8 @@ def noising_steps(chain: AbstractChain, process: AbstractProcess, dtype: Any) ->
     if isinstance(kernels.noise, np.ndarray) and not (kernels.noise > 0).all():
         k = int(np.flatnonzero(~(kernels.noise > 0).reshape(len(kernels.noise), -1).all(1))[0])
         raise ValueError(
-            f"{type(chain).__name__} adds no noise in step {k + 1} of {len(kernels.ratio)}, and a chain "
-            "has a density only where every step does: take `quiet_end=False` and `eta` above 0."
+            f"{type(chain).__name__} adds no noise in step {k + 1} of {len(kernels.ratio)}, and a "
+            "chain has a density only if every step does: use `quiet_end=False` and `eta` above 0."
         )
     # Exact times: those of the kernels may be rounded.
     times = np.asarray(chain.kernels(process, np.float64).times)

@@ -216,8 +216,9 @@ def log_prob_ode(
     if loose:
         warn(
             f"log p_ODE is known to no better than {_LOOSE} nats at {loose} of {len(points)} points: "
-            f"two tolerances of the solver differ by up to {float(result.solver_error.max()):.2g}; "
-            "lower `tolerance`, or distrust the score there."
+            "the solver's values at two tolerances differ by up to "
+            f"{float(result.solver_error.max()):.2g}; lower `tolerance`, or do not trust the score "
+            "there."
         )
     return result
 

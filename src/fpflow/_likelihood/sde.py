@@ -217,9 +217,9 @@ def _check_steps(apart: np.ndarray, num_steps: int, limit: float) -> None:
     """Warns where the times of paths move a value by more than they may."""
     if (apart > limit).any():
         warn(
-            f"the steps of the paths move log p_SDE by more than {limit:.3g} nats at "
+            f"the finite steps of the paths change log p_SDE by more than {limit:.3g} nats at "
             f"{(apart > limit).sum()} of {len(apart)} points, by up to {apart.max():.2g}: the score "
-            f"changes fast along them; raise `num_steps` = {num_steps}. See `.step_error`."
+            f"changes quickly along the paths; raise `num_steps` above {num_steps}. See `.step_error`."
         )
 
 
@@ -276,7 +276,7 @@ def _methods(
             )
         method = ResidualPaths(num_steps or (32 if isinstance(model, PotentialModel) else 64))
     elif num_steps is not None:
-        raise ValueError("`num_steps` belongs to the default method; give it to `method`.")
+        raise ValueError("`num_steps` applies to the default method; pass it to `method` instead.")
     if isinstance(method, ResidualPaths):
         return method, method
     if not isinstance(method, TwistedFilter):
@@ -305,8 +305,8 @@ def check_found(found: Found, budget: Budget, name: str) -> None:
     finite = np.isfinite(np.asarray(found.value))
     if not finite.all():
         raise FloatingPointError(
-            f"{name} is not finite at {int((~finite).sum())} of {num} points: the score has no "
-            "finite value somewhere on the noising paths."
+            f"{name} is not finite at {int((~finite).sum())} of {num} points: the score is not finite "
+            "somewhere on the noising paths."
         )
     target = budget.target_error
     above = (
@@ -315,18 +315,18 @@ def check_found(found: Found, budget: Budget, name: str) -> None:
     if above.any():
         paths = np.asarray(found.num_paths)[above]
         cure = (
-            f"raise `num_paths` = {budget.num_paths}"
+            f"raise `num_paths` above {budget.num_paths}"
             if paths.max() >= budget.num_paths
-            else "a first set of paths asked for too few; lower `target_error`"
+            else "a first set of paths underestimated how many are needed; lower `target_error`"
         )
         warn(
             f"the standard error stays above 1.5 times `target_error` = {target} at {above.sum()} of "
-            f"{num} points, which had up to {paths.max()} paths; {cure}."
+            f"{num} points, which used up to {paths.max()} paths; {cure}."
         )
     bad = int((~np.asarray(found.reliable)).sum())
     if bad:
         warn(
             f"{name} is unreliable at {bad} of {num} points: the weights of the paths are too uneven "
-            "for its standard error; raise `num_paths`, or distrust the score there. See `.reliable` "
-            "and `.effective_sample_size`."
+            "for its standard error to be trusted; raise `num_paths`, or do not trust the score "
+            "there. See `.reliable` and `.effective_sample_size`."
         )

@@ -80,12 +80,12 @@ def both_masses(
     own = [law.window for law in (a, b) if isinstance(law, GridDensity)]
     window = window or next(iter(own), Window())
     if any(other != window for other in own):
-        raise ValueError(f"`a`, `b` and `window` must be on one window, got {[*own, window]}.")
+        raise ValueError(f"`a`, `b` and `window` must be on the same window, got {[*own, window]}.")
     for name, law in (("a", a), ("b", b)):
         if isinstance(law, GridDensity) and law.outside > 0.01:
             warn(
-                f"{law.outside:.1%} of `{name}` lies outside {window}, and distances see only what is "
-                "inside; use a wider `fpflow.Window(low, high)`."
+                f"{law.outside:.1%} of `{name}` lies outside {window}, and distances include only what "
+                "is inside; use a wider `fpflow.Window(low, high)`."
             )
     return check_mass("a", a, window), check_mass("b", b, window), window
 

@@ -45,7 +45,9 @@ def _checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         if not np.isfinite(points).all():
             raise ValueError(f"`{name}` holds NaN or Inf.")
     if x.shape[1] != y.shape[1]:
-        raise ValueError(f"`x` and `y` must have one dimension, got {x.shape[1]} and {y.shape[1]}.")
+        raise ValueError(
+            f"`x` and `y` must have the same dimension, got {x.shape[1]} and {y.shape[1]}."
+        )
     return x, y
 
 

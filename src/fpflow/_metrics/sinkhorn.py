@@ -46,8 +46,8 @@ class Sinkhorn:
         f = np.asarray(f).reshape(window.shape)
         if not np.isfinite(f[p > 0]).all():
             raise FloatingPointError(
-                f"Sinkhorn failed at `epsilon` = {self.epsilon}; choose another, or use the exact "
-                "method."
+                f"Sinkhorn failed at `epsilon` = {self.epsilon}; choose another value, or use the "
+                "exact method."
             )
         costs = centre_costs(window)
         full = (costs[:, None, :, None] + costs[None, :, None, :]).reshape(p.size, p.size)

@@ -37,7 +37,7 @@ class ScoreCallback(eqx.Module):
         @values.defjvp
         def _(primals, tangents):
             raise ValuesOnly(
-                "a score by `from_callback` has no derivatives, and this needs them: take "
+                "a score from `from_callback` has no derivatives, and they are needed here: use "
                 "`log_prob_chain`, `importance_sample` with a chain, or `log_prob_sde` with "
                 "`method=fpflow.TwistedFilter(chain, twist=fpflow.distil_potential(...))`."
             )

@@ -46,7 +46,7 @@ def model_dim(model: Any, dim: int | None) -> int:
     fitting = [candidate for candidate in range(1, 65) if takes(candidate)]
     if len(fitting) != 1:
         raise ValueError(
-            "the dimension of the points cannot be told from `model.score`, which takes "
+            "the dimension of the points cannot be determined from `model.score`, which accepts "
             f"{len(fitting) or 'none'} of the dimensions 1 to 64; pass `dim=`."
         )
     return fitting[0]
@@ -56,11 +56,11 @@ def check_has_score(model: Any) -> None:
     """Refuses what is no model."""
     if isinstance(model, Transformed):
         raise ValueError(
-            "`model` is `Transformed`, and this is asked in the network's own variables: pass "
-            "`model.model`, and points as `jax.vmap(model.transform.forward)(x)`."
+            "`model` is `Transformed`, and this function works in the network's own variables: pass "
+            "`model.model`, and the points as `jax.vmap(model.transform.forward)(x)`."
         )
     if not callable(getattr(model, "score", None)):
-        hint = "; make a function a model by `fpflow.ScoreFunction`" if callable(model) else ""
+        hint = "; wrap a function in `fpflow.ScoreFunction`" if callable(model) else ""
         raise ValueError(
             f"`model` must have a method `score(t, x)`, got {type(model).__name__}{hint}."
         )
@@ -76,8 +76,8 @@ def check_score(model: Any, process: AbstractProcess, dim: int) -> None:
     own = _own_process(model)
     if own is not None and not same_noise(own, process):
         raise ValueError(
-            f"`model` is in the frame of another process, {own}, got {process}: its score is that of "
-            "points noised by the former; pass that one."
+            f"`model` is in the frame of another process, {own}, got {process}: its score is for "
+            "points noised by the former; pass the former."
         )
     dtype = model_dtype(model)
     try:

@@ -96,13 +96,13 @@ def _in_variables(transform: Any, condition: Array) -> Array:
     """One condition as its network sees it."""
     if condition.ndim != 1:
         raise ValueError(
-            f"`condition` must be one condition, shape (condition_dim,), got {condition.shape}; take "
-            "many by `jax.vmap`."
+            f"`condition` must be one condition, shape (condition_dim,), got {condition.shape}; for "
+            "several, use `jax.vmap`."
         )
     try:
         return mapped(transform, condition[None])[0]
     except ValueError as error:
-        raise ValueError(f"`condition` = {condition}, seen as one point: {error}") from error
+        raise ValueError(f"`condition` = {condition}, taken as one point: {error}") from error
 
 
 class RaveledScore(eqx.Module):
@@ -166,7 +166,7 @@ def Raveled(model: Any, shape: tuple[int, ...]) -> RaveledScore | RaveledPotenti
     if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         raise ValueError(f"`shape` must be positive whole numbers such as (1, 8, 8), got {shape}.")
     if not callable(getattr(model, "score", None)):
-        hint = "; make a function a model by `fpflow.ScoreFunction`" if callable(model) else ""
+        hint = "; wrap a function in `fpflow.ScoreFunction`" if callable(model) else ""
         raise ValueError(
             f"`model` must have a method `score(t, x)`, got {type(model).__name__}{hint}."
         )

@@ -142,8 +142,8 @@ def guided(
     if isinstance(model, Transformed) and isinstance(unconditional, Transformed):
         if not eqx.tree_equal(model.transform, unconditional.transform):
             raise ValueError(
-                "`model` and `unconditional` stand behind different transforms, and their scores are of "
-                "different variables; put both behind one."
+                "`model` and `unconditional` use different transforms, so their scores are with "
+                "respect to different variables; wrap both in the same one."
             )
         inner = guided(model.model, unconditional.model, weight)
         return Transformed(inner, model.transform)

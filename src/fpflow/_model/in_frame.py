@@ -106,8 +106,8 @@ def in_frame(
     precision = getattr(model, "precision", 0.0)
     if precision and not math.isclose(precision, 1, rel_tol=1e-3):
         raise ValueError(
-            f"`model` corrects a prior of width {precision**-0.5:.4g}, that of the frame has 1; make "
-            "the network with `prior=fpflow.IsotropicGaussian()`."
+            f"`model` corrects a prior of width {precision**-0.5:.4g}, but the prior of the frame has "
+            "width 1; make the network with `prior=fpflow.IsotropicGaussian()`."
         )
     frame = Frame(process, centre, scale)
     return (FramedPotential if isinstance(model, PotentialModel) else FramedScore)(model, frame)

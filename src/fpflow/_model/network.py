@@ -82,9 +82,9 @@ class MLP(eqx.Module):
     def _checked(self, condition):
         if condition is None:
             raise ValueError(
-                f"the network needs a condition of shape ({self.condition_dim},): give it one by "
-                "`fpflow.given(model, condition)`, on the command line by "
-                "`--given`, or, to train it, data with conditions."
+                f"the network needs a condition of shape ({self.condition_dim},): give it one with "
+                "`fpflow.given(model, condition)`, on the command line with `--given`, or, to train "
+                "it, pass data with conditions."
             )
         condition = jnp.asarray(condition, self.biases[0].dtype)
         if condition.shape[-1:] != (self.condition_dim,):

@@ -84,8 +84,8 @@ class PotentialMLP(eqx.Module):
         network = mlp_from_layers(layers, beta)
         if network.weights[-1].shape[0] != 1:
             raise ValueError(
-                f"the last of `layers` must have one output, got {network.weights[-1].shape[0]}; "
-                "a network that returns a score is a `ScoreMLP`."
+                f"the last layer of `layers` must have one output, got {network.weights[-1].shape[0]}; "
+                "for a network that returns a score, use `ScoreMLP`."
             )
         return with_network(cls, network, precision)
 

@@ -117,14 +117,14 @@ def _plain(value: Any, where: str, arrays: list[np.ndarray]) -> Any:
         return value
     if isinstance(value, jax.Array | np.ndarray):
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-            raise ValueError(f"`{where}` is a random key, which a model cannot keep.")
+            raise ValueError(f"`{where}` is a random key, which a saved model cannot contain.")
         arrays.append(np.asarray(value))
         return {"array": len(arrays) - 1, "numpy": isinstance(value, np.ndarray)}
     if isinstance(value, eqx.Module):
         if not _is_found_again(type(value)):
             raise ValueError(
-                f"`{where}` is a {type(value).__qualname__}, whose class cannot be found again by "
-                "name; define it at the top of a module that can be imported."
+                f"`{where}` is a {type(value).__qualname__}, whose class cannot be found by name; "
+                "define it at the top level of a module that can be imported."
             )
         # What __init__ set, and nothing that a wrapper of ours may have left out.
         fields = {f: _plain(v, f"{where}.{f}", arrays) for f, v in vars(value).items()}
@@ -137,7 +137,7 @@ def _plain(value: Any, where: str, arrays: list[np.ndarray]) -> Any:
     if callable(value) and _is_found_again(value):
         return {"function": _name(value)}
     raise ValueError(
-        f"`{where}` is {value!r}, which cannot be written to a file: a model is made of arrays, "
+        f"`{where}` is {value!r}, which cannot be written to a file: a model must consist of arrays, "
         "numbers, `equinox` modules and functions that can be imported by name."
     )
 
@@ -152,7 +152,7 @@ def _object(part: Any, arrays: list[np.ndarray]) -> Any:
         case {"module": str(name), "fields": dict(fields)}:
             kind = _found(name)
             if not (isinstance(kind, type) and issubclass(kind, eqx.Module)):
-                raise DamagedFile(f"{name} is no equinox module")
+                raise DamagedFile(f"{name} is not an equinox module")
             made = object.__new__(kind)
             for field, value in fields.items():
                 object.__setattr__(made, field, _object(value, arrays))
@@ -177,7 +177,7 @@ def _found(name: str) -> Any:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise DamagedFile(
-            f"it needs {name}, which is not here ({error}); a module of "
-            "your own must lie in the folder you start from or on PYTHONPATH"
+            f"it needs {name}, which cannot be imported ({error}); a module of your own must be in the "
+            "folder where you start Python or on PYTHONPATH"
         ) from error
     return found

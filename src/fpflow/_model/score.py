@@ -51,8 +51,8 @@ class ScoreMLP(eqx.Module):
         network = mlp_from_layers(layers, beta)
         if network.weights[-1].shape[0] != network.dim:
             raise ValueError(
-                f"the last of `layers` must have {network.dim} outputs, one a coordinate, "
-                f"got {network.weights[-1].shape[0]}."
+                f"the last layer of `layers` must have {network.dim} outputs, one per coordinate, got "
+                f"{network.weights[-1].shape[0]}."
             )
         return with_network(cls, network, precision)
 

@@ -152,8 +152,8 @@ def Preconditioned(model: Any) -> PreconditionedScore | PreconditionedPotential:
     """
     if not callable(getattr(model, "score", None)):
         raise ValueError(
-            f"`model` must have a method `score(tau, z)`, got {type(model).__name__}; make a network a "
-            "model by `fpflow.ScoreNetwork`."
+            f"`model` must have a method `score(tau, z)`, got {type(model).__name__}; wrap a network "
+            "in `fpflow.ScoreNetwork`."
         )
     kind = PreconditionedPotential if isinstance(model, PotentialModel) else PreconditionedScore
     return kind(model)

@@ -103,7 +103,7 @@ def _look(process: AbstractProcess) -> None:
             k = int(wrong.argmax())
             raise ValueError(
                 f"{letter} and finite from `t0` to `t1`, got {values[k]:.4g} from {name} at t = "
-                f"{times[k]:.4g}; a path that ends in pure noise stops just before, as "
+                f"{times[k]:.4g}; a path that ends in pure noise must stop just before, as "
                 "`fpflow.LinearPath` does at t1 = 0.999."
             )
 
@@ -112,10 +112,10 @@ def _look(process: AbstractProcess) -> None:
         if wrong.any():
             k = int(wrong.argmax())
             raise ValueError(
-                f"the parts of {name} do not belong together: at t = {t[k]:.4g}, {what} is "
-                f"{found[k]:.4g} and "
-                f"must be {expected[k]:.4g}. Check `alpha`, `sigma`, `drift`, `diffusion` and "
-                "`transition` (a variance where a standard deviation belongs, or a missing root?)."
+                f"the parts of {name} are inconsistent: at t = {t[k]:.4g}, {what} is {found[k]:.4g} "
+                f"and must be {expected[k]:.4g}. Check `alpha`, `sigma`, `drift`, `diffusion` and "
+                "`transition` (a variance in place of a standard deviation, or a missing square "
+                "root?)."
             )
 
     rate = (a_up - a_down) / (2 * _STEP * span)

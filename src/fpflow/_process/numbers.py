@@ -13,8 +13,8 @@ def as_number(value: Any) -> float:
     holds an array: it would be traced where its settings are looked at."""
     if isinstance(value, Tracer):
         raise ValueError(
-            "the settings of a process must be known numbers, got a traced value; make the process "
-            "outside of `jax.jit`, `jax.vmap` and `jax.grad`."
+            "the settings of a process must be concrete numbers, got a traced value; create the "
+            "process outside of `jax.jit`, `jax.vmap` and `jax.grad`."
         )
     try:
         array = np.asarray(value)

@@ -104,7 +104,8 @@ class TabulatedSchedule(AbstractSignal):
         falls = table.ndim == 1 and len(table) > 1 and (np.diff(table) < 0).all()
         if not (falls and table[-1] > 0 and table[0] < 1):
             raise ValueError(
-                "`alphas_cumprod` must fall from below one and stay above zero, shape (K,), got shape "
+                "`alphas_cumprod` must decrease from below one and stay above zero, shape (K,), "
+                "got shape "
                 f"{table.shape}{f', {table[0]:.4g} to {table[-1]:.4g}' if table.ndim == 1 else ''}."
             )
         self.alphas_cumprod = tuple(table.tolist())

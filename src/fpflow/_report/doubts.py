@@ -22,16 +22,17 @@ def strays(name: str, x: np.ndarray, data: np.ndarray) -> list[str]:
     if stray.mean() <= 1e-3:
         return []
     least = (
-        f"{stray.mean():.1%} of the {name} samples lie more than half the data's width away from it"
+        f"{stray.mean():.1%} of the {name} samples lie more than half the data's width away from the "
+        "data"
     )
     if stray.mean() > 0.5:
         return [f"{least}."]
     whole, rest = (float(sliced_w2(data, y).value) for y in (x, x[~stray]))
     return [
-        f"{least}, the farthest {away.max():.3g} widths. With them the sliced W2^2 to the data is "
-        f"{whole:.3g}, without them {rest:.3g}: where these differ, squared distances in this report "
-        "are mostly those few and change from draw to draw; the pointwise gap does not. More steps of "
-        "training or a larger fp_weight draw them in."
+        f"{least}, the farthest {away.max():.3g} widths. With them, the sliced W2^2 to the data is "
+        f"{whole:.3g}, without them {rest:.3g}: where these differ, those few samples dominate the "
+        "squared distances in this report, which change from draw to draw; the pointwise gap does "
+        "not. More training steps or a larger fp_weight bring them closer."
     ]
 
 
@@ -42,8 +43,8 @@ def repeats(samples: np.ndarray, data: np.ndarray, points: np.ndarray) -> list[s
         return []
     return [
         "a sample of the SDE lies closer to the data than one of the `points` with probability "
-        f"{found}, where one half is right: if the `points` are draws of the same distribution, the "
-        "network repeats its data."
+        f"{found}, where one half is expected: if the `points` are draws from the same distribution, "
+        "the network repeats its data."
     ]
 
 
@@ -58,13 +59,13 @@ def doubts(
     notes = []
     if not question.derivatives:
         notes.append(
-            "the score has no derivatives, so that log densities at points, the gap in nats and the "
-            "curl are left out; distances and densities on a grid need none."
+            "the score has no derivatives, so log densities at points, the gap in nats and the curl "
+            "are left out; distances and densities on a grid do not need them."
         )
     if question.outer is not None:
         notes.append(
-            "the model is `Transformed`: log densities and likelihoods are in the units of the data, "
-            "distances, samples, grids and residuals in the network's own variables y = T(x)."
+            "the model is `Transformed`: log densities and likelihoods are in the units of the data; "
+            "distances, samples, grids and residuals are in the network's own variables y = T(x)."
         )
     if "data" in named:
         notes += _beyond(question, named["data"], gaps)
@@ -74,25 +75,25 @@ def doubts(
         if laws and named[name].std(0).min() < 2 * laws[name].window.cell_width:
             notes.append(
                 f"the {name} samples spread over less than two cells in some direction, so the grid "
-                "hardly sees their shape; use a window with more nodes."
+                "barely resolves their shape; use a window with more nodes."
             )
     for name, law in laws.items():
         if name == "data" and law.error > 0.02:
             notes.append(
-                f"the data on the grid is a histogram with {law.error:.1%} of counting noise in total "
-                "variation, which all distances to it contain."
+                f"the data on the grid is a histogram with {law.error:.1%} counting noise in total "
+                "variation, which enters all distances to it."
             )
         elif law.error > 0.02:
             notes.append(
-                f"the {name} density on the grid may be off by {law.error:.1%} in total variation: its "
-                "features are finer than the cells; use a window with more nodes."
+                f"the {name} density on the grid may have an error of {law.error:.1%} in total "
+                "variation: its features are finer than the cells; use a window with more nodes."
             )
     notes += _unbelieved(gaps)
     missing = split.unexplained
     if abs(missing.value) > 3 * missing.error:
         notes.append(
-            f"the parts of the gap miss the observed one by {missing}, more than three standard "
-            "errors; steps and samples interact here."
+            f"the sum of the parts differs from the observed gap by {missing}, more than three "
+            "standard errors; steps and samples interact here."
         )
     return notes
 
@@ -121,11 +122,12 @@ def _unbelieved(gaps: dict[str, PointwiseGap]) -> list[str]:
     if bad:
         notes.append(
             f"log p_SDE is unreliable at {bad} of {total} points: the weights of its paths are too "
-            "uneven for the errors stated. Raise `num_paths`."
+            "uneven for the stated errors to be trusted. Raise `num_paths`."
         )
     if loose:
         notes.append(
             f"log p_ODE is known to no better than 0.1 nats at {loose} of {total} points: the flow is "
-            "so stiff there that two tolerances of its solver disagree. Numbers in nats are theirs."
+            "so stiff there that two tolerances of its solver disagree. The numbers in nats depend on "
+            "these points."
         )
     return notes

@@ -187,7 +187,9 @@ def gap_report(
     check_score(model, process, dim)
     at = None if points is None else np.asarray(checked_points(model, process, points))
     if at is not None and len(at) < 2:
-        raise ValueError("`points` must be at least two, so that they have a spread, got 1.")
+        raise ValueError(
+            "`points` must hold at least two points, so that they have a spread, got 1."
+        )
     question = measure.asked(model, process, dim, law, settings, outer, progress, keys["data"])
 
     with warnings.catch_warnings(record=True) as caught:

@@ -56,7 +56,9 @@ class ReportSettings:
                     f"got {value!r}."
                 )
         if self.repeats < 2:
-            raise ValueError("`repeats` must be at least 2, so that their spread gives an error.")
+            raise ValueError(
+                "`repeats` must be at least 2, so that their spread gives an error estimate."
+            )
         for eta in self.etas:
             check_eta(eta)
 

@@ -74,7 +74,7 @@ def sections(report: Any) -> list[Section]:
         _account(report.kl),
         _theorem(report),
         _family(report),
-        Section("Do not overlook", lines=report.notes) if report.notes else None,
+        Section("Notes", lines=report.notes) if report.notes else None,
     )
     return [section for section in found if section is not None]
 
@@ -102,7 +102,7 @@ def _nats(nats: Any) -> Section | None:
             rows += [(f"KL(data | {name})", str(kl))]
     if nats.nearer is not None:
         rows += [("the SDE is nearer to the data by", str(nats.nearer))]
-    rows += [("bias of log Z, samples of the SDE weighed by log p_ODE", str(nats.mixing_bias))]
+    rows += [("bias of log Z, samples of the SDE weighted by log p_ODE", str(nats.mixing_bias))]
     for name, apart, kl in (
         ("ODE", nats.potential_ode, nats.kl_ode_potential),
         ("SDE", nats.potential_sde, nats.kl_sde_potential),
@@ -118,13 +118,13 @@ def _nats(nats: Any) -> Section | None:
 def _split(report: Any) -> Section:
     split = report.split
     parts = [
-        ("model: the two exact laws", split.model),
+        ("model: the two exact distributions", split.model),
         ("steps of the samplers", split.discretisation),
         ("finite number of samples", split.noise),
         ("cells", split.binning),
-        ("sum of the four", split.total),
+        ("sum of the four parts", split.total),
         ("observed between samples", split.observed),
-        ("observed less the sum", split.unexplained),
+        ("observed minus the sum", split.unexplained),
     ]
     rows = tuple((name, str(e), e.kind) for name, e in parts)
     return Section(
@@ -141,7 +141,7 @@ def _exact_laws(distances: Any) -> Section | None:
         others = ("W2^2 without cells", "TV", "KL", "Hellinger")
         rows.append((pair, w2, *(str(found.get(name, "")) for name in others)))
     header = ("pair", "W2^2", "without cells", "TV", "KL (nats)", "Hellinger")
-    title = "Exact laws on the window (± floor of the grid; KL(a | b) of a pair a-b)"
+    title = "Exact distributions on the window (± floor of the grid; a pair a-b has KL(a | b))"
     return Section(title, header, tuple(rows))
 
 
@@ -151,7 +151,7 @@ def _between_samples(distances: Any) -> Section:
         for pair, found in distances.items()
         for name, d in found.items()
     ]
-    title = "Between samples (a value near its floor says: not further apart than this)"
+    title = "Between samples (a value near its floor only says that they are no further apart than this)"
     return Section(title, ("pair", "distance", "value", "floor"), tuple(rows))
 
 
@@ -181,15 +181,15 @@ def _residual(r: Any) -> Section | None:
         )
         for k, (a, b) in enumerate(zip(r.edges[:-1], r.edges[1:], strict=True))
     )
-    title = "Fokker-Planck residual under p_t; the gauge part moves no sampler"
-    return Section(title, ("time", "mean r^2", "of it in x", "gauge"), rows)
+    title = "Fokker-Planck residual under p_t; the gauge part affects no sampler"
+    return Section(title, ("time", "mean r^2", "part in x", "gauge"), rows)
 
 
 def _curl(report: Any) -> Section | None:
     curl, share = report.curl, report.not_gradient
     lines = ()
     if share is not None:
-        lines = (f"share of E|s|^2 at t0 that is no gradient: {share:.2g}",)
+        lines = (f"share of E|s|^2 at t0 that is not a gradient: {share:.2g}",)
     if curl is None:
         return Section("Curl of the score", lines=lines) if lines else None
     title = "Curl of the score under p_t (zero for a gradient)"
@@ -197,7 +197,7 @@ def _curl(report: Any) -> Section | None:
         return Section(title, lines=("none: the score is a gradient", *lines))
     columns = zip(curl.times, curl.rms, curl.error, curl.relative, strict=True)
     rows = tuple((f"{t:.3g}", rounded(float(a), float(e)), f"{b:.2g}") for t, a, e, b in columns)
-    return Section(title, ("time", "rms curl", "of the Jacobian"), rows, lines)
+    return Section(title, ("time", "rms curl", "relative to the Jacobian"), rows, lines)
 
 
 def _family(report: Any) -> Section | None:
@@ -220,10 +220,10 @@ def _account(kl: Any) -> Section | None:
         ("prior: KL(p_T | pi)", kl.prior),
         ("score matching", kl.score_matching),
         ("difference of the flows", kl.difference),
-        ("bound of KL(data | SDE)", kl.bound_sde),
-        ("KL(data | ODE) by the equality", kl.kl_ode),
+        ("bound on KL(data | SDE)", kl.bound_sde),
+        ("KL(data | ODE) from the equality", kl.kl_ode),
     )
-    return Section("KL account", ("", "nats"), tuple((name, str(e)) for name, e in parts))
+    return Section("KL decomposition", ("", "nats"), tuple((name, str(e)) for name, e in parts))
 
 
 def _theorem(report: Any) -> Section | None:
@@ -233,15 +233,15 @@ def _theorem(report: Any) -> Section | None:
     rows = (
         ("measured W2", report.split.model.value**0.5),
         ("G D, D from the densities", theorem.bound_from_densities),
-        ("bound by the residual", theorem.bound),
+        ("bound from the residual", theorem.bound),
         ("growth G of the flow", theorem.growth),
         ("D from the densities", theorem.distance),
-        ("D by the identity", theorem.distance_by_identity),
-        ("B, of the order of the root of the residual", theorem.forcing),
+        ("D from the identity", theorem.distance_by_identity),
+        ("B, of the order of the square root of the residual", theorem.forcing),
         ("KL(pi | p_T), the prior term", theorem.prior_term),
         ("largest Lipschitz constant", theorem.lipschitz.max()),
         ("largest Poincare constant", theorem.poincare.max()),
-        ("largest sup of p_SDE over exp(u)", theorem.ratio.max()),
+        ("largest sup of p_SDE / exp(u)", theorem.ratio.max()),
     )
     shown = tuple((name, f"{float(value):.3g}") for name, value in rows)
     return Section("Theorem 1 in numbers", ("", "W2"), shown)

@@ -29,14 +29,18 @@ def _seen(found: Estimate) -> bool:
 def _distance(split: GapSplit, nats: NatsGap | None, kind: str, distances: dict[str, Any]) -> str:
     if "ODE-SDE" in distances and _seen(distances["ODE-SDE"]["KL"]):
         known = distances["ODE-SDE"]["KL"]
-        return f"The laws of SDE and ODE are {known} nats apart, KL(ODE | SDE)"
+        return f"The distributions of the SDE and the ODE are {known} nats apart, KL(ODE | SDE)"
     if nats is None:
-        return f"The laws of SDE and ODE are {kind} = {split.model} apart"
+        return f"The distributions of the SDE and the ODE are {kind} = {split.model} apart"
     forth, back = nats.kl_sde_ode, nats.kl_ode_sde
     if _seen(forth) or _seen(back):
-        return f"The laws of SDE and ODE are {forth} nats apart, KL(SDE | ODE), and {back} the other way"
+        return (
+            f"The distributions of the SDE and the ODE are {forth} nats apart, KL(SDE | ODE), and "
+            f"{back} in the other direction"
+        )
     return (
-        f"The laws of SDE and ODE cannot be told apart in nats (KL {forth}, the other way {back})"
+        f"The distributions of the SDE and the ODE cannot be told apart in nats (KL {forth}, in the "
+        f"other direction {back})"
     )
 
 
@@ -62,14 +66,14 @@ def _nearer(nats: NatsGap | None, distances: dict[str, Any]) -> str:
                 f", and the {near[0]} is nearer to the data (total variation {near[1]}, that of the "
                 f"{far[0]} {far[1]})"
             )
-    return ", and neither is seen to be nearer to the data"
+    return ", and neither is measurably nearer to the data"
 
 
 _ADVICE = {
-    "the model": "only training closes it: longer, or with a larger fp_weight",
+    "the model": "only training closes it, longer or with a larger fp_weight",
     "the steps of the samplers": "more steps close it",
-    "the finite number of samples": "that is noise, which more samples lower",
-    "the cells": "that is the grid, which finer cells lower",
+    "the finite number of samples": "this is noise, which more samples reduce",
+    "the cells": "this is an effect of the grid, which finer cells reduce",
 }
 
 
@@ -82,10 +86,10 @@ def _blame(split: GapSplit, kind: str) -> str:
     whole = f"Of the {kind} = {split.observed} between their samples"
     if not 0 < share <= 1:
         least = min(parts, key=lambda name: parts[name].value)
-        off = f", of which {least} take off {Estimate(-parts[least].value, parts[least].error)}"
+        off = f", of which {Estimate(-parts[least].value, parts[least].error)} is cancelled by {least}"
         off = off if parts[least].value < 0 else ""
-        return f"{whole} the largest part is {name}, {parts[name]}{off}; {_ADVICE[name]}."
-    return f"{whole} {share:.0%} is {name}; {_ADVICE[name]}."
+        return f"{whole}, the largest part comes from {name}, {parts[name]}{off}; {_ADVICE[name]}."
+    return f"{whole}, {share:.0%} comes from {name}; {_ADVICE[name]}."
 
 
 def _quote(nats: NatsGap | None, points: PointwiseGap | None) -> str:
@@ -100,6 +104,6 @@ def _quote(nats: NatsGap | None, points: PointwiseGap | None) -> str:
     off = points.mean if points is not None else nats.kl_sde_ode
     where = "at the points" if points is not None else "at its samples"
     return (
-        f"For samples of the SDE quote log p_SDE{values}: {where} log p_ODE differs from it by "
+        f"For samples of the SDE, quote log p_SDE{values}: {where}, log p_ODE differs from it by "
         f"{Estimate(-off.value, off.error)} nats on average."
     )

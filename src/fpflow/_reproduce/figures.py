@@ -99,7 +99,7 @@ def _densities(dataset: str, by_weight: dict, arrays: dict):
     axes[0, -1].xaxis.set_tick_params(labelbottom=True)
     axes[0, -1].set_xlabel("$x_1$")
     figure.colorbar(axes[0, 0].images[0], ax=axes, label="density", shrink=0.7, extend="max")
-    figure.suptitle(f"{dataset}: both laws, distances are $W_2^2\\times10^3$")
+    figure.suptitle(f"{dataset}: both distributions; distances are $W_2^2\\times10^3$")
     return figure
 
 
@@ -212,7 +212,7 @@ def _excess(table: dict):
         labels,
         errors=errors,
         log=False,
-        ylabel="excess $L_\\mathrm{DSM}$ over that at $w_R$ = 0\n(bars: two standard errors)",
+        ylabel="excess $L_\\mathrm{DSM}$ over its value at $w_R$ = 0\n(bars: two standard errors)",
     )
     return axes[0].figure
 
@@ -224,6 +224,10 @@ def _curl(run: pathlib.Path):
     for ax, name in zip(axes, ("score", "potential"), strict=True):
         largest = np.abs(arrays[name]).max()
         fpflow.plot.curl(
-            arrays[name], WINDOW, ax=ax, vmax=vmax, title=f"{name} network, largest {largest:.2g}"
+            arrays[name],
+            WINDOW,
+            ax=ax,
+            vmax=vmax,
+            title=f"{name} network, largest value {largest:.2g}",
         )
     return figure

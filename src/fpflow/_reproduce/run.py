@@ -107,7 +107,7 @@ def law_of(dataset: str) -> DataLaw:
     if ":" not in dataset:
         known = ", ".join(paper.DATASETS)
         raise ValueError(
-            f"it is no data set of the paper, {known}, and no module:name of your own."
+            f"it is neither a data set of the paper, {known}, nor a module:name of your own."
         )
     law = unconditional(as_data(imported(dataset)))
     points = np.asarray(law.sample(jr.key(0), 4096))
@@ -354,8 +354,8 @@ def main(argv: list[str] | None = None) -> int:
     smallest = min(preset.plain.batch_size, preset.regularised.batch_size)
     if smallest < _FEW:
         say(
-            f"note: at --scale {arguments.scale:g} a batch has {smallest} points, of which networks "
-            "learn next to nothing: the numbers below show that the commands run, and no more."
+            f"note: at --scale {arguments.scale:g} a batch has {smallest} points, from which networks "
+            "learn next to nothing: the numbers below only show that the commands run."
         )
 
     def run_of(name: str) -> pathlib.Path:

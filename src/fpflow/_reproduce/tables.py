@@ -73,8 +73,8 @@ def markdown_tables(table: dict[str, dict[float, dict]]) -> str:
             lines.append(f"| {weight:g} | " + " | ".join(cells) + " |")
         lines.append("")
     words = (
-        "Ours: exact W2² between grid densities, which have no sampling noise; ± is how far the "
-        "masses without extrapolation move the number."
+        "Ours: exact W2² between grid densities, which have no sampling noise; ± is how much the "
+        "number changes if the masses are not extrapolated."
     )
     if set(table) & set(paper.PUBLISHED):
         words += (
@@ -84,7 +84,7 @@ def markdown_tables(table: dict[str, dict[float, dict]]) -> str:
     lines += [words, ""]
     lines += sampled_table(table)
     lines += [
-        "| data set | w_R | R̃ | of it in x | excess L_DSM | over w_R = 0 | outside ODE | outside SDE "
+        "| data set | w_R | R̃ | part in x | excess L_DSM | over w_R = 0 | outside ODE | outside SDE "
         "| parameters | training (s) |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -101,10 +101,10 @@ def markdown_tables(table: dict[str, dict[float, dict]]) -> str:
             )
     lines += [
         "",
-        "R̃ is the mean square residual over Ω x [0, T] and 'of it in x' the part that depends on x, "
-        "which is all that a sampler can feel. Excess L_DSM is E‖s‖² - 2E[s·k], comparable within a "
-        "data set; the column after it is the difference to w_R = 0 at common noise. Outside is the "
-        "mass beyond the window.",
+        "R̃ is the mean square residual over Ω x [0, T] and 'part in x' the part that depends on x, "
+        "the only one that affects a sampler. Excess L_DSM is E‖s‖² - 2E[s·k], comparable within a "
+        "data set; the column after it is the difference from w_R = 0 with the same noise. Outside is "
+        "the mass beyond the window.",
         "",
     ]
     return "\n".join(lines)
@@ -116,7 +116,8 @@ def sampled_table(table: dict[str, dict[float, dict]]) -> list[str]:
     if not runs:
         return []
     lines = [
-        "By histograms of samples of the paper's samplers, W2² (x 10⁻³), sampling noise included:",
+        "From histograms of samples drawn by the paper's samplers, W2² (x 10⁻³), sampling noise "
+        "included:",
         "",
         "| data set | w_R | samples | " + " | ".join(paper.COMPARISONS) + " |",
         "|---|---|---|" + "---|" * len(paper.COMPARISONS),
@@ -207,7 +208,7 @@ def claims(table: dict[str, dict[float, dict]]) -> str:
             up, down = (rank(residual, v) for v in (column("ODE-SDE")[0], excess))
             lucky = max(chance(residual, v) for v in (column("ODE-SDE")[0], excess))
             say(
-                "4 R̃ goes with the gap and against L_DSM",
+                "4 R̃ rises with the gap and falls with L_DSM",
                 dataset,
                 "cannot be said" if lucky > 0.1 else _verdict(up > 0 > down, not up > 0 > down),
                 f"Spearman {up:+.2f} and {down:+.2f} over {len(runs)} models; chance alone gives the "

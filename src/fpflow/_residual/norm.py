@@ -87,8 +87,8 @@ def _prepared(model, data, dim, key) -> tuple[DataLaw | None, int]:
     check_key(key)
     if not isinstance(model, PotentialModel):
         raise ValueError(
-            f"`model` must have `potential(t, x)`, got {type(model).__name__}: the residual is that "
-            "of a potential; for a score there is `score_fp_residual`."
+            f"`model` must have `potential(t, x)`, got {type(model).__name__}: the residual is defined "
+            "for a potential; for a score, use `score_fp_residual`."
         )
     law = None if data is None else unconditional(as_data(data))
     if law is not None:

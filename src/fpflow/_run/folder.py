@@ -112,14 +112,14 @@ class Run:
 
         def shapes_of(header: dict[str, Any]) -> Shapes:
             if header.get("kind") != "checkpoint" or header.get("format") != _FORMAT:
-                refuse(f"it is no checkpoint of format {_FORMAT}")
+                refuse(f"it is not a checkpoint of format {_FORMAT}")
             for name, kind in _HEADER.items():
                 if not isinstance(header.get(name), kind):
                     refuse(f"its header has {header.get(name)!r} for `{name}`")
             if self.file_of(header["step"]).name != path.name:
                 refuse(f"it holds step {header['step']}")
             if header["tree"] != tree_fingerprint(like):
-                refuse("its model or optimiser is of another architecture")
+                refuse("its model or optimiser has another architecture")
             if header["fingerprint"] != fingerprint(self.settings):
                 refuse("it belongs to a run with other settings")
             shapes = [(tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves]
@@ -145,7 +145,7 @@ class Run:
             try:
                 state, intervals, loss = self.read(path, like)
             except DamagedFile as error:
-                warn(f"{error} An older one is looked for.")
+                warn(f"{error} Trying an older one.")
                 continue
             self.losses[int(path.name[5:14])] = loss
             found = found or (state, intervals)
@@ -210,14 +210,14 @@ def _write_settings(folder: pathlib.Path, described: dict[str, Any], resume: boo
     if has_results(folder):
         if not resume:
             raise ValueError(
-                f"`run_dir` = {folder} holds a run already; pass `resume=True` to go on with it, or "
+                f"`run_dir` = {folder} already holds a run; pass `resume=True` to continue it, or "
                 "choose another folder."
             )
         differing = _differences(saved.get("training", described), described)
         if differing:
             raise ValueError(
-                f"the run in {folder} was started with other settings: {'; '.join(differing)}. "
-                "Resume with the same, or choose another folder."
+                f"the run in {folder} was started with other settings: {'; '.join(differing)}. Resume "
+                "with the same settings, or choose another folder."
             )
     else:
         saved = {**saved, "command": describe(_asked.get())}
@@ -261,9 +261,9 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except ValueError as error:
-        raise DamagedFile(f"{path} is no JSON: {error}.") from error
+        raise DamagedFile(f"{path} is not JSON: {error}.") from error
     if not isinstance(found, dict):
-        raise DamagedFile(f"{path} is no JSON object.")
+        raise DamagedFile(f"{path} is not a JSON object.")
     return found
 
 

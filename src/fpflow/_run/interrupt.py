@@ -20,7 +20,7 @@ class TrainingInterrupted(KeyboardInterrupt):
     def __init__(self, step: int, checkpoint: pathlib.Path, number: int):
         name = signal.Signals(number).name
         super().__init__(
-            f"stopped by {name} after step {step}, saved in {checkpoint}; go on with `resume=True`."
+            f"stopped by {name} after step {step}, saved in {checkpoint}; continue with `resume=True`."
         )
         self.step, self.checkpoint, self.signal = step, checkpoint, number
 

@@ -23,7 +23,8 @@ def locked(folder: pathlib.Path) -> int:
     except BlockingIOError as error:
         os.close(descriptor)
         raise ValueError(
-            f"another process trains in `run_dir` = {folder}; wait for it, or choose another folder."
+            f"another process is training in `run_dir` = {folder}; wait for it, or choose another "
+            "folder."
         ) from error
     except OSError:
         pass  # a file system without locks, as some networks have, is no reason not to train

@@ -64,7 +64,7 @@ def check_controller(controller: Any, solver: diffrax.AbstractSolver) -> None:
     if not isinstance(controller, Controller) or isinstance(controller, fixed):
         raise ValueError(
             "`stepsize_controller` must choose steps by their error, as `diffrax.PIDController` does, "
-            f"got {type(controller).__name__}; steps of one's own are a `step_grid`."
+            f"got {type(controller).__name__}; to set your own steps, pass `step_grid`."
         )
     tableau = getattr(solver, "tableau", None)
     estimates = getattr(tableau, "b_error", None) is not None

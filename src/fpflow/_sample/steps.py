@@ -25,7 +25,7 @@ def chosen_steps(
         (num_steps,) = check_counts(num_steps=default if num_steps is None else num_steps)
         return num_steps, None
     if isinstance(step_grid, Tracer):
-        raise ValueError("`step_grid` must be known times, got a traced value.")
+        raise ValueError("`step_grid` must be concrete times, got a traced value.")
     grid = np.asarray(step_grid, float)
     if num_steps is not None and num_steps != grid.size - 1:
         raise ValueError("give either `num_steps` or `step_grid`, not both.")
@@ -33,7 +33,7 @@ def chosen_steps(
         raise ValueError(f"`step_grid` must be finite times, shape (n + 1,), got {grid.shape}.")
     if not (grid[1:] < grid[:-1]).all():
         raise ValueError(
-            f"`step_grid` must fall strictly from `t1` to `t0`, got {grid[:2]} ... {grid[-2:]}."
+            f"`step_grid` must decrease strictly from `t1` to `t0`, got {grid[:2]} ... {grid[-2:]}."
         )
     return len(grid) - 1, tuple(grid.tolist())
 
@@ -64,8 +64,8 @@ def step_times(
     if not (rounded[1:] < rounded[:-1]).all():
         name = "`num_steps` is too large: the steps" if step_grid is None else "`step_grid`"
         raise ValueError(
-            f"{name} must fall strictly from `t1` to `t0`, got {grid[:2]} ... {grid[-2:]}, "
-            f"which does not in {np.dtype(dtype).name}."
+            f"{name} must decrease strictly from `t1` to `t0`, got {grid[:2]} ... {grid[-2:]}, which "
+            f"is not the case in {np.dtype(dtype).name}."
         )
     if abs(grid[0] - process.t1) > 1e-6 * process.t1 or grid[-1] < process.t0:
         raise ValueError(

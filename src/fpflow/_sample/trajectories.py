@@ -77,7 +77,7 @@ def ode_trajectories(
     """
     num_samples, num_times = check_counts(num_samples=num_samples, num_times=num_times)
     if num_times < 2:
-        raise ValueError(f"`num_times` must be at least 2, the two ends, got {num_times}.")
+        raise ValueError(f"`num_times` must be at least 2, for the two ends, got {num_times}.")
     check_key(key)
     dim = model_dim(model, dim)
     check_score(model, process, dim)
@@ -86,6 +86,7 @@ def ode_trajectories(
     x, fine = _solve_trajectories(model, process, (num_samples, dim), times, key)
     if not (fine and bool(jnp.isfinite(x).all())):
         raise FloatingPointError(
-            "an ODE trajectory is not finite or the solver gave up: the score is too steep."
+            "an ODE trajectory is not finite or the solver gave up: the score is too steep for the "
+            "solver."
         )
     return Trajectories(times, x)

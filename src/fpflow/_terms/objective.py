@@ -57,7 +57,7 @@ class Objective(eqx.Module):
                 )
             if name in ("step", "loss", "seconds", "rate", *HELD_OUT):
                 raise ValueError(
-                    f"a term cannot be called {name!r}, which the history uses itself."
+                    f"a term cannot be called {name!r}, a name that the history itself uses."
                 )
         noising = Noising() if noising is None else noising
         if not isinstance(noising, Noising):

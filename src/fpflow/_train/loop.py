@@ -141,7 +141,7 @@ class Loop:
             try:
                 self.run.write_model(lambda path: save(path, result.model, self.process))
             except ValueError as error:
-                warn(f"the model is in the result and not in a file: {error}")
+                warn(f"the model is in the result but could not be saved: {error}")
         return result
 
 
@@ -152,6 +152,6 @@ def _way_on(run: SharedRun | None, saved: int) -> str:
     if saved == 0:
         return f"{run.path} has no checkpoint yet; start all processes again."
     return (
-        f"step {saved} is saved in {run.path}; start all processes again and go on with "
+        f"step {saved} is saved in {run.path}; start all processes again and continue with "
         "`resume=True`."
     )

@@ -61,8 +61,8 @@ class AbstractOptimiser(eqx.Module):
             if num_steps is None:
                 raise ValueError(
                     f"the learning rate {type(rate).__name__} needs `update(..., num_steps=)`, which "
-                    "`fpflow.train`"
-                    " gives; elsewhere, and inside `optax.chain`, use a number or a schedule of optax."
+                    "`fpflow.train` passes; elsewhere, and inside `optax.chain`, use a number or an "
+                    "optax schedule."
                 )
             renew = rate.renews(state.count, num_steps)
             fresh = self.moments(updates)

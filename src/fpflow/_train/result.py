@@ -69,8 +69,8 @@ class TrainingDiverged(FloatingPointError):
 
     def __init__(self, step: int, result: TrainResult):
         super().__init__(
-            f"the loss stopped being finite at step {step}; the last good model is in `.result`. "
-            "Lower the learning rate, or check that the data and the score are finite."
+            f"the loss is no longer finite at step {step}; the last good model is in `.result`. Lower "
+            "the learning rate, or check that the data and the score are finite."
         )
         self.step = step
         self.result = result

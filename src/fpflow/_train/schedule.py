@@ -67,7 +67,9 @@ class Staged(AbstractSchedule):
 
     def __check_init__(self):
         if len(self.rates) != len(self.shares) or not math.isclose(sum(self.shares), 1):
-            raise ValueError(f"`shares` must sum to one, one a rate, got {self.shares}.")
+            raise ValueError(
+                f"`shares` must sum to one, with one share per rate, got {self.shares}."
+            )
         if not all(rate > 0 and math.isfinite(rate) for rate in self.rates):
             raise ValueError(f"`rates` must be positive and finite, got {self.rates}.")
         if not all(share >= 0 for share in self.shares):

@@ -134,7 +134,7 @@ def train(
     if validation is not None:
         data, held = parted(data, validation)
     elif patience is not None:
-        raise ValueError("`patience` waits for a held-out loss; pass `validation=` too.")
+        raise ValueError("`patience` needs a held-out loss; pass `validation=` too.")
     if patience is not None:
         check_counts(patience=patience)
     if isinstance(model, Transformed):
@@ -148,7 +148,7 @@ def train(
     optimiser = check_optimiser(Soap() if optimiser is None else optimiser)
     _check_model(model, process, data, objective)
     if resume and run_dir is None:
-        raise ValueError("`resume=True` needs the `run_dir` to go on from.")
+        raise ValueError("`resume=True` needs the `run_dir` to continue from.")
     described = dict(
         model=model,
         process=process,
@@ -202,8 +202,8 @@ def _objective(model: Any, objective: Any, fp_weight: float) -> Objective:
         raise ValueError(f"`objective` must be an `fpflow.Objective`, got {objective!r}.")
     elif fp_weight > 0:
         raise ValueError(
-            "`fp_weight` belongs to the default objective: give the weight to a term of `objective`, "
-            f"as in `fpflow.FokkerPlanck(weight={fp_weight})`."
+            "`fp_weight` applies to the default objective: set the weight of a term of `objective` "
+            f"instead, as in `fpflow.FokkerPlanck(weight={fp_weight})`."
         )
     objective = objective.active()
     objective.check(model)
@@ -256,7 +256,7 @@ def _look_at_conditions(data: DataLaw) -> None:
     if size[column] > _FAR:
         warn(
             f"column {column} of the conditions has a root mean square of {size[column]:.4g}, and "
-            "networks are made for about one: samples may ignore it. Put the network in "
+            "networks expect about one: samples may ignore it. Wrap the network in "
             "`fpflow.Transformed(network, fpflow.Standardise.of(points), "
             "fpflow.Standardise.of(conditions))`."
         )
@@ -267,12 +267,12 @@ def _compare_priors(model: Any, process: AbstractProcess) -> None:
     precision, std = getattr(model, "precision", 0.0), getattr(process.prior, "std", None)
     if hasattr(model, "precision") and std and std > _WIDE:
         warn(
-            f"the network sees points and times as they come, and the prior has width {std:.4g}: it "
-            "will learn badly; make it with `prior=fpflow.IsotropicGaussian()` and put it where all "
-            "processes are the same, by `fpflow.in_frame(network, process)`."
+            f"the network receives points and times unscaled, and the prior has width {std:.4g}: it "
+            "will train poorly; make it with `prior=fpflow.IsotropicGaussian()` and put it in the frame "
+            "shared by all processes with `fpflow.in_frame(network, process)`."
         )
     elif precision and std and not math.isclose(precision * std**2, 1, rel_tol=1e-3):
         warn(
-            f"the network corrects a prior of width {precision**-0.5:.4g}, that of the process has "
-            f"{std:.4g}; make the network with `prior=process.prior`."
+            f"the network corrects a prior of width {precision**-0.5:.4g}, but the prior of the "
+            f"process has width {std:.4g}; make the network with `prior=process.prior`."
         )

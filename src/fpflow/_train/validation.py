@@ -119,7 +119,7 @@ def parted(data: DataLaw, validation: Any) -> tuple[DataLaw, DataLaw]:
         return data, held
     if not isinstance(data, Points):
         raise ValueError(
-            "`validation` as a share holds back some of the points, and `data` is a law that draws "
-            "afresh: pass an array of points, or a law, as `validation`."
+            "`validation` as a share holds out some of the points, but `data` is a distribution that "
+            "draws new ones each time: pass an array of points, or a distribution, as `validation`."
         )
     return split(data, validation)  # pyright: ignore

@@ -42,7 +42,7 @@ class Standardise(AbstractTransform):
         m, c = (np.atleast_1d(np.asarray(part, float)) for part in (shift, scale))
         if m.ndim != 1 or m.shape != c.shape:
             raise ValueError(
-                f"`shift` and `scale` must have one shape, (dim,), got {m.shape} and {c.shape}."
+                f"`shift` and `scale` must have the same shape, (dim,), got {m.shape} and {c.shape}."
             )
         if not (np.isfinite(m).all() and np.isfinite(c).all() and (c > 0).all()):
             raise ValueError(f"`scale` must be finite and positive, `shift` finite, got {c}, {m}.")
@@ -126,7 +126,7 @@ class Whiten(AbstractTransform):
         values = np.linalg.eigvalsh(covariance / np.outer(width, width)) if width.all() else [0.0]
         if not values[0] > 1e-6:
             raise ValueError(
-                "the columns of the data depend on each other, so that it has no density in as many "
+                "the columns of the data are linearly dependent, so it has no density in that many "
                 "dimensions: drop columns, or use `fpflow.Standardise.of(data)`."
             )
         return cls(x.mean(0), np.linalg.cholesky(covariance))
@@ -159,4 +159,4 @@ def points_of(data: Any) -> np.ndarray:
 def check_columns(x: Any, dim: int) -> None:
     """Refuses points of another dimension than a transform."""
     if np.shape(x)[-1] != dim:
-        raise ValueError(f"the transform is of {dim} columns, the points have {np.shape(x)[-1]}.")
+        raise ValueError(f"the transform is for {dim} columns, the points have {np.shape(x)[-1]}.")

@@ -35,7 +35,7 @@ class Compose(AbstractTransform):
                     f"`transforms` must be transforms such as `fpflow.Standardise`, got {transform!r}."
                 )
         if not transforms:
-            raise ValueError("`transforms` must be at least one.")
+            raise ValueError("`transforms` must hold at least one transform.")
         self.transforms = transforms
 
     def forward(self, x: Point) -> Point:

@@ -38,7 +38,7 @@ class Logit(AbstractTransform):
         a, b = (np.atleast_1d(np.asarray(part, float)) for part in (low, high))
         if a.ndim != 1 or a.shape != b.shape or not (a < b).all():
             raise ValueError(
-                f"`low` and `high` must have one shape, (dim,), and low < high, got {a} and {b}."
+                f"`low` and `high` must have the same shape, (dim,), and low < high, got {a} and {b}."
             )
         if (np.isfinite(a) != np.isfinite(b)).any():
             raise ValueError(
@@ -83,6 +83,6 @@ class Logit(AbstractTransform):
             raise ValueError(
                 f"{outside.any(-1).sum()} of {len(x)} points lie on the bounds of the logit or beyond, "
                 f"first in column {column}, whose bounds are {float(self.low[column]):.6g} and "
-                f"{float(self.high[column]):.6g}; widen them, or add noise to data that are counted "
-                "in steps by `fpflow.Dequantised`."
+                f"{float(self.high[column]):.6g}; widen them, or add noise to discrete data with "
+                "`fpflow.Dequantised`."
             )

@@ -14,8 +14,8 @@ def check_dim(window: Window, dim: int) -> None:
     """Refuses a window of another dimension than a law's."""
     if window.dim != dim:
         raise ValueError(
-            f"the window has dimension {window.dim} and the law dimension {dim}; windows exist in "
-            "dimension 1 and 2: `Window(dim=...)`."
+            f"the window has dimension {window.dim} and the distribution dimension {dim}; windows "
+            "exist in dimension 1 and 2: `Window(dim=...)`."
         )
 
 

@@ -55,8 +55,9 @@ class Dropped(eqx.Module):
         known = (found == np.asarray(self.null)).all(tuple(range(1, found.ndim)))
         if known.any():
             raise ValueError(
-                f"`null` must be a condition that no datum has, and {known.mean():.0%} of the data have "
-                f"{np.asarray(self.null)}; pass another, such as `null=[-1.0]` beside classes 0, 1, ..."
+                f"`null` must be a condition that no data point has, but {known.mean():.0%} of the "
+                f"data have {np.asarray(self.null)}; pass another, such as `null=[-1.0]` for classes "
+                "0, 1, ..."
             )
 
     def sample(self, key: PRNGKey, n: int) -> tuple[Array, Array]:

@@ -84,8 +84,8 @@ def _checked(points: ArrayLike) -> np.ndarray:
     constant = np.ptp(x, axis=0) == 0
     if constant.all():
         raise ValueError(
-            f"data is one and the same point {len(x)} times, which has no density; give at least two "
-            "different points."
+            f"data is the same point {len(x)} times, which has no density; give at least two different "
+            "points."
         )
     used = _in_precision_of_jax(x)
     if constant.any():
@@ -97,7 +97,7 @@ def _checked(points: ArrayLike) -> np.ndarray:
     if len(x) < x.shape[1]:
         warn(
             f"the data is {len(x)} points in dimension {x.shape[1]}, one point per row; if the points "
-            "are the columns, turn it with `data.T`."
+            "are the columns, transpose it with `data.T`."
         )
     return used
 
@@ -160,13 +160,15 @@ def split(data: DataLaw | ArrayLike, share: float) -> tuple[Points, Points]:
     """
     law = data if isinstance(data, Points) else as_data(data)
     if not isinstance(law, Points):
-        raise ValueError(f"`data` must be points, got {type(law).__name__}, which draws afresh.")
+        raise ValueError(
+            f"`data` must be points, got {type(law).__name__}, which draws new points each time."
+        )
     count = len(law.points)
     held = round(share * count)
     if not (0 < share < 1 and 2 <= held <= count - 2):
         raise ValueError(
-            f"the held-out share must lie between 0 and 1 and leave two points on either side, got "
-            f"{share} of {count} points."
+            "the held-out share must lie between 0 and 1 and leave at least two points in each part, "
+            f"got {share} of {count} points."
         )
     order = np.random.default_rng(0).permutation(count)
 
@@ -185,8 +187,8 @@ def as_data(data: DataLaw | ArrayLike) -> DataLaw:
     """
     if isinstance(data, str):
         raise ValueError(
-            f"data must be points or an object with `sample(key, n)`, got the text {data!r}; laws stand "
-            "in `fpflow.datasets`, as `fpflow.datasets.circles()`."
+            f"data must be points or an object with `sample(key, n)`, got the text {data!r}; "
+            "distributions are in `fpflow.datasets`, such as `fpflow.datasets.circles()`."
         )
     if isinstance(data, type) or (callable(data) and not hasattr(data, "sample")):
         name = getattr(data, "__name__", data)
@@ -197,8 +199,8 @@ def as_data(data: DataLaw | ArrayLike) -> DataLaw:
     if isinstance(data, tuple) and len({np.shape(part) for part in data}) > 1:
         shapes = ", ".join(str(np.shape(part)) for part in data)
         raise ValueError(
-            f"data must be one array of points, got a tuple of arrays of shapes {shapes}; take its "
-            "first, `data[0]`, or make pairs of points and conditions by `fpflow.datasets.Points`."
+            f"data must be one array of points, got a tuple of arrays of shapes {shapes}; pass its "
+            "first, `data[0]`, or pair points and conditions with `fpflow.datasets.Points`."
         )
     if not hasattr(data, "sample"):
         return Points(data)  # pyright: ignore[reportArgumentType]
@@ -222,14 +224,13 @@ def _follows_its_key(data: Any) -> None:
         once, again, other = (np.asarray(draw(data, jr.key(k), 3)[0]) for k in (0, 0, 1))
     if (once != again).any():
         raise ValueError(
-            "`data.sample(key, n)` gives other points for the same key: it draws by numpy.random or "
-            "the like, "
-            "which a compiled step would freeze. Draw by `jax.random` from `key`, or pass an array "
-            "of points."
+            "`data.sample(key, n)` gives different points for the same key: it draws with "
+            "numpy.random or similar, which a compiled step would freeze. Draw with `jax.random` from "
+            "`key`, or pass an array of points."
         )
     if (once == other).all():
         raise ValueError(
-            "`data.sample(key, n)` gives the same points for every key; draw by `jax.random` from "
+            "`data.sample(key, n)` gives the same points for every key; draw with `jax.random` from "
             "`key`, or pass an array of points."
         )
 
@@ -244,8 +245,9 @@ def unconditional(data: DataLaw) -> DataLaw:
     """The law itself, refused where it gives conditions."""
     if eqx.filter_eval_shape(draw, data, jr.key(0), 1)[1] is not None:
         raise ValueError(
-            "`data` gives conditions: take the points that belong to one of them, and the model by "
-            "`fpflow.given(model, condition)`, on the command line by `--given` and a file of points."
+            "`data` has conditions: pass the points that belong to one of them, and the model from "
+            "`fpflow.given(model, condition)`; on the command line, use `--given` and a file of "
+            "points."
         )
     return data
 

@@ -185,7 +185,7 @@ def density_flow(
     **Raises:** `ValueError` if `paths` is not in the plane.
     """
     if paths.x.shape[2] != 2:
-        raise ValueError(f"`paths` must be paths in the plane, got dimension {paths.x.shape[2]}.")
+        raise ValueError(f"`paths` must lie in the plane, got dimension {paths.x.shape[2]}.")
     window = Window() if window is None else window
     total = len(paths.times)
     chosen = np.unique(np.linspace(0, total - 1, min(num_frames, total)).round().astype(int))
@@ -197,7 +197,7 @@ def density_flow(
 
     def draw(frame: int) -> tuple[Any, ...]:
         image.set_data(masses[frame].T / window.cell_width**2)
-        ax.set_title(f"law of the ODE at $t = {float(paths.times[chosen[frame]]):.3f}$")
+        ax.set_title(f"distribution of the ODE at $t = {float(paths.times[chosen[frame]]):.3f}$")
         return (image,)
 
     return FuncAnimation(figure, draw, frames=len(masses), interval=1000 / fps)

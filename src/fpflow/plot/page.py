@@ -60,8 +60,8 @@ def _draw_lines(report: Any, axes: np.ndarray) -> None:
         apart = (laws["SDE"].mass - laws["ODE"].mass) / window.cell_width
         axes[2].plot(window.centres(), apart, color=COLOURS[0])
         axes[2].axhline(0, color="black", linewidth=0.8)
-        axes[0].set(ylabel="density", title="the laws")
-        axes[1].set(ylabel="density", title="the same, logarithmic", ylim=(1e-6, None))
+        axes[0].set(ylabel="density", title="densities")
+        axes[1].set(ylabel="density", title="the same, logarithmic scale", ylim=(1e-6, None))
         axes[2].set(ylabel="difference of densities", title="SDE − ODE")
         for ax in axes[:3]:
             ax.set(xlabel="$x$")
@@ -158,7 +158,11 @@ def _draw_sources(report: Any, ax: Axes) -> None:
         if curl is None:
             ax.set_axis_off()
             return
-        ax.set(xlabel="time $t$", ylabel="rms curl of the score", title="what is no gradient")
+        ax.set(
+            xlabel="time $t$",
+            ylabel="rms curl of the score",
+            title="non-gradient part of the score",
+        )
         if curl.relative.max() < 1e-5:
             ax.text(
                 0.5, 0.5, "no curl: the score is a gradient", ha="center", transform=ax.transAxes
@@ -175,8 +179,8 @@ def _draw_sources(report: Any, ax: Axes) -> None:
         return
     edges = np.concatenate([[profile.edges[1] / 8], profile.edges[1:]])
     middle = np.sqrt(edges[1:] * edges[:-1])
-    ax.stairs(profile.value, edges, color="0.6", label="all of it", linewidth=1.5)
-    ax.stairs(profile.spatial, edges, color=COLOURS[0], label="in $x$", linewidth=1.5)
+    ax.stairs(profile.value, edges, color="0.6", label="total", linewidth=1.5)
+    ax.stairs(profile.spatial, edges, color=COLOURS[0], label="part in $x$", linewidth=1.5)
     ax.errorbar(
         middle,
         profile.spatial,
@@ -211,7 +215,7 @@ def _draw_family(report: Any, ax: Axes) -> None:
     ax.set(
         xlabel=r"$\eta$ (0 = ODE, 1 = SDE)",
         ylabel="$W_2^2$" if report.densities else "sliced $W_2^2$",
-        title="the family between the two",
+        title="the family between ODE and SDE",
     )
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False)

@@ -152,8 +152,8 @@ def curl(
 
 
 _HELD_OUT = (
-    (HELD_OUT[0], ":", "one noise, points trained on"),
-    (HELD_OUT[1], "--", "one noise, points held out"),
+    (HELD_OUT[0], ":", "fixed noise, training points"),
+    (HELD_OUT[1], "--", "fixed noise, held-out points"),
 )
 
 
