@@ -72,7 +72,7 @@ MUTANTS = [
     ("src/fpflow/_model/transformed.py", "jax.vmap(outer.transform.inverse)(function", "jax.vmap(outer.transform.forward)(function", f"{UNITS} -k come_back"),
     ("src/fpflow/_importance.py", "return log_target(x) - model.transform.log_det(x)", "return log_target(x)", f"{UNITS} -k evidence"),
     ("src/fpflow/_report/pointwise.py", "log_p_sde=gap.log_p_sde + gained", "log_p_sde=gap.log_p_sde", f"{UNITS} -k report"),
-    ("src/fpflow/_model/given.py", "condition = mapped(model.condition_transform, row)[0]", "condition = row[0]", f"{UNITS} -k condition"),
+    ("src/fpflow/_model/given.py", "return mapped(transform, condition[None])[0]", "return condition", f"{UNITS} -k condition"),
     # networks and guidance
     ("src/fpflow/_model/guidance.py", "return weight * inner + (1 - weight) * outer", "return weight * inner + weight * outer", "tests/test_guidance.py -k one_width"),
     ("src/fpflow/_network/parameterised.py", "(value - prior) / noise_ratio(tau)", "(value - prior) / noise_ratio(2 * tau)", "tests/test_network.py -k edm"),
