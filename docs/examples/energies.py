@@ -71,10 +71,12 @@ class FourParticles(eqx.Module):
         return jnp.sum(self.distances(x) < 4.0) <= 3
 
     def draw(self, key, n):
-        """Langevin steps with Metropolis's choice; the barriers are two kT high."""
+        """Langevin steps with Metropolis's choice; the barriers are two kT high. Small steps come first:
+        from far outside, where forces are steep, every large one is refused for ever."""
         value = jax.vmap(jax.value_and_grad(self.log_target))
 
-        def step(x, key, h=0.02):
+        def step(x, row):
+            key, h = row
             key_noise, key_choice = jr.split(key)
             u, slope = value(x)
             y = x + h * slope + jnp.sqrt(2 * h) * jr.normal(key_noise, x.shape)
@@ -86,7 +88,8 @@ class FourParticles(eqx.Module):
 
         key_start, key = jr.split(key)
         start = 2 * jr.normal(key_start, (n, self.dim))
-        return jax.jit(lambda x: jax.lax.scan(step, x, jr.split(key, 3000))[0])(start)
+        rows = jr.split(key, 4000), jnp.where(jnp.arange(4000) < 1000, 0.001, 0.02)
+        return jax.jit(lambda x: jax.lax.scan(step, x, rows)[0])(start)
 
 
 def learnt(system, points, num_steps):
