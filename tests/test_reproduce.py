@@ -249,6 +249,17 @@ def own_laws(tmp_path, monkeypatch):
     sys.modules.pop("own_laws", None)
 
 
+def test_other_data_are_other_settings(own_laws):
+    """A run is not resumed with a module whose points have changed since."""
+    first = reproduce.settings_with_data({"seed": 0}, "own_laws:moons")
+    assert first == reproduce.settings_with_data({"seed": 0}, "own_laws:moons")
+    assert reproduce.settings_with_data({"seed": 0}, "circles") == {"seed": 0}
+    module = own_laws / "own_laws.py"
+    module.write_text(module.read_text().replace("default_rng(0)", "default_rng(10)"))
+    del sys.modules["own_laws"]
+    assert first != reproduce.settings_with_data({"seed": 0}, "own_laws:moons")
+
+
 @pytest.mark.slow
 def test_a_law_of_ones_own_takes_the_place_of_the_papers(own_laws, small_window, capsys):
     arguments = ["--preset", "quick", "--scale", "1e-6", "--dataset", "own_laws:moons"]
@@ -271,6 +282,7 @@ def test_a_law_of_ones_own_takes_the_place_of_the_papers(own_laws, small_window,
     ("arguments", "words"),
     [
         (["--scale", "0"], "--scale must lie in (0, 1], got 0.0"),
+        (["--seed", "-1"], "--seed must be a whole number from 0 to 4294967295, got -1"),
         (["--fp-weight", "-1"], "--fp-weight must be finite and not negative"),
         (["--preset", "fast"], "invalid choice: 'fast'"),
         (

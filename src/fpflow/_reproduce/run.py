@@ -92,6 +92,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
             law_of(dataset)
         except ValueError as error:
             parser.error(f"--dataset {dataset}: {error}")
+    if not 0 <= arguments.seed < 2**32:
+        parser.error(f"--seed must be a whole number from 0 to {2**32 - 1}, got {arguments.seed}")
     if any(not (w >= 0 and np.isfinite(w)) for w in arguments.fp_weight or ()):
         parser.error(f"--fp-weight must be finite and not negative, got {arguments.fp_weight}")
     return arguments
@@ -138,6 +140,14 @@ def label(dataset: str) -> str:
 def setting_of(dataset: str) -> str:
     """The data set whose sharpness and prior a preset takes: its own, or for others the mixture's."""
     return dataset if dataset in paper.DATASETS else "mixture"
+
+
+def settings_with_data(settings: dict, dataset: str) -> dict:
+    """All that a run depends on: for data of one's own, also what is drawn from it."""
+    if dataset in paper.DATASETS:
+        return settings
+    drawn = np.asarray(law_of(dataset).sample(jr.key(0), 4096))
+    return {**settings, "data": f"{zlib.crc32(drawn.tobytes()):08x}"}
 
 
 def save(run: pathlib.Path, name: str, numbers: dict, arrays: dict) -> None:
@@ -366,8 +376,9 @@ def main(argv: list[str] | None = None) -> int:
         say(f"[{count}/{len(jobs)}] {dataset}, w_R = {weight:g}")
         run, before = run_of(f"{label(dataset)}-w{weight:g}"), predecessor(weight, preset)
         start_run = None if before is None else run_of(f"{label(dataset)}-w{before:g}")
+        of_run = settings_with_data(settings, dataset)
         run_model(
-            run, dataset, weight, preset, settings, arguments.seed, start_run, arguments.resume, say
+            run, dataset, weight, preset, of_run, arguments.seed, start_run, arguments.resume, say
         )
     with_curl = bool(preset.curl_steps) and ("circles", 0.0) in jobs
     if with_curl:
