@@ -297,6 +297,41 @@ def test_examples_are_notebooks_too():
         assert ("display_data" in kinds) == path.with_suffix(".png").exists()
 
 
+def test_every_example_has_a_test():
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
+    for path in PAGED:
+        assert re.search(rf'"{path.name}"|^import {path.stem}$', tests, re.M), path.name
+
+
+def test_the_exact_posterior_of_the_example_is_a_regression():
+    """Of parameters on observations, over a million pairs, whose standard errors are 6e-4."""
+    example = runpy.run_path(str(DOCS / "examples" / "posterior.py"))
+    x, y = map(np.asarray, example["Simulator"]().sample(jax.random.key(0), 1_000_000))
+    slope = np.linalg.lstsq(y, x, rcond=None)[0]
+    mean, covariance = example["exact"](np.eye(2))
+    np.testing.assert_allclose(slope, mean, atol=4 * 6e-4)
+    np.testing.assert_allclose(np.cov((x - y @ slope).T), covariance, atol=4 * 6e-4)
+
+
+@pytest.mark.slow
+def test_the_example_of_a_posterior_runs():
+    """A third of the training already brings most posteriors within a tenth of their width."""
+    example = runpy.run_path(str(DOCS / "examples" / "posterior.py"))
+    with jax.enable_x64(False):
+        assert example["main"](1500, 10, 2000) >= 0.8
+
+
+@pytest.mark.slow
+def test_the_example_of_sbi_runs():
+    """Where sbi is installed: rows for its two samplers, and one for the chain's own density."""
+    pytest.importorskip("sbi")
+    sys.path.insert(0, str(DOCS / "examples"))
+    example = runpy.run_path(str(DOCS / "examples" / "sbi_posterior.py"))
+    rows = example["main"](500, 64, 8)
+    assert [len(row[2]) for row in rows] == [64, 64, 8]
+    assert all(np.isfinite(row[3]).all() for row in rows)
+
+
 @pytest.mark.slow
 def test_the_example_of_two_laws_runs():
     """Sixty steps of every stage: pictures of networks that have learnt little."""
