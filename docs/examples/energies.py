@@ -1,11 +1,12 @@
 """Molecular systems: four densities, free energies and weights.
 
-Boltzmann distributions e^(-E/kT)/Z of two systems whose answers are known. On the Müller–Brown surface,
-in the plane, a grid has all four densities: the target, that of the network, e^u/Z, and those of the two
-samplers; no two of them are the same. Four particles in the plane (DW-4, eight dimensions) have no grid:
-there the samples are weighed by the density of the sampler that drew them, which corrects the free
-energy of their wells and says how far to believe it. Energies are in units of kT. Ten minutes on two
-cores.
+Boltzmann distributions e^(-E/kT)/Z of two systems whose answers are known; energies are in units of kT.
+On the Müller–Brown surface, in the plane, a grid shows all four densities: the target, that of the
+network's potential, e^u/Z, and those of the two samplers. No two of them are the same: F, the free energy
+of the deepest well, is right to 0.05 in both samplers and wrong by 0.9 in the potential. Four particles in
+the plane (DW-4, eight dimensions) have no grid. There the samples are weighted by the density of the
+sampler that drew them: the weights remove what lies between the wells, and give log Z with its error. Ten
+minutes on two cores.
 """
 
 import equinox as eqx
@@ -186,9 +187,9 @@ def of_particles(system, model, reference, num_samples, ax):
         ax.hist(r.ravel(), edges, density=True, histtype="step", label=f"{name}, as drawn")
         if name == "chain":
             asked = {"density": True, "histtype": "step", "weights": w}
-            ax.hist(r.ravel(), edges, **asked, label="chain, weighed")
-    ax.set(xlabel="distance of a pair", title=system.name, ylim=(0, 0.5))
-    ax.legend(fontsize="small", frameon=False)
+            ax.hist(r.ravel(), edges, **asked, label="chain, with weights")
+    ax.set(xlabel="distance of a pair", title=system.name, ylim=(0, 0.9))
+    ax.legend(fontsize="small", frameon=False, loc="upper right")
     return rows, errors
 
 
