@@ -2,11 +2,11 @@
 
 Boltzmann distributions e^(-E/kT)/Z of two systems whose answers are known; energies are in units of kT.
 On the Müller–Brown surface, in the plane, a grid shows all four densities: the target, that of the
-network's potential, e^u/Z, and those of the two samplers. No two of them are the same: F, the free energy
-of the deepest well, is right to 0.05 in both samplers and wrong by 0.9 in the potential. Four particles in
-the plane (DW-4, eight dimensions) have no grid. There the samples are weighted by the density of the
-sampler that drew them: the weights remove what lies between the wells, and give log Z with its error. Ten
-minutes on two cores.
+network's potential, e^u/Z, and those of the two samplers. No two of them are the same: F, the free
+energy of the deepest well, is right to 0.05 in both samplers and wrong by 0.9 in the potential. Four
+particles in the plane (DW-4, eight dimensions) have no grid. There the samples are weighted by the
+density of the sampler that drew them: the weights remove what lies between the wells, and give log Z
+with its error. Ten minutes on two cores.
 """
 
 import equinox as eqx
