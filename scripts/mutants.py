@@ -63,6 +63,14 @@ MUTANTS = [
     ("src/fpflow/_reproduce/tables.py", "any(move < -error for", "any(move < 0 for", "tests/test_reproduce.py::test_claims_are_read_off_the_numbers"),
     ("src/fpflow/_reproduce/tables.py", "any(m < -e for", "any(m < 0 for", "tests/test_reproduce.py::test_claims_are_read_off_the_numbers"),
     ("src/fpflow/plot/page.py", "np.argsort(-apart", "np.argsort(apart", "tests/test_plot.py::test_a_page_shows_the_coordinates_in_which_the_samplers_differ"),
+    # terms of the Jacobian
+    ("src/fpflow/_terms/jacobian.py", "std**2 * jax.vmap(push)(v) + v - jnp.outer(v @ ell, ell)", "std**2 * jax.vmap(push)(v) - jnp.outer(v @ ell, ell)", "tests/test_terms.py -k moments"),
+    ("src/fpflow/_terms/jacobian.py", "+ x.size - ell @ ell) ** 2", "+ 1 - ell @ ell) ** 2", "tests/test_terms.py -k moments"),
+    ("src/fpflow/_terms/jacobian.py", "+ 2 * (std**2 * push(ell) + ell)", "+ (std**2 * push(ell) + ell)", "tests/test_terms.py -k moments"),
+    ("src/fpflow/_terms/jacobian.py", "std**3 * slope + known", "std**2 * slope + known", "tests/test_terms.py -k vanishes"),
+    ("src/fpflow/_terms/jacobian.py", "score @ score / 2 + jnp.sum(v * jax.vmap(push)(v))", "score @ score + jnp.sum(v * jax.vmap(push)(v))", "tests/test_terms.py -k implicit"),
+    ("src/fpflow/_terms/jacobian.py", "return std * jax.lax.stop_gradient(score) + noise", "return std * score + noise", "tests/test_terms.py -k vanishes"),
+    ("src/fpflow/_terms/jacobian.py", "x.size), x.dtype) / num_probes**0.5", "x.size), x.dtype)", "tests/test_terms.py -k curl"),
     # units of data
     ("src/fpflow/_transform/affine.py", "return -jnp.log(self.scale).sum()", "return jnp.log(self.scale).sum()", f"{UNITS} -k jacobian"),
     ("src/fpflow/_transform/affine.py", "return -jnp.log(jnp.diag(self.factor)).sum()", "return -jnp.log(self.factor[0, 0])", f"{UNITS} -k jacobian"),

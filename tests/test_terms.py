@@ -110,6 +110,123 @@ def test_the_score_term_is_the_gradient_of_the_residual():
     assert float(fpflow.ScoreFokkerPlanck(num_points=64)(exact, OU, batch, key=KEY)) < 1e-12
 
 
+def moments_of_second_and_third_order(process, t, variance, c, dim):
+    """Of s = -c x at Gaussian data: l = sigma s + z is Gaussian, and its even moments are known."""
+    alpha, sigma = process.alpha(t), process.sigma(t)
+    a = 1 - sigma**2 * c
+    tau2 = sigma**2 * c**2 * (alpha**2 * variance + sigma**2) + 1 - 2 * sigma**2 * c
+    square = dim * (a**2 - 2 * a * tau2 + 3 * tau2**2) + dim * (dim - 1) * tau2**2
+    trace = dim**2 * (a**2 - 2 * a * tau2) + dim * (dim + 2) * tau2**2
+    powers = [np.prod(dim + 2 * np.arange(k)) * tau2**k for k in range(1, 4)]
+    b = (dim + 2) * a
+    return square, trace, powers[2] - 2 * b * powers[1] + b**2 * powers[0]
+
+
+class Cloud(eqx.Module):
+    """Normal data of a given variance, in three dimensions."""
+
+    variance: float
+
+    def sample(self, key, n):
+        return self.variance**0.5 * jr.normal(key, (n, 3))
+
+
+def test_terms_of_higher_order_have_their_gaussian_moments():
+    """Of a linear score, at one time; fifty batches give the standard error."""
+    variance, c, n = 2.0, 0.4, 2000
+    late = fpflow.UniformTime(offset=6.0)
+    batches = [
+        fpflow.Noising(late, pairs=False)(VP, Cloud(variance), n, key=jr.key(k)) for k in range(50)
+    ]
+    model = LinearScore(c * jnp.eye(3))
+    known = jax.vmap(lambda t: jnp.stack(moments_of_second_and_third_order(VP, t, variance, c, 3)))
+    terms = [
+        fpflow.SecondOrderScoreMatching(num_points=n),
+        fpflow.SecondOrderScoreMatching(num_points=n, num_probes=1),
+        fpflow.TraceScoreMatching(num_points=n),
+        fpflow.ThirdOrderScoreMatching(num_points=n),
+    ]
+    for term, k in zip(terms, (0, 0, 1, 2), strict=True):
+        apart = np.array([
+            term(model, VP, b, key=jr.key(i)) - jnp.mean(b.weight * known(b.t)[:, k])
+            for i, b in enumerate(batches)
+        ])  # fmt: skip
+        assert abs(apart.mean()) < 4 * apart.std(ddof=1) / 50**0.5
+        # A hundredth of what they are: a wrong factor would show.
+        size = jnp.mean(batches[0].weight * known(batches[0].t)[:, k])
+        assert apart.std(ddof=1) / 50**0.5 < 0.01 * size
+
+
+class Bent(eqx.Module):
+    """The exact score of the mixture, and a field with derivatives of every order times a number."""
+
+    amount: jax.Array
+    dim: int = 2
+
+    def score(self, t, x):
+        return LAW.marginal(VP).score(t, x) + self.amount * jnp.sin(2 * x + t)
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        fpflow.SecondOrderScoreMatching(num_points=4096),
+        fpflow.TraceScoreMatching(num_points=4096),
+        fpflow.ThirdOrderScoreMatching(num_points=4096),
+        fpflow.ImplicitScoreMatching(),
+        fpflow.ImplicitScoreMatching(num_probes=1),
+        fpflow.DenoisingScoreMatching(),
+    ],
+    ids=lambda term: type(term).__name__,
+)
+def test_the_gradient_vanishes_at_the_exact_score_and_only_there(term):
+    """Within its standard error over twenty batches; away from it, by many of them."""
+    late = fpflow.UniformTime(offset=1.0)
+
+    @jax.jit
+    def slope(amount, key):
+        key_batch, key_term = jr.split(key)
+        batch = fpflow.Noising(late, pairs=False)(VP, LAW, 4096, key=key_batch)
+        return jax.grad(lambda a: term(Bent(a), VP, batch, key=key_term))(amount)
+
+    def found(amount):
+        slopes = np.array([slope(jnp.array(amount), key) for key in jr.split(jr.key(5), 20)])
+        return slopes.mean() / (slopes.std(ddof=1) / 20**0.5)
+
+    assert abs(found(0.0)) < 4 and found(0.3) > 8
+
+
+def test_implicit_matching_is_denoising_without_its_constant():
+    """Its differences between two models are those of the denoising loss, both known for Gaussians."""
+    batch = noised(VP, 40_000, Cloud(2.0), times=fpflow.UniformTime(offset=1.0), pairs=False)
+    total = jax.vmap(lambda t: 2.0 * VP.alpha(t) ** 2 + VP.sigma(t) ** 2)(batch.t)
+    weight = batch.weight * jax.vmap(VP.diffusion)(batch.t) ** 2
+    for num_probes in (None, 2):
+        term = fpflow.ImplicitScoreMatching(num_points=40_000, num_probes=num_probes)
+        value = float(term(LinearScore(0.4 * jnp.eye(3)), VP, batch, key=KEY))
+        known = 3 * (0.4**2 * total / 2 - 0.4)
+        # The mean of |x|^2 over 40,000 points has this error.
+        error = jnp.sqrt(jnp.mean((weight * 0.4**2 / 2 * total) ** 2) * 6 / 40_000)
+        assert abs(value - jnp.mean(weight * known)) < 4 * error < 0.02 * abs(value)
+
+
+def test_the_curl_penalty_is_the_mean_square_of_the_curl():
+    """Of a turning field, 2 w; probes give it on average; a gradient has none."""
+    turned = fpflow.ScoreFunction(lambda t, x: -x + 0.7 * t * jnp.stack([-x[1], x[0]]), dim=2)
+    batch = noised(OU, 4096, pairs=False)
+    share = jax.vmap(lambda t: fpflow.noise_weighting(OU, t))(batch.t)
+    expected = jnp.mean(batch.weight * share * (2 * 0.7 * batch.t) ** 2)
+    whole = fpflow.CurlPenalty(num_points=4096)
+    np.testing.assert_allclose(whole(turned, OU, batch, key=KEY), expected, rtol=1e-12)
+    some = fpflow.CurlPenalty(num_points=4096, num_probes=1)
+    by_probes = np.array([some(turned, OU, batch, key=jr.key(k)) for k in range(20)])
+    error = by_probes.std(ddof=1) / 20**0.5
+    assert abs(by_probes.mean() - expected) < 4 * error < 0.1 * expected
+    assert float(whole(SMALL, OU, batch, key=KEY)) < 1e-20
+    with pytest.raises(ValueError, match="`num_probes` must be at least 1, or None for the whole"):
+        fpflow.CurlPenalty(num_probes=0)
+
+
 def test_the_objective_is_the_weighted_sum_and_weights_may_be_scheduled():
     batch, terms = (
         noised(OU),

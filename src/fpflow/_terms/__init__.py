@@ -5,6 +5,11 @@ from .flow_matching import FlowMatching as FlowMatching
 from .fokker_planck import FokkerPlanck as FokkerPlanck
 from .fokker_planck import ScoreFokkerPlanck as ScoreFokkerPlanck
 from .fokker_planck import UniformFokkerPlanck as UniformFokkerPlanck
+from .jacobian import CurlPenalty as CurlPenalty
+from .jacobian import ImplicitScoreMatching as ImplicitScoreMatching
+from .jacobian import SecondOrderScoreMatching as SecondOrderScoreMatching
+from .jacobian import ThirdOrderScoreMatching as ThirdOrderScoreMatching
+from .jacobian import TraceScoreMatching as TraceScoreMatching
 from .objective import HELD_OUT as HELD_OUT
 from .objective import Objective as Objective
 from .objective import default_objective as default_objective

@@ -1,20 +1,18 @@
 """The Fokker--Planck equation as a penalty, of a potential and of a score."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 
-from .._blocks import block_mean
 from .._devices import shared_out
 from .._noising import Noised
 from .._process import AbstractProcess
 from .._residual import ExactSquare, ResidualSquare, score_fp_residual
 from .._times import strata
 from .._types import PotentialModel, PRNGKey, Scalar
-from .base import AbstractTerm, Weight, at_points
+from .base import AbstractTerm, Weight, mean_over, some_of, weights_over_time
 from .weighting import Weighting, noise_weighting
 
 
@@ -24,23 +22,6 @@ def _needs_potential(term: AbstractTerm, model: Any) -> None:
             f"`{type(term).__name__}` needs a model with `potential(t, x)`, got "
             f"{type(model).__name__}; use `PotentialMLP`, or `ScoreFokkerPlanck` for a score."
         )
-
-
-def _mean_square(square: Callable[..., Any], model, t, x, weight, condition, key) -> Scalar:
-    r"""The mean of $w r^2$ over points; `square(model, t, x, key)` is at one."""
-
-    def terms(model, rows):
-        t, x, weight, condition, key = rows
-        return weight * at_points(square, model, t, x, key, condition=condition)
-
-    rows = (t, x, weight, condition, jr.split(key, len(t)))
-    return block_mean(terms, model, rows, size=1024)
-
-
-def _some_of(noised: Noised, num_points: int) -> Noised:
-    # Times are stratified in order, once or, with pairs, twice: a stride keeps them spread.
-    stride = max(noised.t.shape[0] // num_points, 1)
-    return jax.tree.map(lambda a: a[::stride], noised)
 
 
 class FokkerPlanck(AbstractTerm):
@@ -68,13 +49,14 @@ class FokkerPlanck(AbstractTerm):
     def __call__(
         self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
     ) -> Scalar:
-        some = _some_of(noised, self.num_points)
-        weight = some.weight * jax.vmap(lambda t: self.weighting(process, t))(some.t)
+        some = some_of(noised, self.num_points)
+        weight = weights_over_time(self.weighting, process, some)
 
         def square(m, t, x, key):
             return self.square(m, process, t, x, key)
 
-        return _mean_square(square, model, some.t, some.x, weight, some.condition, key)
+        keys = jr.split(key, len(some.t))
+        return mean_over(square, model, (some.t, some.x, keys), weight, some.condition)
 
 
 class UniformFokkerPlanck(AbstractTerm):
@@ -111,7 +93,8 @@ class UniformFokkerPlanck(AbstractTerm):
         def square(m, t, x, key):
             return self.square(m, process, t, x, key)
 
-        return _mean_square(square, model, t, x, jnp.ones_like(t), condition, key_square)
+        keys = jr.split(key_square, len(t))
+        return mean_over(square, model, (t, x, keys), jnp.ones_like(t), condition)
 
 
 class ScoreFokkerPlanck(AbstractTerm):
@@ -137,12 +120,12 @@ class ScoreFokkerPlanck(AbstractTerm):
     def __call__(
         self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
     ) -> Scalar:
-        some = _some_of(noised, self.num_points)
+        del key
+        some = some_of(noised, self.num_points)
         # rho has the units of a score per time: one more sigma^2 makes it comparable to r^2.
-        weight = some.weight * jax.vmap(lambda t: self.weighting(process, t))(some.t) * some.std**2
+        weight = weights_over_time(self.weighting, process, some) * some.std**2
 
-        def square(m, t, x, key):
-            del key
+        def square(m, t, x):
             return jnp.sum(score_fp_residual(m, process, t, x) ** 2)
 
-        return _mean_square(square, model, some.t, some.x, weight, some.condition, key)
+        return mean_over(square, model, (some.t, some.x), weight, some.condition)

@@ -1,0 +1,249 @@
+"""Terms that see the Jacobian of a score: implicit matching, matching of higher order, the curl."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array
+
+from .._calculus import divergence
+from .._noising import Noised
+from .._process import AbstractProcess
+from .._types import PRNGKey, Scalar
+from .base import AbstractTerm, Weight, mean_over, some_of, weights_over_time
+from .weighting import Weighting, likelihood_weighting, no_weighting, noise_weighting
+
+
+def _directions(num_probes: int | None, key: PRNGKey, x: Array) -> Array:
+    r"""Rows $v$ with $\sum_v v v^\top = I$: all axes, or so many random ones, of which it holds on
+    average."""
+    if num_probes is None:
+        return jnp.eye(x.size, dtype=x.dtype)
+    return jr.normal(key, (num_probes, x.size), x.dtype) / num_probes**0.5
+
+
+def _check_probes(num_probes: int | None) -> None:
+    if num_probes is not None and num_probes < 1:
+        raise ValueError(
+            f"`num_probes` must be at least 1, or None for the whole Jacobian, got {num_probes}."
+        )
+
+
+def _target(score: Array, noise: Array, std: Array) -> Array:
+    r"""$\ell = \sigma s + z$, in which the score is held fixed: each order learns its own derivative."""
+    return std * jax.lax.stop_gradient(score) + noise
+
+
+class ImplicitScoreMatching(AbstractTerm):
+    r"""$E\,\lambda(t)\,(\tfrac12\|s\|^2 + \nabla\cdot s)$ over noised data: half the squared error of
+    the score, without the constant.
+
+    Its minimum and gradient are on average those of `DenoisingScoreMatching`, but it uses the noised
+    points alone and not what noised them. With probes it is sliced score matching, in its form of
+    reduced variance.
+
+    **Arguments:**
+
+    - `weight`: a number, or a function of the step.
+    - `num_points`: number of points of the batch that are used.
+    - `num_probes`: `None` for the exact divergence, `dim` derivatives of the score per point; or the
+      number of random directions, which leaves the mean as it is.
+    - `weighting`: $\lambda$, a function `(process, t)`.
+
+    **Raises:** `ValueError` for fewer than one probe.
+
+    ??? cite "Reference"
+        Hyvärinen, *Estimation of non-normalized statistical models by score matching*, JMLR 6
+        (2005) 695; Song et al., *Sliced score matching*, UAI 2019, arXiv 1905.07088.
+    """
+
+    weight: Weight = 1.0
+    num_points: int = 4096
+    num_probes: int | None = None
+    weighting: Weighting = likelihood_weighting
+
+    def __check_init__(self):
+        _check_probes(self.num_probes)
+
+    def __call__(
+        self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
+    ) -> Scalar:
+        some = some_of(noised, self.num_points)
+        weight = weights_over_time(self.weighting, process, some)
+
+        def value(m, t, x, key):
+            v = _directions(self.num_probes, key, x)
+            score, push = jax.linearize(lambda x: m.score(t, x), x)
+            return score @ score / 2 + jnp.sum(v * jax.vmap(push)(v))
+
+        keys = jr.split(key, len(some.t))
+        return mean_over(value, model, (some.t, some.x, keys), weight, some.condition)
+
+
+class SecondOrderScoreMatching(AbstractTerm):
+    r"""$E\,\lambda(t)\,\|\sigma^2 \nabla s + I - \ell\ell^\top\|_F^2$ with $\ell = \sigma s + z$:
+    matches the Jacobian of the score.
+
+    In $\ell$ the score is held fixed. At the exact score,
+    $E(\ell\ell^\top \mid x_t) = \sigma^2\nabla s + I$.
+
+    **Arguments:**
+
+    - `weight`: a number, or a function of the step.
+    - `num_points`: number of points of the batch that are used.
+    - `num_probes`: `None` for the whole Jacobian, `dim` derivatives of the score per point; or the
+      number of random directions in which it is compared, which leaves the mean as it is.
+    - `weighting`: $\lambda$, a function `(process, t)`.
+
+    **Raises:** `ValueError` for fewer than one probe.
+
+    ??? cite "Reference"
+        Lu et al., *Maximum likelihood training for score-based diffusion ODEs by high-order denoising
+        score matching*, ICML 2022, arXiv 2206.08265.
+    """
+
+    weight: Weight = 1.0
+    num_points: int = 256
+    num_probes: int | None = None
+    weighting: Weighting = no_weighting
+
+    def __check_init__(self):
+        _check_probes(self.num_probes)
+
+    def __call__(
+        self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
+    ) -> Scalar:
+        some = some_of(noised, self.num_points)
+        weight = weights_over_time(self.weighting, process, some)
+
+        def square(m, t, x, noise, std, key):
+            v = _directions(self.num_probes, key, x)
+            score, push = jax.linearize(lambda x: m.score(t, x), x)
+            ell = _target(score, noise, std)
+            return jnp.sum((std**2 * jax.vmap(push)(v) + v - jnp.outer(v @ ell, ell)) ** 2)
+
+        keys = jr.split(key, len(some.t))
+        rows = (some.t, some.x, some.noise, some.std, keys)
+        return mean_over(square, model, rows, weight, some.condition)
+
+
+class TraceScoreMatching(AbstractTerm):
+    r"""$E\,\lambda(t)\,|\sigma^2\,\nabla\cdot s + d - \|\ell\|^2|^2$ with $\ell = \sigma s + z$: matches
+    the divergence of the score.
+
+    In $\ell$ the score is held fixed.
+
+    **Arguments:**
+
+    - `weight`: a number, or a function of the step.
+    - `num_points`: number of points of the batch that are used; each needs the exact divergence.
+    - `weighting`: $\lambda$, a function `(process, t)`.
+
+    ??? cite "Reference"
+        Lu et al., ICML 2022, arXiv 2206.08265.
+    """
+
+    weight: Weight = 1.0
+    num_points: int = 256
+    weighting: Weighting = no_weighting
+
+    def __call__(
+        self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
+    ) -> Scalar:
+        del key
+        some = some_of(noised, self.num_points)
+        weight = weights_over_time(self.weighting, process, some)
+
+        def square(m, t, x, noise, std):
+            score = lambda x: m.score(t, x)
+            ell = _target(score(x), noise, std)
+            return (std**2 * divergence(score, x) + x.size - ell @ ell) ** 2
+
+        rows = (some.t, some.x, some.noise, some.std)
+        return mean_over(square, model, rows, weight, some.condition)
+
+
+class ThirdOrderScoreMatching(AbstractTerm):
+    r"""Matches the gradient of the divergence of the score: with $\ell = \sigma s + z$,
+
+    $$E\,\lambda(t)\,\bigl\|\sigma^3\,\nabla(\nabla\cdot s) + \|\ell\|^2\ell
+    - (\sigma^2\,\nabla\cdot s + d)\,\ell - 2(\sigma^2\nabla s\,\ell + \ell)\bigr\|^2.$$
+
+    Everything but $\nabla(\nabla\cdot s)$ is held fixed.
+
+    **Arguments:**
+
+    - `weight`: a number, or a function of the step.
+    - `num_points`: number of points of the batch that are used; each needs second derivatives of the
+      score.
+    - `weighting`: $\lambda$, a function `(process, t)`.
+
+    ??? cite "Reference"
+        Lu et al., ICML 2022, arXiv 2206.08265.
+    """
+
+    weight: Weight = 1.0
+    num_points: int = 128
+    weighting: Weighting = no_weighting
+
+    def __call__(
+        self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
+    ) -> Scalar:
+        del key
+        some = some_of(noised, self.num_points)
+        weight = weights_over_time(self.weighting, process, some)
+
+        def square(m, t, x, noise, std):
+            field = lambda x: m.score(t, x)
+            score, push = jax.linearize(field, x)
+            ell = _target(score, noise, std)
+            trace, slope = jax.value_and_grad(lambda x: divergence(field, x))(x)
+            lower = (std**2 * trace + x.size) * ell + 2 * (std**2 * push(ell) + ell)
+            known = (ell @ ell) * ell - jax.lax.stop_gradient(lower)
+            return jnp.sum((std**3 * slope + known) ** 2)
+
+        rows = (some.t, some.x, some.noise, some.std)
+        return mean_over(square, model, rows, weight, some.condition)
+
+
+class CurlPenalty(AbstractTerm):
+    r"""$E\,\lambda(t)\,\tfrac12\|\nabla s - \nabla s^\top\|_F^2$ over noised data: zero for a gradient;
+    in the plane, the mean square of the curl.
+
+    **Arguments:**
+
+    - `weight`: a number, or a function of the step.
+    - `num_points`: number of points of the batch that are used.
+    - `num_probes`: `None` for the whole Jacobian; or the number of random directions, which leaves the
+      mean as it is.
+    - `weighting`: $\lambda$, a function `(process, t)`.
+
+    **Raises:** `ValueError` for fewer than one probe.
+
+    ??? cite "Reference"
+        Salimans and Ho, *Should EBMs model the energy or the score?*, ICLR workshop 2021.
+    """
+
+    weight: Weight = 1.0
+    num_points: int = 256
+    num_probes: int | None = None
+    weighting: Weighting = noise_weighting
+
+    def __check_init__(self):
+        _check_probes(self.num_probes)
+
+    def __call__(
+        self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
+    ) -> Scalar:
+        some = some_of(noised, self.num_points)
+        weight = weights_over_time(self.weighting, process, some)
+
+        def square(m, t, x, key):
+            v = _directions(self.num_probes, key, x)
+            _, push = jax.linearize(lambda x: m.score(t, x), x)
+            pull = jax.linear_transpose(push, x)
+            return jnp.sum((jax.vmap(push)(v) - jax.vmap(lambda v: pull(v)[0])(v)) ** 2) / 2
+
+        keys = jr.split(key, len(some.t))
+        return mean_over(square, model, (some.t, some.x, keys), weight, some.condition)
