@@ -221,7 +221,7 @@ MUTANTS = [
     ("src/fpflow/_terms/weighting.py", "return variance(process, t) ** 2 / process.alpha(t) ** 2", "return variance(process, t) / process.alpha(t) ** 2", "tests/test_terms.py"),
     ("src/fpflow/_terms/weighting.py", "sigma2 / alpha2 * (alpha2 + sigma2) ** 2", "sigma2 / alpha2 * (alpha2 + sigma2)", "tests/test_terms.py"),
     ("src/fpflow/_terms/flow_matching.py", "return d_alpha * x0 + d_sigma * z", "return d_alpha * x0 - d_sigma * z", "tests/test_terms.py"),
-    ("src/fpflow/_terms/fokker_planck.py", "(some.t) * some.std**2", "(some.t) * some.std", "tests/test_terms.py"),
+    ("src/fpflow/_terms/fokker_planck.py", "process, some) * some.std**2", "process, some) * some.std", "tests/test_terms.py"),
     ("src/fpflow/_terms/fokker_planck.py", "% len(noised.t)", "% 1", "tests/test_terms.py::test_terms_see_the_condition_of_each_point"),
     ("src/fpflow/_terms/objective.py", "weighted if total is None else total + weighted", "weighted", "tests/test_terms.py"),
     ("src/fpflow/_terms/base.py", "lambda c, *row: function(given(model, c), *row)", "lambda c, *row: function(given(model, 0 * c), *row)", "tests/test_terms.py"),
