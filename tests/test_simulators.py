@@ -41,6 +41,13 @@ def test_the_evidence_of_two_moons_is_the_mean_over_its_prior():
     assert abs(density - jnp.exp(task.log_evidence(jnp.asarray(y)))) < 3 * error
 
 
+def test_prey_stay_finite_all_over_the_prior():
+    """Ten thousand draws held two from which a free step size did not come back."""
+    with jax.enable_x64(False):
+        _, y = TASKS["lotka_volterra"].sample(jr.key(0), 10_000)
+    assert np.isfinite(np.asarray(y)).all()
+
+
 @pytest.mark.slow
 def test_posteriors_are_judged(capsys):
     """Shortened: the figures of the page are those of 10,000 simulations."""

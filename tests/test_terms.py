@@ -134,7 +134,7 @@ class Cloud(eqx.Module):
 def test_terms_of_higher_order_have_their_gaussian_moments():
     """Of a linear score, at one time; fifty batches give the standard error."""
     variance, c, n = 2.0, 0.4, 2000
-    late = fpflow.UniformTime(offset=6.0)
+    late = fpflow.UniformTime(offset=0.05)
     batches = [
         fpflow.Noising(late, pairs=False)(VP, Cloud(variance), n, key=jr.key(k)) for k in range(50)
     ]
@@ -152,9 +152,9 @@ def test_terms_of_higher_order_have_their_gaussian_moments():
             for i, b in enumerate(batches)
         ])  # fmt: skip
         assert abs(apart.mean()) < 4 * apart.std(ddof=1) / 50**0.5
-        # A hundredth of what they are: a wrong factor would show.
+        # A fiftieth of what they are: a wrong factor would show.
         size = jnp.mean(batches[0].weight * known(batches[0].t)[:, k])
-        assert apart.std(ddof=1) / 50**0.5 < 0.01 * size
+        assert apart.std(ddof=1) / 50**0.5 < 0.02 * size
 
 
 class Bent(eqx.Module):
@@ -181,7 +181,7 @@ class Bent(eqx.Module):
 )
 def test_the_gradient_vanishes_at_the_exact_score_and_only_there(term):
     """Within its standard error over twenty batches; away from it, by many of them."""
-    late = fpflow.UniformTime(offset=1.0)
+    late = fpflow.UniformTime(offset=0.05)
 
     @jax.jit
     def slope(amount, key):
@@ -198,7 +198,7 @@ def test_the_gradient_vanishes_at_the_exact_score_and_only_there(term):
 
 def test_implicit_matching_is_denoising_without_its_constant():
     """Its differences between two models are those of the denoising loss, both known for Gaussians."""
-    batch = noised(VP, 40_000, Cloud(2.0), times=fpflow.UniformTime(offset=1.0), pairs=False)
+    batch = noised(VP, 40_000, Cloud(2.0), times=fpflow.UniformTime(offset=0.05), pairs=False)
     total = jax.vmap(lambda t: 2.0 * VP.alpha(t) ** 2 + VP.sigma(t) ** 2)(batch.t)
     weight = batch.weight * jax.vmap(VP.diffusion)(batch.t) ** 2
     for num_probes in (None, 2):
@@ -218,7 +218,7 @@ def test_the_curl_penalty_is_the_mean_square_of_the_curl():
     expected = jnp.mean(batch.weight * share * (2 * 0.7 * batch.t) ** 2)
     whole = fpflow.CurlPenalty(num_points=4096)
     np.testing.assert_allclose(whole(turned, OU, batch, key=KEY), expected, rtol=1e-12)
-    some = fpflow.CurlPenalty(num_points=4096, num_probes=1)
+    some = fpflow.CurlPenalty(num_points=4096, num_probes=2)
     by_probes = np.array([some(turned, OU, batch, key=jr.key(k)) for k in range(20)])
     error = by_probes.std(ddof=1) / 20**0.5
     assert abs(by_probes.mean() - expected) < 4 * error < 0.1 * expected

@@ -165,7 +165,8 @@ class LotkaVolterra(Simulator):
             dt0=0.05,
             y0=jnp.log(jnp.array([30.0, 1.0])),
             saveat=diffrax.SaveAt(ts=2.1 * jnp.arange(10)),
-            stepsize_controller=diffrax.PIDController(rtol=1e-5, atol=1e-5),
+            # Longer steps overshoot to infinite numbers of prey, from which there is no way back.
+            stepsize_controller=diffrax.PIDController(rtol=1e-5, atol=1e-5, dtmax=1.0),
         )
         return found.ys.T.ravel()
 
