@@ -16,6 +16,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 
 import fpflow
 
@@ -64,7 +65,8 @@ def by_factor(factors):
     """The residual and the gap of steeper and steeper potentials."""
     models = [Steeper(f) for f in factors]
     norms = [fpflow.residual_norm(m, PROCESS, key=jr.key(0)).value for m in models]
-    gaps = [fpflow.w2_grid(*laws_of(m).values()) for m in models]
+    laws = [laws_of(m) for m in models]
+    gaps = [fpflow.w2_grid(law["ODE"], law["SDE"]) for law in laws]
     return (
         {"mixture": [float(v) for v in norms]},
         {"mixture": [g.value for g in gaps]},
@@ -76,7 +78,7 @@ def curl_at_nodes():
     """Of the whirl, at the nodes of the window."""
     axis = jnp.asarray(WINDOW.centres())
     nodes = jnp.stack(jnp.meshgrid(axis, axis, indexing="ij"), -1)
-    return jax.vmap(jax.vmap(lambda x: fpflow.curl(whirl, x)))(nodes)
+    return np.asarray(jax.vmap(jax.vmap(lambda x: fpflow.curl(whirl, x)))(nodes))
 
 
 def main():
@@ -99,8 +101,10 @@ def main():
         ),
         "curl": lambda: plot.curl(curl_at_nodes(), WINDOW),
         "densities": lambda: plot.densities(laws),
-        "density": lambda: plot.density(laws["SDE"].mass, WINDOW),
-        "difference": lambda: plot.difference(laws["SDE"].mass - laws["ODE"].mass, WINDOW),
+        "density": lambda: plot.density(np.asarray(laws["SDE"].mass), WINDOW),
+        "difference": lambda: plot.difference(
+            np.asarray(laws["SDE"].mass - laws["ODE"].mass), WINDOW
+        ),
         "loss_curves": lambda: plot.loss_curves(histories),
     }
     for name, picture in draw.items():
