@@ -167,8 +167,8 @@ class TraceScoreMatching(AbstractTerm):
 class ThirdOrderScoreMatching(AbstractTerm):
     r"""Matches the gradient of the divergence of the score: with $\ell = \sigma s + z$,
 
-    $$E\,\lambda(t)\,\bigl\|\sigma^3\,\nabla(\nabla\cdot s) + \|\ell\|^2\ell
-    - (\sigma^2\,\nabla\cdot s + d)\,\ell - 2(\sigma^2\nabla s\,\ell + \ell)\bigr\|^2.$$
+    $$E\,\lambda(t)\,\|\sigma^3\,\nabla(\nabla\cdot s) + \|\ell\|^2\ell
+    - (\sigma^2\,\nabla\cdot s + d)\,\ell - 2(\sigma^2\nabla s\,\ell + \ell)\|^2.$$
 
     Everything but $\nabla(\nabla\cdot s)$ is held fixed.
 
