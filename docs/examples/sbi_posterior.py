@@ -3,7 +3,9 @@
 By default sbi's NPSE samples with the reverse SDE, but its `log_prob` is the density of the
 probability-flow ODE: these are two distributions. Here NPSE learns two moons from 10,000 simulations,
 as in its tutorial. fpflow uses the network as it is and computes the density of the sampler that ran,
-499 Euler–Maruyama steps. The exact evidence shows which density belongs to the samples.
+499 Euler–Maruyama steps. The exact evidence shows which density belongs to the samples: with sbi's
+`log_prob` the samples' log Z is 0.9 too high, and no Pareto k warns; with their own density it is right
+to its error of 0.09. The price is time: 256 paths per point. (The run shared two cores with others.)
 
 ```sh
 pip install sbi && python docs/examples/sbi_posterior.py
@@ -91,9 +93,10 @@ def main(num_simulations: int = 10_000, num_samples: int = 1000, num_points: int
         )
     nats = rows[0][3][:num_points] - rows[2][3]
     apart = fpflow.Estimate(float(nats.mean()), float(nats.std()) / num_points**0.5)
+    side = "above" if apart.value > 0 else "below"
     print(
-        f"At samples of the SDE, log_prob of sbi is {apart} nats above their own log density on "
-        f"average, and {np.abs(nats).mean():.2f} away from it."
+        f"At samples of the SDE, log_prob of sbi is {fpflow.Estimate(abs(apart.value), apart.error)} "
+        f"nats {side} their own log density on average, and {np.abs(nats).mean():.2f} away from it."
     )
     return rows
 
