@@ -63,6 +63,8 @@ MUTANTS = [
     ("src/fpflow/_reproduce/tables.py", "any(move < -error for", "any(move < 0 for", "tests/test_reproduce.py::test_claims_are_read_off_the_numbers"),
     ("src/fpflow/_reproduce/tables.py", "any(m < -e for", "any(m < 0 for", "tests/test_reproduce.py::test_claims_are_read_off_the_numbers"),
     ("src/fpflow/plot/page.py", "np.argsort(-apart", "np.argsort(apart", "tests/test_plot.py::test_a_page_shows_the_coordinates_in_which_the_samplers_differ"),
+    # residuals
+    ("src/fpflow/_residual/norm.py", "jnp.sum(jnp.mean(r**2, 0))", "jnp.mean(r**2)", "tests/test_residual.py -k density_and_of_the_score"),
     # terms of the Jacobian
     ("src/fpflow/_terms/jacobian.py", "std**2 * jax.vmap(push)(v) + v - jnp.outer(v @ ell, ell)", "std**2 * jax.vmap(push)(v) - jnp.outer(v @ ell, ell)", "tests/test_terms.py -k moments"),
     ("src/fpflow/_terms/jacobian.py", "+ x.size - ell @ ell) ** 2", "+ 1 - ell @ ell) ** 2", "tests/test_terms.py -k moments"),

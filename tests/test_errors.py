@@ -154,7 +154,7 @@ ARGUMENTS = {
     "got ScoreMLP: the residual is defined for a potential.": lambda: (
         fpflow.theorem_one.__wrapped__(NETWORK, OU)
     ),
-    "a potential; for a score, use `score_fp_residual`": lambda: (
+    "a potential; for a score, pass `residual=fpflow.score_fp_residual`": lambda: (
         fpflow.residual_norm.__wrapped__(NETWORK, OU, key=KEY)
     ),
     "`divergence=ThroughResidual()` needs a model with `potential(t, x)`, got ScoreMLP": lambda: (

@@ -93,6 +93,40 @@ def test_residual_norm_is_the_integral():
     assert norm.standard_error < 0.05 * value
 
 
+def test_norms_of_the_density_and_of_the_score():
+    """$R$ by weights $e^{2u}$ under the integral, $R^s$ by the gradient of the log residual."""
+    model = Plain(lambda t, x: -jnp.sum(x**2) + 0.1 * x[0] * t)
+    asked = {"dim": 2, "low": -2.0, "high": 2.0, "num_times": 512, "key": jr.key(2)}
+    found = fpflow.residual_norm(model, OU, residual=fpflow.fp_residual, **asked)
+    grid = fpflow.Window(-1.95, 1.95, 40).points()
+
+    def square(t, x):
+        weight = jnp.exp(2 * model.potential(t, x))
+        return weight * fpflow.log_fp_residual(model, OU, t, x) ** 2
+
+    t = np.linspace(0, 10, 201)
+    means = jax.vmap(lambda t: jax.vmap(lambda x: square(t, x))(jnp.asarray(grid)).mean())
+    expected = np.trapezoid(means(jnp.asarray(t)), t) / 10
+    assert abs(found.value - expected) < 5 * found.standard_error + 1e-3 * expected
+    assert found.standard_error < 0.1 * expected
+
+    def slope(model, process, t, x):
+        return jax.grad(lambda x: fpflow.log_fp_residual(model, process, t, x))(x)
+
+    of_score, of_slope = (
+        fpflow.residual_norm(model, OU, residual=r, **asked)
+        for r in (fpflow.score_fp_residual, slope)
+    )
+    np.testing.assert_allclose(of_score, of_slope, rtol=1e-9)
+    # Two components: a mean over them instead of a sum would be half of it.
+    whole = jax.vmap(lambda x: jnp.sum(slope(model, OU, jnp.array(5.0), x) ** 2))(jnp.asarray(grid))
+    profile = fpflow.residual_profile(
+        fpflow.ScoreFunction(model.score, dim=2), OU, residual=fpflow.score_fp_residual,
+        low=-2.0, high=2.0, edges=[4.99, 5.01], key=jr.key(3),
+    )  # fmt: skip
+    assert abs(profile.value[0] - whole.mean()) < 5 * profile.standard_error[0]
+
+
 def test_calculus_on_fields_with_known_derivatives():
     x = jnp.array([0.3, -0.7])
     field = lambda x: jnp.array([x[0] ** 2 * x[1], jnp.sin(x[0]) + x[1]])

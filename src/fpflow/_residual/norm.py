@@ -1,21 +1,23 @@
 """Mean squares of the residual over a box or under the data's marginals, whole and by time."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jaxtyping import Array
 
 from .._errors import mean_and_error
 from .._model import check_dims, check_key, model_dim
 from .._noising import noised_at
 from .._process import AbstractProcess, graded_times
 from .._shown import shown_fields
-from .._types import ArrayLike, DataLaw, PotentialModel, PRNGKey
+from .._types import ArrayLike, DataLaw, Point, PotentialModel, PRNGKey, ScoreModel, Time
 from ..datasets import as_data, unconditional
-from .pointwise import log_fp_residual
+from .pointwise import fp_residual, log_fp_residual
 
 # Points whose derivatives are held side by side.
 _LANES = 2048
@@ -61,9 +63,13 @@ class ResidualProfile(NamedTuple):
     __repr__ = shown_fields
 
 
+# A residual of a model at one point: a number or, of a score, a vector.
+Residual = Callable[[Any, AbstractProcess, Time, Point], Array]
+
+
 @eqx.filter_jit
-def _moments(model, process, data, box, dim, t, points_per_time, key):
-    r"""Mean of $r^2$ and variance of $r$ over space at each time, shapes `(times,)`."""
+def _moments(residual, model, process, data, box, dim, t, points_per_time, key):
+    r"""Mean of $\|r\|^2$ and variance of $r$ over space at each time, shapes `(times,)`."""
     low, high = box
 
     def at_time(row):
@@ -74,21 +80,21 @@ def _moments(model, process, data, box, dim, t, points_per_time, key):
         else:
             x0 = data.sample(key_place, points_per_time).astype(t.dtype)
             x = noised_at(process, t, x0, key_noise)
-        r = jax.vmap(lambda x: log_fp_residual(model, process, t, x))(x)
-        return jnp.mean(r**2), r.var(ddof=1)
+        r = jax.vmap(lambda x: jnp.ravel(residual(model, process, t, x)))(x)
+        return jnp.sum(jnp.mean(r**2, 0)), jnp.sum(r.var(0, ddof=1))
 
     # All times at once would hold every derivative of every point: gigabytes in many dimensions.
     side_by_side = max(_LANES // points_per_time, 1)
     return jax.lax.map(at_time, (t, jr.split(key, len(t))), batch_size=side_by_side)
 
 
-def _prepared(model, data, dim, key) -> tuple[DataLaw | None, int]:
+def _prepared(residual, model, data, dim, key) -> tuple[DataLaw | None, int]:
     """The law and the dimension, with everything refused that cannot work."""
     check_key(key)
-    if not isinstance(model, PotentialModel):
+    if residual in (log_fp_residual, fp_residual) and not isinstance(model, PotentialModel):
         raise ValueError(
             f"`model` must have `potential(t, x)`, got {type(model).__name__}: the residual is defined "
-            "for a potential; for a score, use `score_fp_residual`."
+            "for a potential; for a score, pass `residual=fpflow.score_fp_residual`."
         )
     law = None if data is None else unconditional(as_data(data))
     if law is not None:
@@ -98,9 +104,10 @@ def _prepared(model, data, dim, key) -> tuple[DataLaw | None, int]:
 
 
 def residual_norm(
-    model: PotentialModel,
+    model: ScoreModel,
     process: AbstractProcess,
     *,
+    residual: Residual = log_fp_residual,
     data: DataLaw | ArrayLike | None = None,
     low: float = -3.5,
     high: float = 3.5,
@@ -110,15 +117,17 @@ def residual_norm(
     points_per_time: int = 64,
     key: PRNGKey,
 ) -> ResidualNorm:
-    r"""The mean of $r^2$ over $t \sim U(t_\text{min}, t_1)$ and $x$ uniform on a box, or under $p_t$.
+    r"""The mean of $\|r\|^2$ over $t \sim U(t_\text{min}, t_1)$ and $x$ uniform on a box or under $p_t$.
 
-    The $\tilde R = E\,r^2$ of the paper is the mean over $\Omega \times [0, T]$. Times are stratified
-    and drawn with density $\propto (t - t_\text{min})^{-2/3}$, which the weights undo, because most of
+    Over $\Omega \times [0, T]$ it is the paper's $\tilde R$ for the residual of the log density, $R$ for
+    that of the density, and $R^s$ for that of the score. Times are stratified and drawn with density $\propto (t - t_\text{min})^{-2/3}$, which the weights undo, because most of
     the variance lies in the first half per cent of the time axis.
 
     **Arguments:**
 
-    - `model`: has `potential(t, x)`.
+    - `model`: has `potential(t, x)`; for the residual of the score, `score(t, x)` is enough.
+    - `residual`: $r$, a function `(model, process, t, x)`: `log_fp_residual`; `fp_residual`, which
+      scales with $e^c$ if a potential is shifted by $c$; `score_fp_residual`; or your own.
     - `process`: gives $f$ and $g$, and, if `data` is given, the transition.
     - `data`: if given, $x \sim p_t$ is drawn by noising the data.
     - `low`, `high`, `dim`: otherwise $x$ is uniform on $[\text{low}, \text{high}]^d$; `dim` is that of
@@ -130,7 +139,7 @@ def residual_norm(
     **Returns:** a `ResidualNorm`. The standard errors are computed over times and are upper estimates,
     since they take no credit for stratification.
     """
-    law, dim = _prepared(model, data, dim, key)
+    law, dim = _prepared(residual, model, data, dim, key)
     start = process.t0 if t_min is None else t_min
     if not process.t0 <= start < process.t1:
         raise ValueError(f"`t_min` must lie in [{process.t0}, {process.t1}), got {t_min}.")
@@ -138,7 +147,9 @@ def residual_norm(
     v = (jnp.arange(num_times) + jr.uniform(key_time, (num_times,))) / num_times
     t = start + (process.t1 - start) * v**3
     box = jnp.asarray([low, high], t.dtype)
-    square, variance = _moments(model, process, law, box, dim, t, points_per_time, key_place)
+    square, variance = _moments(
+        residual, model, process, law, box, dim, t, points_per_time, key_place
+    )
     (value, error), (spatial, spatial_error) = (
         mean_and_error(3 * v**2 * m) for m in (square, variance)
     )
@@ -146,9 +157,10 @@ def residual_norm(
 
 
 def residual_profile(
-    model: PotentialModel,
+    model: ScoreModel,
     process: AbstractProcess,
     *,
+    residual: Residual = log_fp_residual,
     data: DataLaw | ArrayLike | None = None,
     low: float = -3.5,
     high: float = 3.5,
@@ -167,7 +179,7 @@ def residual_profile(
 
     **Returns:** a `ResidualProfile`.
     """
-    law, dim = _prepared(model, data, dim, key)
+    law, dim = _prepared(residual, model, data, dim, key)
     cuts = graded_times(process, 8)[::-1].copy() if edges is None else np.asarray(edges)
     if cuts.ndim != 1 or len(cuts) < 2 or not (np.diff(cuts) > 0).all():
         raise ValueError(f"`edges` must be increasing times, shape (bins + 1,), got {cuts}.")
@@ -179,6 +191,8 @@ def residual_profile(
     t = jnp.asarray(cuts[:-1, None]) + np.diff(cuts)[:, None] * fraction
     t = t.astype(jnp.result_type(float))
     box = jnp.asarray([low, high], t.dtype)
-    moments = _moments(model, process, law, box, dim, t.ravel(), points_per_time, key_place)
+    moments = _moments(
+        residual, model, process, law, box, dim, t.ravel(), points_per_time, key_place
+    )
     square, variance = (np.asarray(m).reshape(shape) for m in moments)
     return ResidualProfile(cuts, *mean_and_error(square, 1), *mean_and_error(variance, 1))
