@@ -120,8 +120,9 @@ def residual_norm(
     r"""The mean of $\|r\|^2$ over $t \sim U(t_\text{min}, t_1)$ and $x$ uniform on a box or under $p_t$.
 
     Over $\Omega \times [0, T]$ it is the paper's $\tilde R$ for the residual of the log density, $R$ for
-    that of the density, and $R^s$ for that of the score. Times are stratified and drawn with density $\propto (t - t_\text{min})^{-2/3}$, which the weights undo, because most of
-    the variance lies in the first half per cent of the time axis.
+    that of the density, and $R^s$ for that of the score. Times are stratified and drawn with density
+    $\propto (t - t_\text{min})^{-2/3}$, which the weights undo, because most of the variance lies in
+    the first half per cent of the time axis.
 
     **Arguments:**
 
