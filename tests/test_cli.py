@@ -452,7 +452,13 @@ def test_columns_keep_their_names(tmp_path):
 def test_data_of_another_scale_gets_a_word(here, capsys):
     np.save(here / "large.npy", POINTS * [1, 500])
     main(["train", "large.npy", "--run-dir", "large", *SHORT])
-    assert "column 0 of the data is small: its standard deviation is" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "column 0 of the data is narrow: its standard deviation is" in said
+    assert "and that of the widest column" in said and "; up to a factor of 4 is fine" in said
+    np.save(here / "far.npy", POINTS + np.array([0, 50]))
+    main(["train", "far.npy", "--run-dir", "far", *SHORT])
+    assert "column 1 of the data lies" in (said := capsys.readouterr().out)
+    assert "from the mean of all columns, and the widest column has a standard deviation" in said
     np.save(here / "uneven.npy", POINTS * [1, 15])
     main(["train", "uneven.npy", "--run-dir", "uneven", "--no-standardise", *SHORT])
     assert "Networks train poorly on columns of unequal widths" in capsys.readouterr().out

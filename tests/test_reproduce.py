@@ -249,6 +249,18 @@ def own_laws(tmp_path, monkeypatch):
     sys.modules.pop("own_laws", None)
 
 
+def test_counted_data_have_a_floor():
+    """Of two histograms of one law of 2000 points, on average over draws."""
+    law = fpflow.datasets.gaussian_mixture()
+    few = [fpflow.datasets.Points(law.sample(jr.key(k), 2000)) for k in range(6)]
+    densities = [p.cell_probabilities(SMALL) for p in few]
+    floors = [reproduce.counted(p, d)["floor"] for p, d in zip(few, densities, strict=True)]
+    true = [fpflow.w2_grid(a, b).value for a, b in itertools.pairwise(densities)]
+    # Six draws vary by a tenth; each floor is that of two histograms, one drawn from the other.
+    assert abs(np.mean(floors) / np.mean(true) - 1) < 0.3
+    assert reproduce.counted(law, law.cell_probabilities(SMALL)) is None
+
+
 def test_other_data_are_other_settings(own_laws):
     """A run is not resumed with a module whose points have changed since."""
     first = reproduce.settings_with_data({"seed": 0}, "own_laws:moons")
@@ -270,6 +282,7 @@ def test_a_law_of_ones_own_takes_the_place_of_the_papers(own_laws, small_window,
     # Nothing was published of a law of one's own: neither a column nor a count of what lies above.
     assert "| w_R | own_laws-moons |\n" in table
     assert "published" not in table and "entries are not above" not in table
+    assert "own_laws-moons are 500 points counted in cells, which by chance are about" in table
     assert (own_laws / "out" / "figures" / "densities-own_laws-moons.png").stat().st_size > 10_000
     with np.load(own_laws / "out" / "runs" / "own_laws-moons-w0-seed0" / "numbers.npz") as arrays:
         points = reproduce.law_of("own_laws:moons").sample(jr.key(3), 100_000)

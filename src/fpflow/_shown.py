@@ -27,9 +27,9 @@ def rounded(value: float, error: float) -> str:
     mantissa, exponent = f"{error:.1e}".split("e")
     last = int(exponent) - (mantissa[0] == "1")  # the power of ten of the last digit
     first = math.floor(math.log10(max(abs(value), error)))
-    if last < -9 or first - last > 8:  # errors near round-off: digits enough
+    if first - last > 8:  # errors near round-off: digits enough
         return f"{value:.6g} ± {error:.1g}"
-    if -4 < first < 6:
+    if -4 < first < 6 and last > -10:
         return f"{round(value, -last):.{max(-last, 0)}f} ± {round(error, -last):.{max(-last, 0)}f}"
     unit, digits = 10.0**first, max(first - last, 0)
     return f"({value / unit:.{digits}f} ± {error / unit:.{digits}f})e{first:+03d}"

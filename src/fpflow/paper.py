@@ -205,7 +205,7 @@ STANDARD = Preset(
 QUICK = dataclasses.replace(
     STANDARD,
     name="quick",
-    meaning="a first look: the mixture with and without the Fokker-Planck penalty",
+    meaning="a first look: without and with the Fokker-Planck penalty",
     plain=dataclasses.replace(STANDARD.plain, num_steps=5000),
     regularised=dataclasses.replace(STANDARD.regularised, num_steps=2000),
     datasets=("mixture",),

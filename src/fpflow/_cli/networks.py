@@ -137,13 +137,24 @@ def _uneven(
     for name, table, unit in columns:
         size, spread = np.sqrt((table**2).mean(0)) / unit, table.std(0) / unit
         spread = np.where(spread > 0, spread, np.inf)  # a black pixel is not small
-        worst = (("large", size, int(size.argmax())), ("small", spread, int(spread.argmin())))
-        for word, found, column in worst:
-            if not _NARROWEST < found[column] < 1 / _NARROWEST:
-                own = names[column] if names and name == "data" else column
-                measure = "root mean square" if word == "large" else "standard deviation"
-                return (
-                    f"column {own} of the {name} is {word}: its {measure} is "
-                    f"{found[column] * unit:.3g}, and the network expects {unit:.2g}"
-                )
+        far, narrow = int(size.argmax()), int(spread.argmin())
+        own = lambda k, name=name: names[k] if names and name == "data" else k
+        if max(size[far], 1 / spread[narrow]) < 1 / _NARROWEST:
+            continue
+        limit = f"; up to a factor of {1 / _NARROWEST:g} is fine"
+        if name == "condition" or arguments.bare:
+            return (
+                f"column {own(far)} of the {name} is large: its root mean square is "
+                f"{size[far] * unit:.3g}, and the network expects {unit:.2g}{limit}"
+                if size[far] * spread[narrow] > 1
+                else f"column {own(narrow)} of the {name} is small: its standard deviation is "
+                f"{spread[narrow] * unit:.3g}, and the network expects {unit:.2g}{limit}"
+            )
+        return (
+            f"column {own(far)} of the data lies {size[far] * unit:.3g} from the mean of all columns, "
+            f"and the widest column has a standard deviation of {unit:.3g}{limit}"
+            if size[far] * spread[narrow] > 1
+            else f"column {own(narrow)} of the data is narrow: its standard deviation is "
+            f"{spread[narrow] * unit:.3g}, and that of the widest column {unit:.3g}{limit}"
+        )
     return ""

@@ -110,6 +110,10 @@ class TabulatedSchedule(AbstractSignal):
             )
         self.alphas_cumprod = tuple(table.tolist())
 
+    def __repr__(self) -> str:
+        bars = self.alphas_cumprod
+        return f"TabulatedSchedule({len(bars)} steps, {bars[0]:.4g} to {bars[-1]:.3g})"
+
     def log_alpha(self, t: Time) -> Scalar:
         t, num = jnp.asarray(t), len(self.alphas_cumprod)
         nodes = np.concatenate([[0.0], np.log(self.alphas_cumprod) / 2])

@@ -82,7 +82,7 @@ def _blame(split: GapSplit, kind: str) -> str:
         zip(_ADVICE, (split.model, split.discretisation, split.noise, split.binning), strict=True)
     )
     name = max(parts, key=lambda name: parts[name].value)
-    share = parts[name].value / max(split.total.value, 1e-300)
+    share = parts[name].value / max(split.observed.value, 1e-300)
     whole = f"Of the {kind} = {split.observed} between their samples"
     if not 0 < share <= 1:
         least = min(parts, key=lambda name: parts[name].value)

@@ -131,6 +131,20 @@ def cells_of(law: DataLaw) -> GridDensity:
     return own(WINDOW) if draws is None else draws.cell_probabilities(WINDOW)  # pyright: ignore
 
 
+def counted(law: DataLaw, density: GridDensity) -> dict | None:
+    """Of data that are counted in cells: how many points, and how far so few are from their distribution
+    by chance, as $W_2^2$ between their histogram and another one of as many draws from it."""
+    if isinstance(law, Points):
+        n = len(law.points)
+    elif not hasattr(law, "cell_probabilities"):
+        n = 1_000_000
+    else:
+        return None
+    share = np.asarray(density.mass, float)
+    again = np.random.default_rng(0).multinomial(n, (share / share.sum()).ravel()) / n
+    return {"points": n, "floor": fpflow.w2_grid(density, again.reshape(share.shape)).value}
+
+
 def label(dataset: str) -> str:
     """What folders and tables call it: with its module, so that no two share a folder and none has the
     name, and so the published numbers, of the paper's."""
@@ -228,6 +242,8 @@ def measure(model, plain, law, preset, key) -> tuple[dict, dict]:
         "residual": fpflow.residual_norm(model, PROCESS, key=key_residual)._asdict(),
         "excess_loss": fpflow.excess_loss(model, PROCESS, law, key=key_loss)._asdict(),
     }
+    if (few := counted(law, laws["data"])) is not None:
+        numbers["counted"] = few
     if plain is not None:
         over = fpflow.excess_loss(model, PROCESS, law, reference=plain, key=key_loss)
         numbers["excess_over_plain"] = over._asdict()

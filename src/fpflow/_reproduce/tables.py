@@ -81,6 +81,14 @@ def markdown_tables(table: dict[str, dict[float, dict]]) -> str:
             " Published: histograms of three million samples, noise floor 0.4 to 0.5. ▲ marks an "
             "entry above its published counterpart by more than that floor."
         )
+    for dataset, by_weight in table.items():
+        few = next(iter(by_weight.values())).get("counted")
+        if few:
+            words += (
+                f" The data of {dataset} are {few['points']} points counted in cells, which by "
+                f"chance are about {1e3 * few['floor']:.2f} from their own distribution; so much of every "
+                "distance to them may be noise."
+            )
     lines += [words, ""]
     lines += sampled_table(table)
     lines += [

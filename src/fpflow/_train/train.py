@@ -16,6 +16,8 @@ from jax.sharding import Mesh
 from .._devices import automatic, check_mesh
 from .._hosts import check_agreement, no_bar, together
 from .._model import (
+    PotentialMLP,
+    ScoreMLP,
     Transformed,
     check_counts,
     check_dims,
@@ -243,7 +245,22 @@ def _check_model(model, process, data, objective) -> None:
         at_one = given(model, draw(data, jr.key(0), 1)[1][0])  # pyright: ignore
         _look_at_conditions(data)
     check_score(at_one, process, dim=x.shape[1])
+    _look_at_data(model, data)
     _compare_priors(model, process)
+
+
+def _look_at_data(model: Any, data: DataLaw) -> None:
+    """A word where a network without a frame of its own is shown numbers far from one."""
+    if not isinstance(model, PotentialMLP | ScoreMLP):
+        return
+    size = np.sqrt((np.asarray(draw(data, jr.key(0), 1024)[0], float) ** 2).mean(0))
+    column = int(size.argmax())
+    if size[column] > _FAR:
+        warn(
+            f"column {column} of the data has a root mean square of {size[column]:.4g}, and networks "
+            "expect about one: training will fail or take very long. Wrap the network in "
+            "`fpflow.Transformed(network, fpflow.Standardise.of(data))`."
+        )
 
 
 def _look_at_conditions(data: DataLaw) -> None:

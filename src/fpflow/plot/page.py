@@ -115,6 +115,7 @@ def _draw_split(split: Any, ax: Axes, unit: str) -> None:
         capsize=3,
     )
     ax.axvline(0, color="black", linewidth=0.8)
+    ax.locator_params(axis="x", nbins=4)
     ax.set(xlabel=f"{unit} between ODE and SDE samples", title="where the observed gap comes from")
 
 
