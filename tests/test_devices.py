@@ -106,7 +106,7 @@ def test_a_mesh_over_some_of_the_processes_is_refused(monkeypatch):
             pass
 
     monkeypatch.setattr(jax, "process_count", lambda: 3)
-    words = "must have devices of this process alone or of all 3, got those of .0, 1."
+    words = "must have devices of this process alone or of all 3 processes, got those of .0, 1."
     with pytest.raises(ValueError, match=words):
         _devices.check_mesh.__wrapped__(Some())
 

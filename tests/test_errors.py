@@ -4,6 +4,7 @@ import ast
 import inspect
 import pathlib
 import re
+import warnings
 
 import diffrax
 import jax.numpy as jnp
@@ -252,6 +253,21 @@ def test_transport_that_fails_is_told(monkeypatch):
     monkeypatch.setattr("ot.emd2", failing)
     with pytest.raises(RuntimeError, match="the network simplex found no plan; try `method=Sink"):
         fpflow.w2_grid(mass, mass, window)
+
+
+def test_data_far_from_one_get_a_warning():
+    """Trained as they come; a network in a frame or with a transform sees other numbers."""
+    far = 500.0 + np.random.default_rng(0).normal(size=(64, 2))
+    plain = fpflow.PotentialMLP(2, width=4, depth=1, key=KEY)
+    asked = {"num_steps": 1, "batch_size": 8, "key": KEY}
+    with pytest.warns(UserWarning, match="of the data has a root mean square of 500") as told:
+        fpflow.train(plain, OU, far, **asked)
+    assert "networks expect about one: training will fail or take very long." in str(
+        told[0].message
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fpflow.train(fpflow.Transformed(plain, fpflow.Standardise.of(far)), OU, far, **asked)
 
 
 def test_doubtful_densities_get_a_warning():

@@ -358,7 +358,10 @@ def test_bad_input_is_refused():
             lambda: fpflow.log_prob_sde(NETWORK, OU, x, num_paths=2, key=key),
             "`num_paths` must be at",
         ),
-        (lambda: fpflow.Hutchinson(num_probes=3), "`num_probes` must be at least 4"),
+        (
+            lambda: fpflow.Hutchinson(num_probes=3),
+            "`num_probes` must be at least 4, so that their spread gives",
+        ),
         (
             lambda: fpflow.log_prob_ode(NETWORK, OU, x, divergence=fpflow.Hutchinson(4), key=key),
             "4 probes in dimension 2 cost no less than `fpflow.Exact",

@@ -249,16 +249,16 @@ def own_laws(tmp_path, monkeypatch):
     sys.modules.pop("own_laws", None)
 
 
-def test_counted_data_have_a_floor():
-    """Of two histograms of one law of 2000 points, on average over draws."""
+def test_counted_data_have_a_floor(small_window):
+    """Against the distance of 2000 points to the exact cells, on average over six draws, which vary by a
+    fifth each; it is 4 to 24 % too small for 500 to 8000 points and 16 or 32 nodes."""
     law = fpflow.datasets.gaussian_mixture()
+    exact = law.cell_probabilities(SMALL)
     few = [fpflow.datasets.Points(law.sample(jr.key(k), 2000)) for k in range(6)]
-    densities = [p.cell_probabilities(SMALL) for p in few]
-    floors = [reproduce.counted(p, d)["floor"] for p, d in zip(few, densities, strict=True)]
-    true = [fpflow.w2_grid(a, b).value for a, b in itertools.pairwise(densities)]
-    # Six draws vary by a tenth; each floor is that of two histograms, one drawn from the other.
-    assert abs(np.mean(floors) / np.mean(true) - 1) < 0.3
-    assert reproduce.counted(law, law.cell_probabilities(SMALL)) is None
+    floors = [reproduce.counted(points)["floor"] for points in few]
+    true = [fpflow.w2_grid(points.cell_probabilities(SMALL), exact).value for points in few]
+    assert 0.7 < np.mean(floors) / np.mean(true) < 1.1
+    assert reproduce.counted(law) is None
 
 
 def test_other_data_are_other_settings(own_laws):
