@@ -256,10 +256,10 @@ def test_counted_data_have_a_floor(small_window):
     law = fpflow.datasets.gaussian_mixture()
     exact = law.cell_probabilities(SMALL)
     few = [fpflow.datasets.Points(law.sample(jr.key(k), 2000)) for k in range(6)]
-    floors = [reproduce.counted(points)["floor"] for points in few]
+    floors = [reproduce.chance_floor(points) for points in few]
     true = [fpflow.w2_grid(points.cell_probabilities(SMALL), exact).value for points in few]
     assert 0.67 < np.mean(floors) / np.mean(true) < 1.4
-    assert reproduce.counted(law) is None
+    assert reproduce.counted("mixture") is None
 
 
 def test_other_data_are_other_settings(own_laws):

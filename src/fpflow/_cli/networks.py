@@ -138,23 +138,20 @@ def _uneven(
         size, spread = np.sqrt((table**2).mean(0)) / unit, table.std(0) / unit
         spread = np.where(spread > 0, spread, np.inf)  # a black pixel is not small
         far, narrow = int(size.argmax()), int(spread.argmin())
-        own = lambda k, name=name: names[k] if names and name == "data" else k
         if max(size[far], 1 / spread[narrow]) < 1 / _NARROWEST:
             continue
-        limit = f"; up to a factor of {1 / _NARROWEST:g} is fine"
+        is_far = size[far] * spread[narrow] > 1
+        column, value = (far, size[far] * unit) if is_far else (narrow, spread[narrow] * unit)
         if name == "condition" or arguments.bare:
-            return (
-                f"column {own(far)} of the {name} is large: its root mean square is "
-                f"{size[far] * unit:.3g}, and the network expects {unit:.2g}{limit}"
-                if size[far] * spread[narrow] > 1
-                else f"column {own(narrow)} of the {name} is small: its standard deviation is "
-                f"{spread[narrow] * unit:.3g}, and the network expects {unit:.2g}{limit}"
+            kind = "large: its root mean square" if is_far else "small: its standard deviation"
+            words = f"is {kind} is {value:.3g}, and the network expects {unit:.2g}"
+        else:
+            far_words = f"lies {value:.3g} from the mean of all columns"
+            narrow_words = f"is narrow: its standard deviation is {value:.3g}"
+            words = (
+                f"{far_words if is_far else narrow_words}, and the widest column has a standard "
+                f"deviation of {unit:.3g}"
             )
-        return (
-            f"column {own(far)} of the data lies {size[far] * unit:.3g} from the mean of all columns, "
-            f"and the widest column has a standard deviation of {unit:.3g}{limit}"
-            if size[far] * spread[narrow] > 1
-            else f"column {own(narrow)} of the data is narrow: its standard deviation is "
-            f"{spread[narrow] * unit:.3g}, and that of the widest column {unit:.3g}{limit}"
-        )
+        own = names[column] if names and name == "data" else column
+        return f"column {own} of the {name} {words}; up to a factor of {1 / _NARROWEST:g} is fine"
     return ""

@@ -8,6 +8,7 @@ numbers alone, so `--resume` computes nothing twice and an interruption loses on
 
 import argparse
 import dataclasses
+import functools
 import io
 import json
 import pathlib
@@ -131,16 +132,24 @@ def cells_of(law: DataLaw) -> GridDensity:
     return own(WINDOW) if draws is None else draws.cell_probabilities(WINDOW)  # pyright: ignore
 
 
-def counted(law: DataLaw) -> dict | None:
-    """Of points: how many, and how far in $W_2^2$ so few are from their distribution by chance: half the
-    distance between two halves. Their masses differ by twice the deviation of the whole, and on cells,
-    where the least move is one cell, $W_2^2$ grows with it in proportion."""
+def chance_floor(points: Points) -> float:
+    """How far in $W_2^2$ points are from their distribution by chance: half the distance between two
+    halves. Their masses differ by twice the deviation of the whole, and on cells, where the least move
+    is one cell, $W_2^2$ grows with it in proportion."""
+    order = np.random.default_rng(0).permutation(len(points.points))
+    halves = [Points(np.asarray(points.points)[part]) for part in np.array_split(order, 2)]
+    one, other = (half.cell_probabilities(WINDOW) for half in halves)
+    return fpflow.w2_grid(one, other).value / 2
+
+
+@functools.cache
+def counted(dataset: str) -> dict | None:
+    """Of data given as points: how many, and how far so few are from their distribution by chance. The
+    same for all networks of a run."""
+    law = law_of(dataset)
     if not isinstance(law, Points):
         return None
-    order = np.random.default_rng(0).permutation(len(law.points))
-    halves = [Points(np.asarray(law.points)[part]) for part in np.array_split(order, 2)]
-    one, other = (half.cell_probabilities(WINDOW) for half in halves)
-    return {"points": len(order), "floor": fpflow.w2_grid(one, other).value / 2}
+    return {"points": len(law.points), "floor": chance_floor(law)}
 
 
 def label(dataset: str) -> str:
@@ -240,8 +249,6 @@ def measure(model, plain, law, preset, key) -> tuple[dict, dict]:
         "residual": fpflow.residual_norm(model, PROCESS, key=key_residual)._asdict(),
         "excess_loss": fpflow.excess_loss(model, PROCESS, law, key=key_loss)._asdict(),
     }
-    if (few := counted(law)) is not None:
-        numbers["counted"] = few
     if plain is not None:
         over = fpflow.excess_loss(model, PROCESS, law, reference=plain, key=key_loss)
         numbers["excess_over_plain"] = over._asdict()
@@ -305,6 +312,8 @@ def run_model(run, dataset, fp_weight, preset, settings, seed, start_run, resume
     if saved(plain, "network", settings) is not None:
         plain_model = network_in(plain, dataset, preset)
     numbers, arrays = measure(model, plain_model, law, preset, key_measure)
+    if (few := counted(dataset)) is not None:
+        numbers["counted"] = few
     save(run, "numbers", training | numbers, arrays)
     w2 = ", ".join(f"{name} {numbers['w2'][name]['value']:.5f}" for name in paper.COMPARISONS)
     say(f"  measured in {numbers['seconds_measuring']:.0f} s: W2^2 {w2}")

@@ -30,6 +30,16 @@ def _check_probes(num_probes: int | None) -> None:
         )
 
 
+def _mean(
+    term: Any, function: Any, model: Any, process: AbstractProcess, noised: Noised, key
+) -> Scalar:
+    """The weighted mean of `function(model, t, x, z, std, key)` over the points that a term uses."""
+    some = some_of(noised, term.num_points)
+    weight = weights_over_time(term.weighting, process, some)
+    rows = (some.t, some.x, some.noise, some.std, jr.split(key, len(some.t)))
+    return mean_over(function, model, rows, weight, some.condition)
+
+
 def _target(score: Array, noise: Array, std: Array) -> Array:
     r"""$\ell = \sigma s + z$, in which the score is held fixed: each order learns its own derivative."""
     return std * jax.lax.stop_gradient(score) + noise
@@ -69,16 +79,13 @@ class ImplicitScoreMatching(AbstractTerm):
     def __call__(
         self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
     ) -> Scalar:
-        some = some_of(noised, self.num_points)
-        weight = weights_over_time(self.weighting, process, some)
-
-        def value(m, t, x, key):
+        def value(m, t, x, noise, std, key):
+            del noise, std
             v = _directions(self.num_probes, key, x)
             score, push = jax.linearize(lambda x: m.score(t, x), x)
             return score @ score / 2 + jnp.sum(v * jax.vmap(push)(v))
 
-        keys = jr.split(key, len(some.t))
-        return mean_over(value, model, (some.t, some.x, keys), weight, some.condition)
+        return _mean(self, value, model, process, noised, key)
 
 
 class SecondOrderScoreMatching(AbstractTerm):
@@ -114,18 +121,13 @@ class SecondOrderScoreMatching(AbstractTerm):
     def __call__(
         self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
     ) -> Scalar:
-        some = some_of(noised, self.num_points)
-        weight = weights_over_time(self.weighting, process, some)
-
         def square(m, t, x, noise, std, key):
             v = _directions(self.num_probes, key, x)
             score, push = jax.linearize(lambda x: m.score(t, x), x)
             ell = _target(score, noise, std)
             return jnp.sum((std**2 * jax.vmap(push)(v) + v - jnp.outer(v @ ell, ell)) ** 2)
 
-        keys = jr.split(key, len(some.t))
-        rows = (some.t, some.x, some.noise, some.std, keys)
-        return mean_over(square, model, rows, weight, some.condition)
+        return _mean(self, square, model, process, noised, key)
 
 
 class TraceScoreMatching(AbstractTerm):
@@ -151,17 +153,13 @@ class TraceScoreMatching(AbstractTerm):
     def __call__(
         self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
     ) -> Scalar:
-        del key
-        some = some_of(noised, self.num_points)
-        weight = weights_over_time(self.weighting, process, some)
-
-        def square(m, t, x, noise, std):
+        def square(m, t, x, noise, std, key):
+            del key
             score = lambda x: m.score(t, x)
             ell = _target(score(x), noise, std)
             return (std**2 * divergence(score, x) + x.size - ell @ ell) ** 2
 
-        rows = (some.t, some.x, some.noise, some.std)
-        return mean_over(square, model, rows, weight, some.condition)
+        return _mean(self, square, model, process, noised, key)
 
 
 class ThirdOrderScoreMatching(AbstractTerm):
@@ -190,11 +188,8 @@ class ThirdOrderScoreMatching(AbstractTerm):
     def __call__(
         self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
     ) -> Scalar:
-        del key
-        some = some_of(noised, self.num_points)
-        weight = weights_over_time(self.weighting, process, some)
-
-        def square(m, t, x, noise, std):
+        def square(m, t, x, noise, std, key):
+            del key
             field = lambda x: m.score(t, x)
             score, push = jax.linearize(field, x)
             ell = _target(score, noise, std)
@@ -203,8 +198,7 @@ class ThirdOrderScoreMatching(AbstractTerm):
             known = (ell @ ell) * ell - jax.lax.stop_gradient(lower)
             return jnp.sum((std**3 * slope + known) ** 2)
 
-        rows = (some.t, some.x, some.noise, some.std)
-        return mean_over(square, model, rows, weight, some.condition)
+        return _mean(self, square, model, process, noised, key)
 
 
 class CurlPenalty(AbstractTerm):
@@ -236,14 +230,11 @@ class CurlPenalty(AbstractTerm):
     def __call__(
         self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
     ) -> Scalar:
-        some = some_of(noised, self.num_points)
-        weight = weights_over_time(self.weighting, process, some)
-
-        def square(m, t, x, key):
+        def square(m, t, x, noise, std, key):
+            del noise, std
             v = _directions(self.num_probes, key, x)
             _, push = jax.linearize(lambda x: m.score(t, x), x)
             pull = jax.linear_transpose(push, x)
             return jnp.sum((jax.vmap(push)(v) - jax.vmap(lambda v: pull(v)[0])(v)) ** 2) / 2
 
-        keys = jr.split(key, len(some.t))
-        return mean_over(square, model, (some.t, some.x, keys), weight, some.condition)
+        return _mean(self, square, model, process, noised, key)

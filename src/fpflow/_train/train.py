@@ -243,40 +243,34 @@ def _check_model(model, process, data, objective) -> None:
     at_one = model
     if condition is not None:
         at_one = given(model, draw(data, jr.key(0), 1)[1][0])  # pyright: ignore
-        _look_at_conditions(data)
     check_score(at_one, process, dim=x.shape[1])
-    _look_at_data(model, data)
+    _look_at_sizes(model, data)
     _compare_priors(model, process)
 
 
-def _look_at_data(model: Any, data: DataLaw) -> None:
-    """A word where a network without a frame of its own is shown numbers far from one."""
-    if not isinstance(model, PotentialMLP | ScoreMLP):
-        return
-    size = np.sqrt((np.asarray(draw(data, jr.key(0), 1024)[0], float) ** 2).mean(0))
-    column = int(size.argmax())
-    if size[column] > _FAR:
-        warn(
-            f"column {column} of the data has a root mean square of {size[column]:.4g}, and networks "
-            "expect about one: training will fail or take very long. Wrap the network in "
-            "`fpflow.Transformed(network, fpflow.Standardise.of(data))`."
-        )
-
-
-def _look_at_conditions(data: DataLaw) -> None:
-    """A word where a column of the conditions is so far from one that a network hardly learns it."""
-    condition = np.asarray(draw(data, jr.key(0), 1024)[1])
-    if condition.ndim != 2 or not np.issubdtype(condition.dtype, np.floating):
-        return
-    size = np.sqrt((condition**2).mean(0))
-    column = int(size.argmax())
-    if size[column] > _FAR:
-        warn(
-            f"column {column} of the conditions has a root mean square of {size[column]:.4g}, and "
-            "networks expect about one: samples may ignore it. Wrap the network in "
-            "`fpflow.Transformed(network, fpflow.Standardise.of(points), "
-            "fpflow.Standardise.of(conditions))`."
-        )
+def _look_at_sizes(model: Any, data: DataLaw) -> None:
+    """A word where columns of data, shown to a network without a frame of its own, or of conditions are
+    so far from one that a network hardly learns them."""
+    x, condition = (None if a is None else np.asarray(a) for a in draw(data, jr.key(0), 1024))
+    data_cure = "`fpflow.Transformed(network, fpflow.Standardise.of(data))`"
+    both_cure = (
+        "`fpflow.Transformed(network, fpflow.Standardise.of(points), "
+        "fpflow.Standardise.of(conditions))`"
+    )
+    for name, table, harm, cure in (
+        ("data", x, "training will fail or take very long", data_cure),
+        ("conditions", condition, "samples may ignore it", both_cure),
+    ):
+        raw = name == "conditions" or isinstance(model, PotentialMLP | ScoreMLP)
+        if not raw or table is None or table.ndim != 2 or table.dtype.kind != "f":
+            continue
+        size = np.sqrt((table.astype(float) ** 2).mean(0))
+        column = int(size.argmax())
+        if size[column] > _FAR:
+            warn(
+                f"column {column} of the {name} has a root mean square of {size[column]:.4g}, and "
+                f"networks expect about one: {harm}. Wrap the network in {cure}."
+            )
 
 
 def _compare_priors(model: Any, process: AbstractProcess) -> None:
