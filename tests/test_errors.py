@@ -268,6 +268,10 @@ def test_data_far_from_one_get_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fpflow.train(fpflow.Transformed(plain, fpflow.Standardise.of(far)), OU, far, **asked)
+        on_prior = fpflow.PotentialMLP(
+            2, width=4, depth=1, prior=fpflow.IsotropicGaussian(), key=KEY
+        )
+        fpflow.train(fpflow.in_frame(on_prior, OU, centre=500.0), OU, far, **asked)
 
 
 def test_doubtful_densities_get_a_warning():
