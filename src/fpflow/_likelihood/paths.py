@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .._calculus import divergence
+from .._devices import over_devices
 from .._process import AbstractProcess, graded_times, levels
 from .._residual import log_fp_residual
 from .._types import PotentialModel
@@ -66,7 +67,13 @@ def smooth_paths(process: AbstractProcess, num_steps: int, dtype) -> SmoothPaths
     return SmoothPaths(*(jnp.asarray(part, dtype) for part in (times, scale, width, whole, missed)))
 
 
-def shared_error(model, process, paths: SmoothPaths, x):
+@eqx.filter_jit
+def shared_errors(model, process, paths: SmoothPaths, mesh, x):
+    """What sums over a grid miss at each of a block of points, shape `(n, 2)`."""
+    return over_devices(jax.vmap(lambda x: _shared_error(model, process, paths, x)), mesh)(x)
+
+
+def _shared_error(model, process, paths: SmoothPaths, x):
     r"""What sums over a grid miss on every path alike, shape `(2,)` as of `path_exponents`.
 
     The mean of $r$ is large and changes fast where $u$ lacks a function of time alone, and faster than

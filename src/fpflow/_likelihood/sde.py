@@ -20,15 +20,14 @@ from .._warning import warn
 from .filter import TwistedFilter
 from .paths import (
     NoisingGrid,
-    SmoothPaths,
     noising_grid,
     path_exponents,
-    shared_error,
+    shared_errors,
     smooth_paths,
 )
-from .points import checked_points, how_many, is_traced, shown_values
+from .points import checked_points, how_many, in_blocks, is_traced, shown_values
 from .tune import even_steps, tuned_chain
-from .units import AbstractUnit, Budget, Found, estimate
+from .units import LANES, AbstractUnit, Budget, Found, estimate
 
 
 class LogProbSDE(eqx.Module):
@@ -82,33 +81,29 @@ class ResidualPaths(AbstractUnit):
     def __check_init__(self):
         check_counts(num_steps=self.num_steps)
 
-    def tables(self, process: AbstractProcess, dtype: Any) -> tuple[NoisingGrid, SmoothPaths]:
-        """The times of the paths, and the smooth paths that show how well these times are placed."""
-        return (
-            noising_grid(process, self.num_steps, dtype),
-            smooth_paths(process, self.num_steps, dtype),
-        )
+    def tables(self, process: AbstractProcess, dtype: Any) -> NoisingGrid:
+        """The times of the paths and the steps between them."""
+        return noising_grid(process, self.num_steps, dtype)
 
-    def at_point(
-        self,
-        model: Any,
-        process: AbstractProcess,
-        tables: tuple[NoisingGrid, SmoothPaths],
-        x: Array,
-    ) -> tuple[NoisingGrid, Array]:
-        """The times, and the error of sums over them that is the same for every path."""
-        grid, smooth = tables
+    def shared(
+        self, model: Any, process: AbstractProcess, points: Array, mesh: Mesh | None
+    ) -> Array:
+        """The error of sums over the times that is the same for every path."""
         if not isinstance(model, PotentialModel):  # its mean is small, and most of it in the noise
-            return grid, jnp.zeros(2, x.dtype)
-        return grid, shared_error(model, process, smooth, x)
+            return super().shared(model, process, points, mesh)
+        smooth = smooth_paths(process, self.num_steps, points.dtype)
+
+        def block(_, x):
+            return shared_errors(model, process, smooth, mesh, x)
+
+        return in_blocks(block, points, LANES, "log p_SDE, times", False, mesh)
 
     def draw(
-        self, model: Any, process: AbstractProcess, tables: tuple[NoisingGrid, Array], x: Array, key
+        self, model: Any, process: AbstractProcess, tables: NoisingGrid, x: Array, key: PRNGKey
     ) -> Array:
         """The logarithm of the mean over a pair of paths: extrapolated, and from all times alone."""
-        grid, missed = tables
-        exponents = path_exponents(model, process, grid, x, key, antithetic=True)
-        return jax.nn.logsumexp(exponents, axis=0) - math.log(2) + missed
+        exponents = path_exponents(model, process, tables, x, key, antithetic=True)
+        return jax.nn.logsumexp(exponents, axis=0) - math.log(2)
 
 
 # Above so many dimensions a filter over kernels, without derivatives. A guess: the costs of both at

@@ -26,8 +26,8 @@ from .points import in_blocks, is_traced
 LANES = 2048
 # Paths of one point that are followed side by side; the others come one such chunk after another.
 CHUNK = 16
-# What a row costs before its first chunk, in chunks; measured in the plane.
-_SHARED = 0.8
+# What a row costs beside its chunks, in chunks; measured in the plane.
+_ROW = 0.1
 # The first set has about so many paths.
 _FIRST = 32
 
@@ -51,10 +51,12 @@ class AbstractUnit(eqx.Module):
         """Everything that depends neither on the point nor on the key, computed before anything
         compiles."""
 
-    def at_point(self, model: Any, process: AbstractProcess, tables: Any, x: Array) -> Any:
-        """The tables together with what all units of one point share."""
-        del model, process, x
-        return tables
+    def shared(
+        self, model: Any, process: AbstractProcess, points: Array, mesh: Mesh | None
+    ) -> Array:
+        """What all units of a point lack alike of both logarithms, shape `(n, 2)`."""
+        del model, process, mesh
+        return jnp.zeros((len(points), 2), points.dtype)
 
     @abc.abstractmethod
     def draw(
@@ -70,13 +72,12 @@ def sums_block(unit, model, process, tables, num_chunks, chunk, mesh, key, index
 
     def one_point(index, start, x):
         point_key = jr.fold_in(key, index)
-        own = unit.at_point(model, process, tables, x)
 
         def more(number, sums):
             keys = jax.vmap(lambda i: jr.fold_in(point_key, i))(
                 (start + number) * chunk + jnp.arange(chunk)
             )
-            return sums.add(jax.vmap(lambda key: unit.draw(model, process, own, x, key))(keys))
+            return sums.add(jax.vmap(lambda key: unit.draw(model, process, tables, x, key))(keys))
 
         return jax.lax.fori_loop(0, num_chunks, more, UnitSums.none(x))
 
@@ -160,14 +161,15 @@ def estimate(
         needed = _needed(average, found, count, budget.target_error, jnp.asarray(float(most)))
         counts = np.nan_to_num(np.asarray(needed), nan=few).astype(int)
     total, used = sums(unit, counts, key_second, name)
-    return _summed_up(average, per_unit, found, count, total, used)
+    shared = unit.shared(model, process, points, mesh)
+    return _summed_up(average, per_unit, found, count, total, used, shared)
 
 
 def _turn(chunks: np.ndarray) -> int:
     """Chunks of a row, such that all rows together cost least."""
 
     def cost(turn: int) -> float:
-        return float(np.sum(-(-chunks // turn)) * (turn + _SHARED))
+        return float(np.sum(-(-chunks // turn)) * (turn + _ROW))
 
     return min((int(turn) for turn in np.unique(chunks)), key=cost)
 
@@ -182,17 +184,17 @@ def _needed(average, found, count, target, most):
 
 
 @eqx.filter_jit
-def _summed_up(average, per_unit, found, count, total, used) -> Found:
-    """By the sums and counts of both sets."""
+def _summed_up(average, per_unit, found, count, total, used, shared) -> Found:
+    """By the sums and counts of both sets, and what their units share."""
     first, second = average.mean(found, count), average.mean(total, used)
     freedom = count + used - 2
     pooled = (first.log_variance * (count - 1) + second.log_variance * (used - 1)) / freedom
     return Found(
-        second.value,
+        second.value + shared[:, 0],
         average.error(second, pooled, used, freedom),
         used * per_unit / (1 + per_unit * second.spread),
         average.reliable(first, second, pooled, used),
         used * per_unit,
-        second.plain,
-        first.value,
+        second.plain + shared[:, 1],
+        first.value + shared[:, 0],
     )
