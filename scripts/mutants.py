@@ -102,6 +102,7 @@ MUTANTS = [
     # error bars
     ("src/fpflow/_errors.py", "return 1 + 1.25 / freedom", "return 1 - 1.25 / freedom", f"{BENCH} -k residuals"),
     (DIVERGENCES, "float(equal.std(ddof=1))", "float(equal.std(ddof=1)) / 2", f"{BENCH} -k histograms"),
+    (DIVERGENCES, "law.num_points if isinstance(law, GridDensity) else None for", "10_000 for", "tests/test_coverage.py::test_only_histograms_are_counted"),
     (DIVERGENCES, "float(equal.mean())", "2 * float(equal.mean())", f"{BENCH} -k histograms"),
     (SETS, "return float(np.mean(found)), float(np.std", "return 2 * float(np.mean(found)), float(np.std", f"{BENCH} -k sample_distances"),
     (SETS, "float(np.std(found, ddof=1) * student", "float(np.std(found, ddof=1) / 5 * student", f"{BENCH} -k sample_distances"),

@@ -93,7 +93,9 @@ class GridDensity(eqx.Module):
       histogram it is the expected noise of counting; for a data distribution, the error of quadrature.
     - `window`: the window itself.
     - `unextrapolated`: the mass of the finer refinement alone, if there are two, moved by the solver's
-      own error. A distance changes by its floor if this mass takes the place of `mass`.
+      own error; for a quadrature, that of the coarser rule. A distance changes by its floor if this mass
+      takes the place of `mass`.
+    - `num_points`: of a histogram, how many points were counted in the window.
     """
 
     mass: np.ndarray | Array
@@ -101,5 +103,6 @@ class GridDensity(eqx.Module):
     error: float | Array
     window: Window = eqx.field(static=True)
     unextrapolated: np.ndarray | Array | None = None
+    num_points: int | None = eqx.field(default=None, static=True)
 
     __repr__ = shown_fields

@@ -66,7 +66,7 @@ def grid_density_potential(
     fine, coarse = masses(refine), masses(max(refine // 2, 1))
     outside = 1 - float(fine[inner].sum())
     mass, other = (m[inner] / m[inner].sum() for m in (fine, coarse))
-    return GridDensity(mass, outside, float(np.abs(mass - other).sum() / 2), window)
+    return GridDensity(mass, outside, float(np.abs(mass - other).sum() / 2), window, other)
 
 
 @eqx.filter_jit

@@ -28,21 +28,11 @@ def _estimate(
         return mass
 
     moved = abs(value - divergence(plain(a, p), plain(b, q)))
-    numbers = [_points_counted(law, mass) for law, mass in ((a, p), (b, q))]
+    numbers = [law.num_points if isinstance(law, GridDensity) else None for law in (a, b)]
     if numbers == [None, None]:
         return Estimate(value, moved, "floor")
     noise, floor = _counting(divergence, (p, q), numbers, value)
     return Estimate(value, float(np.hypot(moved, noise)), floor=floor)
-
-
-def _points_counted(law, mass: np.ndarray) -> int | None:
-    """Of a histogram, from its expected total variation."""
-    if not isinstance(law, GridDensity) or law.unextrapolated is not None or law.error < 1e-9:
-        return None
-    count = np.sqrt(mass).sum() ** 2 / (2 * np.pi * float(law.error) ** 2)
-    return round(
-        np.clip(count, 1, 1e15)
-    )  # a quadrature's tiny error would be more than whole numbers hold
 
 
 # Times that histograms are drawn again; their deviation is known to two per cent.

@@ -36,13 +36,17 @@ def histogram_density(counts: np.ndarray, total: float, window: Window) -> GridD
         raise ValueError(f"none of {int(total)} points lies in {window}; choose another window.")
     p = counts / inside
     error = float(np.sqrt(2 * p * (1 - p) / (np.pi * inside)).sum() / 2)
-    return GridDensity(p, float(1 - inside / total), error, window)
+    return GridDensity(p, float(1 - inside / total), error, window, num_points=int(inside))
 
 
-def as_density(mass: np.ndarray, error: float, window: Window) -> GridDensity:
-    """Masses of cells scaled to one; what they lack of it lies outside."""
+def as_density(
+    mass: np.ndarray, error: float, window: Window, coarser: np.ndarray | None = None
+) -> GridDensity:
+    """Masses of cells scaled to one; what they lack of it lies outside. `coarser` are those of a rule
+    that shows their error."""
     inside = mass.sum()
-    return GridDensity(mass / inside, float(max(1 - inside, 0.0)), error, window)
+    other = None if coarser is None else coarser / coarser.sum()
+    return GridDensity(mass / inside, float(max(1 - inside, 0.0)), error, window, other)
 
 
 def quadrature(log_prob: Callable[[Point], Scalar], window: Window) -> GridDensity:
@@ -58,5 +62,5 @@ def quadrature(log_prob: Callable[[Point], Scalar], window: Window) -> GridDensi
         blocks = density.reshape(window.nodes, order, window.nodes, order)
         return np.einsum("iajb,a,b->ij", blocks, weights, weights) * (window.cell_width / 2) ** 2
 
-    mass = integrate(8)
-    return as_density(mass, float(np.abs(mass - integrate(6)).sum() / 2), window)
+    mass, coarser = integrate(8), integrate(6)
+    return as_density(mass, float(np.abs(mass - coarser).sum() / 2), window, coarser)
