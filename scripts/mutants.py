@@ -67,7 +67,7 @@ MUTANTS = [
     ("src/fpflow/_residual/norm.py", "jnp.sum(jnp.mean(r**2, 0))", "jnp.mean(r**2)", "tests/test_residual.py -k density_and_of_the_score"),
     # warnings, and points of one's own
     ("src/fpflow/_warning.py", "caller, inside = level + 1, True", "caller, inside = level, True", "tests/test_datasets.py::test_warnings_point_at_the_line_of_the_user"),
-    ("src/fpflow/_reproduce/run.py", "one, other).value / 2", "one, other).value", "tests/test_reproduce.py::test_counted_data_have_a_floor"),
+    ("src/fpflow/_reproduce/data.py", "one, other).value / 2", "one, other).value", "tests/test_reproduce.py::test_counted_data_have_a_floor"),
     ("src/fpflow/_train/train.py", "if not raw or table is None", "if table is None", "tests/test_errors.py::test_data_far_from_one_get_a_warning"),
     # terms of the Jacobian
     ("src/fpflow/_terms/jacobian.py", "std**2 * jax.vmap(push)(v) + v - jnp.outer(v @ ell, ell)", "std**2 * jax.vmap(push)(v) - jnp.outer(v @ ell, ell)", "tests/test_terms.py -k moments"),

@@ -18,9 +18,11 @@ matplotlib.use("Agg")
 import fpflow
 import seeds
 from fpflow import paper
+from fpflow._reproduce import data as reproduce_data
 from fpflow._reproduce import figures as reproduce_figures
 from fpflow._reproduce import run as reproduce
 from fpflow._reproduce import tables as reproduce_tables
+from fpflow._reproduce.saved import saved
 from known import OU
 
 TINY = ["--preset", "quick", "--scale", "1e-6", "--dataset", "mixture"]
@@ -150,8 +152,8 @@ def test_the_papers_samplers_are_run_where_a_preset_asks_for_samples(small_windo
 
 @pytest.mark.slow
 def test_other_settings_are_not_taken_for_these(finished):
-    assert reproduce.saved(finished / "runs" / "mixture-w0-seed0", "network", {"seed": 1}) is None
-    assert reproduce.saved(finished / "runs" / "nowhere", "network", {}) is None
+    assert saved(finished / "runs" / "mixture-w0-seed0", "network", {"seed": 1}) is None
+    assert saved(finished / "runs" / "nowhere", "network", {}) is None
 
 
 def made_up(w2, residual, excess):
@@ -256,21 +258,21 @@ def test_counted_data_have_a_floor(small_window):
     law = fpflow.datasets.gaussian_mixture()
     exact = law.cell_probabilities(SMALL)
     few = [fpflow.datasets.Points(law.sample(jr.key(k), 2000)) for k in range(6)]
-    floors = [reproduce.chance_floor(points) for points in few]
+    floors = [reproduce_data.chance_floor(points) for points in few]
     true = [fpflow.w2_grid(points.cell_probabilities(SMALL), exact).value for points in few]
     assert 0.67 < np.mean(floors) / np.mean(true) < 1.4
-    assert reproduce.counted("mixture") is None
+    assert reproduce_data.counted("mixture") is None
 
 
 def test_other_data_are_other_settings(own_laws):
     """A run is not resumed with a module whose points have changed since."""
-    first = reproduce.settings_with_data({"seed": 0}, "own_laws:moons")
-    assert first == reproduce.settings_with_data({"seed": 0}, "own_laws:moons")
-    assert reproduce.settings_with_data({"seed": 0}, "circles") == {"seed": 0}
+    first = reproduce_data.settings_with_data({"seed": 0}, "own_laws:moons")
+    assert first == reproduce_data.settings_with_data({"seed": 0}, "own_laws:moons")
+    assert reproduce_data.settings_with_data({"seed": 0}, "circles") == {"seed": 0}
     module = own_laws / "own_laws.py"
     module.write_text(module.read_text().replace("default_rng(0)", "default_rng(10)"))
     del sys.modules["own_laws"]
-    assert first != reproduce.settings_with_data({"seed": 0}, "own_laws:moons")
+    assert first != reproduce_data.settings_with_data({"seed": 0}, "own_laws:moons")
 
 
 @pytest.mark.slow
@@ -286,7 +288,7 @@ def test_a_law_of_ones_own_takes_the_place_of_the_papers(own_laws, small_window,
     assert "own_laws-moons are 500 points counted in cells, which by chance are about" in table
     assert (own_laws / "out" / "figures" / "densities-own_laws-moons.png").stat().st_size > 10_000
     with np.load(own_laws / "out" / "runs" / "own_laws-moons-w0-seed0" / "numbers.npz") as arrays:
-        points = reproduce.law_of("own_laws:moons").sample(jr.key(3), 100_000)
+        points = reproduce_data.law_of("own_laws:moons").sample(jr.key(3), 100_000)
         drawn = fpflow.datasets.Points(points).cell_probabilities(SMALL)
         # Of 100,000 draws from 500 points.
         assert fpflow.total_variation(drawn.mass, arrays["data"], SMALL).value < 0.05
@@ -316,7 +318,7 @@ def test_bad_options_are_one_line(arguments, words, capsys, own_laws):
 
 def test_a_law_of_ones_own_is_never_taken_for_the_papers():
     """Nor for that of another module: each has a folder, and the published numbers are the paper's."""
-    labels = [reproduce.label(name) for name in ("mixture", "mine:mixture", "other:mixture")]
+    labels = [reproduce_data.label(name) for name in ("mixture", "mine:mixture", "other:mixture")]
     assert len(set(labels)) == 3 and [label in paper.PUBLISHED for label in labels] == [
         True,
         False,
