@@ -11,6 +11,7 @@ import dataclasses
 import pathlib
 import time
 import zlib
+from collections.abc import Callable
 
 import diffrax
 import equinox as eqx
@@ -23,6 +24,7 @@ import fpflow
 
 from .. import paper
 from .data import PROCESS, WINDOW, cells_of, counted, label, law_of, setting_of, settings_with_data
+from .experiments import EXPERIMENTS, Setting, run_experiment
 from .figures import draw_figures
 from .saved import save, saved
 from .tables import BEGIN, insert_tables, write_tables
@@ -71,6 +73,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="keep the models that --out already contains with the same settings",
     )
     parser.add_argument(
+        "--experiment",
+        choices=EXPERIMENTS,
+        help="compare methods on one bench instead of the paper's tables: "
+        + "; ".join(f"{e.name} = {e.question}" for e in EXPERIMENTS.values()),
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=3,
+        help="with --experiment: how many seeds, from --seed on (default 3)",
+    )
+    parser.add_argument(
         "--page",
         type=pathlib.Path,
         help="a Markdown page into which the tables are inserted, between its markers",
@@ -89,7 +103,39 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--seed must be a whole number from 0 to {2**32 - 1}, got {arguments.seed}")
     if any(not (w >= 0 and np.isfinite(w)) for w in arguments.fp_weight or ()):
         parser.error(f"--fp-weight must be finite and not negative, got {arguments.fp_weight}")
+    if arguments.seeds < 1:
+        parser.error(f"--seeds must be at least 1, got {arguments.seeds}")
+    if arguments.experiment:
+        _check_experiment(parser, arguments)
     return arguments
+
+
+def _check_experiment(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Refuses what an experiment does not take."""
+    if arguments.fp_weight or arguments.page:
+        parser.error(
+            "--experiment takes neither --fp-weight nor --page: it has variants and a page"
+        )
+    chosen = arguments.dataset or []
+    if len(chosen) > 1:
+        parser.error(f"--experiment takes one --dataset, got {len(chosen)}")
+    if chosen and EXPERIMENTS[arguments.experiment].owns_data:
+        parser.error(f"--experiment {arguments.experiment} has data of its own, so no --dataset")
+
+
+def compare(arguments: argparse.Namespace, say: Callable[[str], None]) -> None:
+    """The experiment that was asked for."""
+    dataset = (arguments.dataset or ["mixture"])[0]
+    out = arguments.out or pathlib.Path("results") / "experiments" / arguments.experiment
+    run_experiment(
+        EXPERIMENTS[arguments.experiment],
+        Setting(law_of(dataset), arguments.scale),
+        str(settings_with_data({"dataset": dataset}, dataset)),
+        range(arguments.seed, arguments.seed + arguments.seeds),
+        out,
+        arguments.resume,
+        say,
+    )
 
 
 def _is_whole(run: pathlib.Path) -> bool:
@@ -276,15 +322,18 @@ def chain_of(weights, preset: paper.Preset) -> list[float]:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    if arguments.experiment:
+        compare(arguments, say)
+        return 0
     preset = paper.PRESETS[arguments.preset].scaled(arguments.scale)
     out = arguments.out or pathlib.Path("results") / arguments.preset
     chosen = arguments.dataset or list(preset.datasets)
     weights = chain_of(arguments.fp_weight or preset.fp_weights, preset)
     (out / "runs").mkdir(parents=True, exist_ok=True)
-
-    def say(line: str) -> None:
-        print(line, flush=True)
-
     settings = {**preset.as_dict(), "seed": arguments.seed}
     del settings["datasets"], settings["fp_weights"], settings["meaning"]  # not how they run
     jobs = [(dataset, weight) for dataset in chosen for weight in weights]

@@ -1,0 +1,103 @@
+"""The table, the figure and the page of an experiment, from its numbers alone."""
+
+import csv
+import io
+import math
+import pathlib
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ..._errors import mean_and_error
+from ..._files import write_whole
+from ..._shown import rounded
+from .base import Experiment, Numbers
+
+BEGIN = "<!-- table of the experiment begin -->"
+END = "<!-- table of the experiment end -->"
+
+
+def table_of(experiment: Experiment, found: dict[str, list[Numbers]]) -> str:
+    """Means over seeds with their standard errors, a row for each variant; the smallest mean of a
+    column, and what is within two errors of it, in bold."""
+    lines = [
+        "| variant | " + " | ".join(experiment.columns.values()) + " |",
+        "|---|" + "---|" * len(experiment.columns),
+    ]
+    means = {
+        name: {column: over_seeds([row[column] for row in rows]) for column in experiment.columns}
+        for name, rows in found.items()
+    }
+    for name, row in means.items():
+        cells = []
+        for mean, error in row.values():
+            text = rounded(mean, error) if error > 0 else f"{mean:.3g}"
+            cells.append(text if math.isfinite(mean) else "–")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    number = max(len(rows) for rows in found.values())
+    words = (
+        f"Means over {number} seeds and their standard errors."
+        if number > 1
+        else "One seed: how much of a difference is chance is not known."
+    )
+    return "\n".join([*lines, "", words])
+
+
+def over_seeds(values: list[float]) -> tuple[float, float]:
+    """The mean and its standard error; with one seed no error is known."""
+    if len(values) < 2:
+        return values[0], 0.0
+    mean, error = mean_and_error(np.asarray(values, float))
+    return float(mean), float(error)
+
+
+def figure_of(experiment: Experiment, found: dict[str, list[Numbers]]):
+    """A panel for each number, a row for each variant, a dot for each seed."""
+    columns, names = list(experiment.columns), list(found)
+    height = 1.2 + 0.24 * len(names)
+    figure, axes = plt.subplots(
+        1,
+        len(columns),
+        figsize=(2.2 * len(columns) + 2.6, height),
+        sharey=True,
+        layout="constrained",
+    )
+    for column, ax in zip(columns, np.atleast_1d(axes), strict=True):
+        for row, name in enumerate(names):
+            values = [numbers[column] for numbers in found[name]]
+            ax.plot(values, [row] * len(values), "o", ms=4, alpha=0.6, color="C0")
+            ax.plot(np.mean(values), row, "|", ms=12, color="k")
+        if all(numbers[column] > 0 for rows in found.values() for numbers in rows):
+            ax.set_xscale("log")
+        ax.set_title(experiment.columns[column].replace(", ", "\n", 1), fontsize=8)
+        ax.grid(alpha=0.3, axis="x")
+        ax.tick_params(labelsize=7)
+    first = np.atleast_1d(axes)[0]
+    first.set_yticks(range(len(names)), names, fontsize=7)
+    first.invert_yaxis()
+    return figure
+
+
+def write_page(experiment: Experiment, found: dict[str, list[Numbers]], out: pathlib.Path) -> str:
+    """Writes `numbers.csv`, `figure.png` and `figure.pdf`, and the table into `index.md`, whose other
+    words stay. Returns the table."""
+    table = table_of(experiment, found)
+    content = io.StringIO()
+    rows = [(name, k, *row.values()) for name, of in found.items() for k, row in enumerate(of)]
+    csv.writer(content).writerows([("variant", "seed", *experiment.columns), *rows])
+    write_whole(out / "numbers.csv", content.getvalue().encode())
+    figure = figure_of(experiment, found)
+    for ending in ("png", "pdf"):
+        figure.savefig(out / f"figure.{ending}", dpi=150)
+    plt.close(figure)
+    page = out / "index.md"
+    block = (
+        f"{BEGIN}\n\n{table}\n\n![One dot for each seed, a bar at their mean](figure.png)\n\n{END}"
+    )
+    if page.exists() and BEGIN in page.read_text():
+        text = page.read_text()
+        text = text[: text.index(BEGIN)] + block + text[text.index(END) + len(END) :]
+    else:
+        text = f"# {experiment.name.capitalize()}\n\n{experiment.question}\n\n{block}\n"
+    write_whole(page, text.encode())
+    return table
