@@ -107,7 +107,11 @@ MUTANTS = [
     (SETS, "return float(np.mean(found)), float(np.std", "return 2 * float(np.mean(found)), float(np.std", f"{BENCH} -k sample_distances"),
     (SETS, "float(np.std(found, ddof=1) * student", "float(np.std(found, ddof=1) / 5 * student", f"{BENCH} -k sample_distances"),
     (SETS, "variance += np.var(found) * (len(groups) - 1)", "variance += np.var(found)", f"{BENCH} -k sample_distances"),
-    (SETS, "first_order**2 + 2 * null**2", "first_order**2 / 9", f"{BENCH} -k sample_distances"),
+    (SETS, "first_order**2 + (10 / directions - 1) * null**2", "first_order**2 / 9", f"{BENCH} -k sample_distances"),
+    # all steps at once
+    ("src/fpflow/_sample/picard.py", "second[0] * first[1] + second[1]", "first[1] + second[1]", "tests/test_sample.py -k all_steps"),
+    ("src/fpflow/_sample/picard.py", "jnp.concatenate([x[None], path[:-1]])", "path", "tests/test_sample.py -k all_steps"),
+    ("src/fpflow/_sample/predictor_corrector.py", "return ratio * x + pull * score", "return x + pull * score", "tests/test_sample.py -k PredictorCorrector"),
     (SETS, "np.subtract(values, floors)", "np.subtract(values, floors) / 3", f"{BENCH} -k sample_distances"),
     (SETS, "(distance(xs[i], xs[i + 1]) + distance(ys[i], ys[i + 1])) / 2", "(distance(xs[i], xs[i + 1]) + distance(ys[i], ys[i + 1])) / 3", f"{BENCH} -k sample_distances"),
     (SPLIT, "fall = (few - many) / (1 - left)", "fall = few / (1 - left)", f"{BENCH} -k splits"),

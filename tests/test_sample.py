@@ -144,6 +144,8 @@ DRAWN = [
     *((fpflow.EDMHeun(churn=20.0), kind) for kind in ("ve", "vp")),
     *((CORRECTED, kind) for kind in ("edm", "linear")),
     *((fpflow.GaussianChain(0.3, 200), kind) for kind in ("ou", "edm")),
+    (fpflow.PredictorCorrector(signal_to_noise=0.05, predictor=fpflow.DDIM(100)), "vp"),
+    *((fpflow.Picard(fpflow.DDIM(200)), kind) for kind in ("ou", "edm")),
 ]
 
 
@@ -205,6 +207,7 @@ class Counted:
         (fpflow.Ancestral(3), 3),
         (fpflow.DDIM(3), 3),
         (fpflow.EDMHeun(3), 5),
+        (fpflow.PredictorCorrector(predictor=fpflow.DDIM(3)), 6),
     ],
     ids=str,
 )
@@ -224,6 +227,7 @@ SAMPLERS = [
     fpflow.Ancestral(3),
     fpflow.DDIM(3),
     fpflow.EDMHeun(3, churn=1.0),
+    fpflow.Picard(fpflow.Ancestral(3)),
 ]
 
 
@@ -254,6 +258,23 @@ def test_transformations_go_through(sampler):
     np.testing.assert_allclose(jax.grad(mean)(one), quotient, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("chain", [fpflow.DDIM(128), fpflow.Ancestral(128)], ids=["ODE", "SDE"])
+def test_all_steps_at_once_give_the_chain_in_fewer_rounds(chain):
+    """The fixed point is the chain's path with its own noise, exact after as many rounds as steps."""
+    model, x1 = LAW.marginal(OU), jr.normal(jr.key(1), (50, 2))
+    one, info = chain(model, OU, x1, key=jr.key(0))
+    for windows, limit in ((1, 64), (4, 96)):
+        parallel = fpflow.Picard(chain, tolerance=1e-6, num_windows=windows)
+        found, counted = parallel(model, OU, x1, key=jr.key(0))
+        # The last change is below the tolerance, and so, where rounds contract, is what is left.
+        np.testing.assert_allclose(found, one, atol=1e-5)
+        assert 1 < counted.num_rounds < limit < info.num_evaluations
+        assert counted.num_evaluations == 128 // windows * counted.num_rounds
+    found, counted = fpflow.Picard(chain, tolerance=1e-300)(model, OU, x1, key=jr.key(0))
+    np.testing.assert_allclose(found, one, atol=1e-12)
+    assert counted.num_rounds <= 128
+
+
 def test_networks_are_differentiated_and_stacked():
     def draw(model):
         return fpflow.sample(fpflow.DDIM(3), model, OU, 10, key=jr.key(1))
@@ -266,12 +287,21 @@ def test_networks_are_differentiated_and_stacked():
     assert float(jnp.abs(gradient.network.weights[0]).max()) > 0
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: type(s).__name__)
+STEPPED = [s for s in SAMPLERS if not isinstance(s, fpflow.Picard)]
+
+
+@pytest.mark.parametrize("sampler", STEPPED, ids=lambda s: type(s).__name__)
 def test_finer_samplers_take_more_steps_of_the_same_kind(sampler):
     finer = sampler.finer(4)
     assert type(finer) is type(sampler) and finer.num_steps == 12
     described = {**sampler.as_dict(), "num_steps": 12}
     assert json.loads(json.dumps(finer.as_dict(), allow_nan=True)) == described
+
+
+@pytest.mark.parametrize("wrap", [fpflow.Picard, lambda c: fpflow.PredictorCorrector(predictor=c)])
+def test_finer_samplers_around_a_chain_have_a_finer_chain(wrap):
+    finer = wrap(fpflow.DDIM(3)).finer(4)
+    assert finer.as_dict() == wrap(fpflow.DDIM(12)).as_dict()
 
 
 def test_finer_grids_and_tolerances():
@@ -316,6 +346,12 @@ ADAPTIVE = diffrax.PIDController(rtol=1e-2, atol=1e-2)
             "`signal_to_noise` must be positive and finite, got 0.0",
         ),
         (lambda: fpflow.PredictorCorrector(num_corrections=0), "`num_corrections` must be"),
+        (
+            lambda: fpflow.PredictorCorrector(5, predictor=fpflow.DDIM(5)),
+            "those of the default predictor; give them to `predictor` instead",
+        ),
+        (lambda: fpflow.Picard(fpflow.ODE()), "`chain` must be a chain of kernels"),
+        (lambda: fpflow.Picard(tolerance=0.0), "`tolerance` must be positive and finite"),
         (lambda: fpflow.EDMHeun(churn=-1.0), "`churn` must be finite and not negative, got -1.0"),
         (lambda: fpflow.EDMHeun(churn_min=2.0, churn_max=1.0), "`churn_max` must be at least"),
         (

@@ -123,6 +123,7 @@ from ._sample import EDMHeun as EDMHeun
 from ._sample import EulerMaruyama as EulerMaruyama
 from ._sample import GaussianChain as GaussianChain
 from ._sample import Kernels as Kernels
+from ._sample import Picard as Picard
 from ._sample import PredictorCorrector as PredictorCorrector
 from ._sample import SampleInfo as SampleInfo
 from ._sample import Trajectories as Trajectories

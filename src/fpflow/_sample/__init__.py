@@ -14,6 +14,7 @@ from .edm_heun import EDMHeun as EDMHeun
 from .euler_maruyama import EulerMaruyama as EulerMaruyama
 from .gaussian_chain import GaussianChain as GaussianChain
 from .ode import ODE as ODE
+from .picard import Picard as Picard
 from .predictor_corrector import PredictorCorrector as PredictorCorrector
 from .sde import SDE as SDE
 from .trajectories import Trajectories as Trajectories

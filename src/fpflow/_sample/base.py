@@ -21,10 +21,13 @@ class SampleInfo(eqx.Module):
 
     - `num_evaluations`: number of evaluations of the score per point; -1 if a solver does not report it.
     - `success`: whether the sampler reached `t0`.
+    - `num_rounds`: of a sampler that evaluates several times side by side, how many such rounds followed
+      each other; else `None`, and every evaluation waits for the one before.
     """
 
     num_evaluations: Int[Array, "..."]
     success: Bool[Array, "..."]
+    num_rounds: Int[Array, "..."] | None = None
 
     __repr__ = shown_fields
 
@@ -88,6 +91,8 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if isinstance(value, diffrax.PIDController):
         return {"kind": "PIDController", "rtol": float(value.rtol), "atol": float(value.atol)}
+    if isinstance(value, AbstractSampler):
+        return value.as_dict()
     if isinstance(value, eqx.Module):
         return type(value).__name__
     array = np.asarray(value)
