@@ -111,7 +111,6 @@ MUTANTS = [
     # all steps at once
     ("src/fpflow/_sample/picard.py", "second[0] * first[1] + second[1]", "first[1] + second[1]", "tests/test_sample.py -k all_steps"),
     ("src/fpflow/_sample/picard.py", "jnp.concatenate([x[None], path[:-1]])", "path", "tests/test_sample.py -k all_steps"),
-    ("src/fpflow/_sample/predictor_corrector.py", "return ratio * x + pull * score", "return x + pull * score", "tests/test_sample.py -k PredictorCorrector"),
     (SETS, "np.subtract(values, floors)", "np.subtract(values, floors) / 3", f"{BENCH} -k sample_distances"),
     (SETS, "(distance(xs[i], xs[i + 1]) + distance(ys[i], ys[i + 1])) / 2", "(distance(xs[i], xs[i + 1]) + distance(ys[i], ys[i + 1])) / 3", f"{BENCH} -k sample_distances"),
     (SPLIT, "fall = (few - many) / (1 - left)", "fall = few / (1 - left)", f"{BENCH} -k splits"),
@@ -246,7 +245,7 @@ MUTANTS = [
     ("src/fpflow/_sample/euler_maruyama.py", "loud[-1] = not self.quiet_end", "loud[-1] = self.quiet_end", "tests/test_sample.py::test_euler_maruyama_adds_the_noise_it_should"),
     ("src/fpflow/_sample/ancestral.py", "            process, 1.0, self.num_steps", "            process, 0.5, self.num_steps", "tests/test_sample.py::test_samplers_of_the_sde_show_their_weak_order[Ancestral]"),
     ("src/fpflow/_sample/chain.py", "- kept * sigma[:-1]", "- noise * sigma[:-1]", "tests/test_sample.py::test_samplers_of_the_ode_show_their_order[DDIM]"),
-    ("src/fpflow/_sample/predictor_corrector.py", "(2 - a) * x", "a * x", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[PredictorCorrector-linear]"),
+    ("src/fpflow/_sample/predictor_corrector.py", "Kernels(times, 2 - a, pull", "Kernels(times, a, pull", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[PredictorCorrector-linear]"),
     ("src/fpflow/_sample/edm_heun.py", "slope(following, guess)) / 2", "slope(following, y)) / 2", "tests/test_sample.py::test_samplers_of_the_ode_show_their_order[EDMHeun]"),
     ("src/fpflow/_sample/edm_heun.py", "r**2 - now.r**2, 0", "r**2 + now.r**2, 0", "tests/test_sample.py::test_every_sampler_draws_the_data_of_every_process[EDMHeun-vp]"),
     ("src/fpflow/_sample/steps.py", '"num_steps": factor * num_steps', '"num_steps": num_steps', "tests/test_sample.py::test_finer_samplers_take_more_steps_of_the_same_kind"),

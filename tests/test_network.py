@@ -71,6 +71,7 @@ def score_of(model, z):
 
 @pytest.mark.parametrize("out", [None, pytest.param(1, marks=pytest.mark.slow)])
 def test_before_training_a_network_is_the_prior(out):
+    assert fpflow.ReconstructionPotential(small()).potential(0.4, X) == -X @ X / 2
     for model in (fpflow.ScoreNetwork(small()), fpflow.PotentialNetwork(small(out))):
         for form in (model, fpflow.Preconditioned(model)):
             np.testing.assert_allclose(score_of(form, X), -X, atol=ROUND_OFF)
@@ -86,7 +87,8 @@ def test_the_score_of_a_potential_network_is_its_gradient(out):
         value = jax.vmap(lambda h: model.potential(0.4, X + h))
         return (value(h) - value(-h)) / 2e-5
 
-    for model in (plain, fpflow.Preconditioned(plain)):
+    whole = fpflow.ReconstructionPotential(told(small()))
+    for model in (plain, fpflow.Preconditioned(plain), whole):
         np.testing.assert_allclose(score_of(model, X), by_differences(model), rtol=1e-6, atol=1e-6)
 
 

@@ -70,6 +70,7 @@ from ._model import save as save
 from ._network import NoiseFeatures as NoiseFeatures
 from ._network import PotentialNetwork as PotentialNetwork
 from ._network import Preconditioned as Preconditioned
+from ._network import ReconstructionPotential as ReconstructionPotential
 from ._network import ResidualMLP as ResidualMLP
 from ._network import ScoreNetwork as ScoreNetwork
 from ._network import UNet as UNet

@@ -80,6 +80,46 @@ class PotentialNetwork(eqx.Module):
         return jax.grad(lambda z: self.potential(tau, z, *condition))(z)
 
 
+class ReconstructionPotential(eqx.Module):
+    r"""A potential that is high where a network gives its argument back,
+
+    $$u(\tau, z) = -\tfrac12\|z - N(\tau, z)\|^2.$$
+
+    It is never positive and, unlike that of `PotentialNetwork`, not tied to the prior.
+
+    **Arguments:**
+
+    - `network`: has `network(tau, z)`, or `network(tau, z, condition)`, which returns as many numbers as
+      $z$ has.
+
+    **Example:**
+
+    ```python
+    network = fpflow.ResidualMLP(2, width=32, depth=2, key=jax.random.key(0))
+    model = fpflow.in_frame(fpflow.ReconstructionPotential(network), process)
+    ```
+
+    ??? cite "Reference"
+        Salimans and Ho, *Should EBMs model the energy or the score?*, ICLR 2021 workshop.
+    """
+
+    network: Callable[..., Array]
+
+    @property
+    def dim(self) -> int | None:
+        """The dimension of a point, if the network knows it."""
+        return getattr(self.network, "dim", None)
+
+    def potential(self, tau: Time, z: Point, *condition: Any) -> Scalar:
+        r"""$u(\tau, z)$."""
+        missed = z - self.network(tau, z, *condition)
+        return -missed @ missed / 2
+
+    def score(self, tau: Time, z: Point, *condition: Any) -> Point:
+        r"""$\nabla u(\tau, z)$."""
+        return jax.grad(lambda z: self.potential(tau, z, *condition))(z)
+
+
 class PreconditionedScore(eqx.Module):
     """What `Preconditioned` makes of a score."""
 
