@@ -17,9 +17,9 @@ _MODELS = {
     "potential, layers on the prior": lambda key: fpflow.PotentialMLP(
         2, prior=PROCESS.prior, key=key
     ),
-    "potential, layers alone": lambda key: fpflow.PotentialMLP(2, key=key),
+    "potential, layers alone": lambda key: fpflow.PotentialMLP(2, prior=None, key=key),
     "score, layers on the prior": lambda key: fpflow.ScoreMLP(2, prior=PROCESS.prior, key=key),
-    "score, layers alone": lambda key: fpflow.ScoreMLP(2, key=key),
+    "score, layers alone": lambda key: fpflow.ScoreMLP(2, prior=None, key=key),
     "residual: potential N": lambda key: _framed(fpflow.PotentialNetwork(_residual(1, key))),
     "residual: potential ⟨z, N⟩": lambda key: _framed(fpflow.PotentialNetwork(_residual(2, key))),
     "residual: potential −½‖z − N‖²": lambda key: _framed(

@@ -10,6 +10,7 @@ import numpy as np
 
 import fpflow
 
+from ..._types import PRNGKey
 from ..data import PROCESS
 from .base import Experiment, Numbers, Setting, seconds_of, trained
 
@@ -30,10 +31,19 @@ _SAMPLERS = {
 }
 
 
-@functools.cache
-def _network(setting: Setting, seed: bytes) -> Any:
+_kept: dict[tuple, Any] = {}
+
+
+def _network(setting: Setting, key: PRNGKey) -> Any:
     """One for all samplers of a seed."""
-    key_network, key_train = jr.split(jr.wrap_key_data(np.frombuffer(seed, np.uint32)))
+    name = (id(setting.law), setting.scale, np.asarray(jr.key_data(key)).tobytes())
+    if name not in _kept:
+        _kept[name] = _trained(setting, key)
+    return _kept[name]
+
+
+def _trained(setting: Setting, key: PRNGKey) -> Any:
+    key_network, key_train = jr.split(key)
     network = fpflow.PotentialMLP(2, prior=PROCESS.prior, key=key_network)
     counts = {"num_steps": setting.count(3000), "batch_size": setting.count(1024)}
     return trained(network, PROCESS, setting.law, key=key_train, **counts)[0]
@@ -41,7 +51,7 @@ def _network(setting: Setting, seed: bytes) -> Any:
 
 def _measured(make: Any, evaluations: int, setting: Setting, key) -> Numbers:
     key_network, key_prior, key_draw, key_data = jr.split(key, 4)
-    model = _network(setting, np.asarray(jr.key_data(key_network)).tobytes())
+    model = _network(setting, key_network)
     sampler, number = make(evaluations), setting.count(_POINTS)
     start = PROCESS.prior.sample(key_prior, (number, 2))
     draw = eqx.filter_jit(lambda model, x, key: sampler(model, PROCESS, x, key=key))
