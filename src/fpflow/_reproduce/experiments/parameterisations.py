@@ -10,7 +10,7 @@ from .base import IN_THE_PLANE, Experiment, Numbers, Setting, network_in_the_pla
 
 
 def _residual(out: int, key) -> Any:
-    return fpflow.ResidualMLP(2, out=out, width=64, depth=2, key=key)
+    return fpflow.ResidualMLP(2, out=out, width=32, depth=2, key=key)
 
 
 _MODELS = {
