@@ -1,12 +1,12 @@
-r"""Fokker-Planck equations forward: the density of a stochastic process at all times, in many dimensions.
+r"""Fokker-Planck equations forward: the density of a process at all times, in many dimensions.
 
-A process $dX = f(X)\,dt + B\,dW$ starts from a known density. A network learns its score at all times from
-simulated points (Score-PINN: Hu et al. 2024, arXiv 2402.07465), by implicit score matching, which needs
-points alone. Two routes lead from there to the logarithm of the density, neither of which needs a
-normalising constant: the probability flow, which carries the known density along; and the network's own potential,
-whose missing function of time alone is the integral of its mean Fokker-Planck residual. Both are compared
-with exact mixtures under an Ornstein-Uhlenbeck process with a full matrix, in up to a hundred dimensions,
-and with a grid for a double well. Takes about ten minutes on two cores.
+A process $dX = f(X)\,dt + B\,dW$ starts from a known density. A network learns its score at all times
+from simulated points (Score-PINN: Hu et al. 2024, arXiv 2402.07465), by implicit score matching, which
+needs points alone. Two routes lead from there to the logarithm of the density, neither of which needs a
+normalising constant: the probability flow, which carries the known density along; and the network's own
+potential, whose missing function of time alone is the integral of its mean Fokker-Planck residual. Both
+are compared with exact mixtures under an Ornstein-Uhlenbeck process with a full matrix, in up to a
+hundred dimensions, and with a grid for a double well. Takes about ten minutes on two cores.
 """
 
 import math
@@ -61,7 +61,9 @@ class Linear(eqx.Module):
         """Exact draws, the same number at each of the times."""
         key_start, key_which, key_noise = jr.split(key, 3)
         which = jr.randint(key_which, (len(t), n), 0, len(self.means))
-        x0 = self.means[which] + jnp.sqrt(self.variances) * jr.normal(key_start, (len(t), n, self.dim))
+        x0 = self.means[which] + jnp.sqrt(self.variances) * jr.normal(
+            key_start, (len(t), n, self.dim)
+        )
         decay, spread = jax.vmap(self.moments)(t)
         root = jnp.linalg.cholesky(spread + 1e-9 * jnp.eye(self.dim))
         noise = jnp.einsum("tij,tnj->tni", root, jr.normal(key_noise, x0.shape))
@@ -169,7 +171,12 @@ def by_the_flow(model, process, x0):
 
     def of_point(x0):
         found = diffrax.diffeqsolve(
-            diffrax.ODETerm(field), diffrax.Heun(), 0.0, END, END / 100, (x0, process.log_prob(0.0, x0))
+            diffrax.ODETerm(field),
+            diffrax.Heun(),
+            0.0,
+            END,
+            END / 100,
+            (x0, process.log_prob(0.0, x0)),
         )
         return tuple(part[0] for part in found.ys)
 
@@ -177,8 +184,8 @@ def by_the_flow(model, process, x0):
 
 
 def by_the_residual(model, process, x, key):
-    r"""$\log p_T = u(T, \cdot) - C(T)$ with $C(0) = E[u - \log p_0]$ and $C' = E\,r$, the mean residual at
-    simulated points."""
+    r"""$\log p_T = u(T, \cdot) - C(T)$ with $C(0) = E[u - \log p_0]$ and $C' = E\,r$, the mean residual
+    at simulated points."""
     times = jnp.linspace(0.0, END, 33)
     points = process.sample(times, 256, key)
 
@@ -190,7 +197,9 @@ def by_the_residual(model, process, x, key):
         return slope + transport - (trace_of(process, score, x) + pulled @ pulled) / 2
 
     rows = jax.jit(lambda t, x: jax.lax.map(lambda a: residual(*a), (t, x), batch_size=64))
-    mean = jnp.stack([rows(jnp.full(len(x), t), x).mean() for t, x in zip(times, points, strict=True)])
+    mean = jnp.stack(
+        [rows(jnp.full(len(x), t), x).mean() for t, x in zip(times, points, strict=True)]
+    )
     start = points[0]
     offset = jax.vmap(lambda x: model.potential(0.0, x) - process.log_prob(0.0, x))(start).mean()
     return model.potential(END, x) - offset - jnp.trapezoid(mean, times)

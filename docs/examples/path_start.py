@@ -1,10 +1,11 @@
-"""Where did a path start, given where it ended? The reverse SDE answers, and the ODE cannot.
+"""Where did a path start? The reverse SDE answers, and the ODE cannot.
 
-Run from one observed end, the reverse SDE of a process draws its start given that end: the path measure is
-the same in both directions of time (the HJ-sampler of Meng et al. 2024, arXiv 2409.09614, solves a
+Run from one observed end, the reverse SDE of a process draws its start given that end: the path measure
+is the same in both directions of time (the HJ-sampler of Meng et al. 2024, arXiv 2409.09614, solves a
 Hamilton-Jacobi equation for the same score). The probability-flow ODE has the same marginals and sends
-every end to a single start. With the score learned from draws of the start alone, both are compared with
-the exact posterior, for Gaussian data (linear regression) and for a mixture (two modes). Takes a minute.
+every end to a single start. With the score learned from draws of the start alone, both are compared
+with the exact posterior, for Gaussian data (linear regression) and for a mixture (two modes). Takes a
+minute.
 """
 
 import jax.numpy as jnp
