@@ -120,6 +120,7 @@ class Preset:
     - `num_samples`: number of samples of each distribution with the paper's samplers, besides the grid
       densities.
     - `curl_steps`: number of training steps of the score network of the curl figure, zero for none.
+    - `quiet_end`: whether the last step of the paper's SDE sampler adds no noise.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Preset:
     fp_weights: tuple[float, ...] = FP_WEIGHTS
     num_samples: int = 0
     curl_steps: int = 0
+    quiet_end: bool = True
 
     def scaled(self, scale: float) -> "Preset":
         """A fraction `scale**2` of the training, see `Stage.scaled`. Below one no samples are drawn:
@@ -225,7 +227,7 @@ PUBLISHED_SETTING = Preset(
 WRITTEN = Preset(
     name="written",
     meaning="the paper's text where it differs from the code: uniform times, two hidden layers, "
-    "softplus with beta 1, the loss summed over components",
+    "softplus with beta 1, the loss summed over components, noise in the last step of the SDE",
     plain=_TEXT,
     regularised=_TEXT,
     warm_start=False,
@@ -233,5 +235,6 @@ WRITTEN = Preset(
     depth=2,
     num_samples=3_000_000,
     curl_steps=100_000,
+    quiet_end=False,
 )
 PRESETS = {preset.name: preset for preset in (QUICK, STANDARD, PUBLISHED_SETTING, WRITTEN)}

@@ -220,8 +220,11 @@ def _excess(table: dict):
 def _curl(run: pathlib.Path):
     arrays = np.load(run / "numbers.npz")
     vmax = float(np.quantile(np.abs(arrays["score"]), 0.99))
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    for ax, name in zip(axes, ("score", "potential"), strict=True):
+    figure, axes = plt.subplots(1, 3, figsize=(12.4, 3.8), layout="constrained")
+    axes[0].plot(*arrays["samples"].T, ".", ms=1.5, alpha=0.5)
+    edge = (WINDOW.low, WINDOW.high)
+    axes[0].set(xlim=edge, ylim=edge, aspect="equal", title="score network, samples of its SDE")
+    for ax, name in zip(axes[1:], ("score", "potential"), strict=True):
         largest = np.abs(arrays[name]).max()
         fpflow.plot.curl(
             arrays[name],

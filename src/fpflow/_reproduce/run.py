@@ -29,6 +29,8 @@ from .figures import draw_figures
 from .saved import save, saved
 from .tables import BEGIN, insert_tables, write_tables
 
+# Samples of a score network that are drawn beside its curl.
+_DRAWN = 4000
 # Batches of fewer points are for trying the commands.
 _FEW = 32
 
@@ -208,7 +210,7 @@ def measure(model, plain, law, preset, key) -> tuple[dict, dict]:
         grid, n = paper.step_grid(), preset.num_samples
         euler = fpflow.ODE(diffrax.Euler(), step_grid=grid)
         ode = fpflow.sample_histogram(euler, model, PROCESS, n, WINDOW, key=key_ode)
-        maruyama = fpflow.EulerMaruyama(step_grid=grid)
+        maruyama = fpflow.EulerMaruyama(step_grid=grid, quiet_end=preset.quiet_end)
         sde = fpflow.sample_histogram(maruyama, model, PROCESS, n, WINDOW, key=key_sde)
         numbers["sampled"] = distances({"ODE": ode, "SDE": sde, "data": laws["data"]})
         arrays |= {"ode_sampled": ode.mass, "sde_sampled": sde.mass}
@@ -276,9 +278,10 @@ def train(model, law, preset, fp_weight, key):
 
 
 def run_curl(run, potential_run, preset, settings, seed, say) -> None:
-    """The curl of a score network on circles at t0, beside that of the potential network."""
+    """The curl of a score network on circles at t0, beside that of the potential network, and what its
+    SDE draws."""
     law, dataset = paper.DATASETS["circles"](), "circles"
-    key_model, key_train = jr.split(jr.fold_in(jr.key(seed), 100))
+    key_model, key_train, key_draw = jr.split(jr.fold_in(jr.key(seed), 100), 3)
     model = fpflow.ScoreMLP(
         2,
         prior=prior_of(dataset, preset),
@@ -300,6 +303,8 @@ def run_curl(run, potential_run, preset, settings, seed, say) -> None:
     arrays = {"score": curl_of(result.model), "potential": curl_of(potential)}
     density = law.cell_probabilities(WINDOW).mass
     rms = {k: float(np.sqrt((density * v**2).sum())) for k, v in arrays.items()}
+    drawn = fpflow.sample_sde(result.model, PROCESS, _DRAWN, progress=False, key=key_draw)
+    arrays["samples"] = np.asarray(drawn)
     save(run, "numbers", {"rms_curl": rms, "settings": settings}, arrays)
     say(f"  root mean square curl under the data: {rms}")
 
