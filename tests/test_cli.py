@@ -112,7 +112,7 @@ def test_densities_at_points(here, capsys):
     assert row[2] == pytest.approx(float(expected.value[0]), abs=1e-3)
     assert row[6] == pytest.approx(row[4] - row[2], abs=1e-6)
     assert "nats" in capsys.readouterr().out
-    assert main([*command, "--points", "own:law"]) == 0
+    assert main([*command, "own:law"]) == 0
 
 
 @pytest.mark.slow
@@ -171,8 +171,8 @@ MISTAKES = {
     "sample half --out a.npy": "the run in half has no model yet; let it finish",
     "sample torn --out a.npy": "is not JSON",
     "sample points.csv --out a.npy": "it does not begin like a file written by fpflow",
-    "density run/model.fpflow --out p.csv": "--points is missing: the model has no run that records its",
-    "density run --given 1 --out p.csv": "--points is missing: give a file of points that belong",
+    "density run/model.fpflow --out p.csv": "DATA is missing: the model has no run that records its",
+    "density run --given 1 --out p.csv": "DATA is missing: give a file of points that belong",
     "report run --given 1": "pass a file of points that belong to it",
     "sample run --prediction noise --out a.npy": "--prediction applies to a module:function; the",
     "sample run/figures --out a.npy": "figures is not a run: it has no config.json",
@@ -184,7 +184,7 @@ MISTAKES = {
     "sample run --out points.csv": "--out is points.csv, an input of this command; choose another file",
     "sample line.npy --out line.npy --dim 1": "--out is line.npy, an input of this command",
     "density run --out points.csv": "--out is points.csv, an input of this command",
-    "density run --points missing.csv --out missing.csv": "is missing.csv, an input of this command",
+    "density run missing.csv --out missing.csv": "is missing.csv, an input of this command",
     "density run --config replay.csv --out replay.csv": "is replay.csv, an input of this command",
     "report run --out run/config.json": "--out is run/config.json, an input of this command",
     "report line.png points.csv --figure line.png": "--figure is line.png, an input of this command",

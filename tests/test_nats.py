@@ -122,7 +122,7 @@ def test_the_verdict_says_what_the_numbers_say():
     nats = in_nats(gaps, None)
     first, second, third = verdict(split(1.0, 0.2, 0.1), nats, gaps["points"], {})
     assert "nats apart" in first and "the SDE is nearer to the data by" in first
-    assert "77% comes from the model; only training closes it" in second and "sliced W2^2" in second
+    assert "77% comes from the model; no sampler closes it" in second and "sliced W2^2" in second
     assert third.startswith("For samples of the SDE, quote log p_SDE (NLL 1.")
     same = dataclasses.replace(
         nats, kl_sde_ode=fpflow.Estimate(1e-4, 1e-4), kl_ode_sde=fpflow.Estimate(0.0, 1e-4)

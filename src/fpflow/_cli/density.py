@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of `fpflow density`."""
     parser.add_argument("model", help=MODEL)
     parser.add_argument(
-        "--points",
+        "data",
+        nargs="?",
         help=f"the points: {DATA}; by default the run's data, or its held-out points if it has any",
     )
     parser.add_argument(
@@ -55,19 +56,19 @@ def run(arguments: argparse.Namespace) -> None:
     check_output(arguments.out, (".csv",))
     given = asked_model(arguments.model, arguments)
     keep_inputs(arguments, given.data)
-    name = arguments.points or given.data
+    name = arguments.data or given.data
     if name is None:
-        raise ValueError("--points is missing: the model has no run that records its data.")
-    if arguments.given is not None and arguments.points is None:
+        raise ValueError("DATA is missing: the model has no run that records its data.")
+    if arguments.given is not None and arguments.data is None:
         raise ValueError(
-            "--points is missing: give a file of points that belong to the condition of --given."
+            "DATA is missing: give a file of points that belong to the condition of --given."
         )
     if arguments.num_points < 1:
         raise ValueError(f"--num-points must be at least 1, got {arguments.num_points}.")
-    found = law_of(name, None if arguments.points else given.condition)
+    found = law_of(name, None if arguments.data else given.condition)
     key_points, key_paths = jr.split(key_of(arguments))
     law = as_data(found)
-    if arguments.points is None and given.validation is not None:
+    if arguments.data is None and given.validation is not None:
         law = split(law, given.validation)[1]
         print(f"the {len(law.points)} points held out from the run's training")
     if isinstance(law, Points):
@@ -87,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
         "sde_standard_error": sde.standard_error,
         "sde_minus_ode": sde.value - ode.value,
     }
-    own = names_of(name, None if arguments.points else given.condition, x.shape[1])
+    own = names_of(name, None if arguments.data else given.condition, x.shape[1])
     names = [*(own or (f"x{k + 1}" for k in range(x.shape[1]))), *columns]
     table = np.column_stack([x, *(np.asarray(c, float) for c in columns.values())])
     lines = [",".join(names), *(",".join(f"{v:.9g}" for v in row) for row in table)]

@@ -157,7 +157,7 @@ def keep_inputs(arguments: argparse.Namespace, data: str | None = None) -> None:
 
     - `data`: that of the run, which no option names.
     """
-    named = [getattr(arguments, name, None) for name in ("model", "data", "points", "config")]
+    named = [getattr(arguments, name, None) for name in ("model", "data", "config")]
     inputs = [data, *(n for name in named for n in (name if isinstance(name, list) else [name]))]
     files = [pathlib.Path(name) for name in inputs if name is not None]
     files += [folder / name for folder in files if folder.is_dir() for name in _OF_A_RUN]

@@ -70,7 +70,7 @@ def _nearer(nats: NatsGap | None, distances: dict[str, Any]) -> str:
 
 
 _ADVICE = {
-    "the model": "only training closes it, longer or with a larger fp_weight",
+    "the model": "no sampler closes it: a network can be trained longer or with a larger fp_weight",
     "the steps of the samplers": "more steps close it",
     "the finite number of samples": "this is noise, which more samples reduce",
     "the cells": "this is an effect of the grid, which finer cells reduce",
