@@ -108,6 +108,8 @@ MUTANTS = [
     (SETS, "float(np.std(found, ddof=1) * student", "float(np.std(found, ddof=1) / 5 * student", f"{BENCH} -k sample_distances"),
     (SETS, "variance += np.var(found) * (len(groups) - 1)", "variance += np.var(found)", f"{BENCH} -k sample_distances"),
     (SETS, "first_order**2 + (10 / directions - 1) * null**2", "first_order**2 / 9", f"{BENCH} -k sample_distances"),
+    ("src/fpflow/_residual/square.py", "model.score(t + h, x) - model.score(t - h, x)) / (2 * h)", "model.score(t + h, x) - model.score(t, x)) / h", "tests/test_residual.py -k probes_and_differences"),
+    ("src/fpflow/_residual/square.py", "half_g2 * (score @ score + spread)", "half_g2 * (score @ score - spread)", "tests/test_residual.py -k probes_and_differences"),
     # all steps at once
     ("src/fpflow/_sample/picard.py", "second[0] * first[1] + second[1]", "first[1] + second[1]", "tests/test_sample.py -k all_steps"),
     ("src/fpflow/_sample/picard.py", "jnp.concatenate([x[None], path[:-1]])", "path", "tests/test_sample.py -k all_steps"),

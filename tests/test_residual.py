@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fpflow
+from fpflow._residual.square import probed_score_residual
 from known import OU, PROCESSES, ROUND_OFF, Stretch, WithoutPotential, mixture
 
 
@@ -206,6 +207,26 @@ def test_squares_by_probes_have_the_means_they_promise():
         values = jax.vmap(lambda key, square=square: square(TILTED, OU, AT, HERE, key))(keys)
         assert abs(values.mean() - expected) < 5 * values.std() / 4000**0.5
         assert values.std() > 0
+
+
+def test_the_score_residual_by_probes_and_differences():
+    """All four sign vectors of the plane together have the exact divergence; the difference in time is of
+    second order. The square of one probe is too large by its variance over them."""
+    signs = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    exact = fpflow.score_fp_residual(TILTED, OU, AT, HERE)
+    missed = [
+        probed_score_residual(TILTED, OU, AT, HERE, signs, h) - exact for h in (0.02, 0.01, 1e-4)
+    ]
+    np.testing.assert_allclose(missed[2], 0, atol=1e-6)
+    np.testing.assert_allclose(missed[0] / missed[1], 4, rtol=0.01)
+    one = jnp.stack([probed_score_residual(TILTED, OU, AT, HERE, v[None], 1e-4) for v in signs])
+    expected = jnp.sum(one**2, 1).mean()
+    square = fpflow.ProbedScoreSquare(time_step=1e-4)
+    keys = jr.split(jr.key(1), 2000)
+    values = jax.vmap(lambda key: square(TILTED, OU, AT, HERE, key))(keys)
+    # Two values, equally often, and their mean to five standard errors.
+    assert abs(values.mean() - expected) <= 5 * values.std() / 2000**0.5 + 1e-9
+    assert fpflow.ExactScoreSquare()(TILTED, OU, AT, HERE, jr.key(0)) == jnp.sum(exact**2)
 
 
 def test_penalties_take_other_squares():

@@ -99,8 +99,10 @@ from ._report import NatsGap as NatsGap
 from ._report import PointwiseGap as PointwiseGap
 from ._report import ReportSettings as ReportSettings
 from ._report import gap_report as gap_report
+from ._residual import ExactScoreSquare as ExactScoreSquare
 from ._residual import ExactSquare as ExactSquare
 from ._residual import HutchinsonSquare as HutchinsonSquare
+from ._residual import ProbedScoreSquare as ProbedScoreSquare
 from ._residual import ResidualNorm as ResidualNorm
 from ._residual import ResidualProfile as ResidualProfile
 from ._residual import TwoProbeSquare as TwoProbeSquare

@@ -6,9 +6,12 @@ from .pointwise import fp_residual as fp_residual
 from .pointwise import gauge_free_residual as gauge_free_residual
 from .pointwise import log_fp_residual as log_fp_residual
 from .pointwise import score_fp_residual as score_fp_residual
+from .square import ExactScoreSquare as ExactScoreSquare
 from .square import ExactSquare as ExactSquare
 from .square import HutchinsonSquare as HutchinsonSquare
+from .square import ProbedScoreSquare as ProbedScoreSquare
 from .square import ResidualSquare as ResidualSquare
+from .square import ScoreSquare as ScoreSquare
 from .square import TwoProbeSquare as TwoProbeSquare
 from .weak import WeakForm as WeakForm
 from .weak import WeakResidual as WeakResidual

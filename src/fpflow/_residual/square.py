@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 
 from .._calculus import divergence
 from .._process import AbstractProcess
-from .._types import Point, PotentialModel, PRNGKey, Scalar, Time
-from .pointwise import log_fp_residual
+from .._types import Point, PotentialModel, PRNGKey, Scalar, ScoreModel, Time
+from .pointwise import log_fp_residual, score_fp_residual
 
 
 @runtime_checkable
@@ -84,3 +84,71 @@ class TwoProbeSquare(eqx.Module):
         probes = jr.rademacher(key, (2, x.size), x.dtype)
         first_order, second_order = _split_residual(model, process, t, x, probes)
         return jnp.prod(first_order - second_order)
+
+
+@runtime_checkable
+class ScoreSquare(Protocol):
+    r"""A way to $\|\rho\|^2$ at one point: `ExactScoreSquare()` or `ProbedScoreSquare()`."""
+
+    def __call__(self, model, process, t, x, key) -> Array: ...
+
+
+class ExactScoreSquare(eqx.Module):
+    r"""$\|\rho\|^2$ of the score equation with exact derivatives; its cost grows with `dim`."""
+
+    def __call__(
+        self, model: ScoreModel, process: AbstractProcess, t: Time, x: Point, key: PRNGKey
+    ) -> Scalar:
+        """The squared residual, shape `()`."""
+        del key
+        return jnp.sum(score_fp_residual(model, process, t, x) ** 2)
+
+
+def probed_score_residual(
+    model: ScoreModel,
+    process: AbstractProcess,
+    t: Time,
+    x: Point,
+    probes: Float[Array, "k dim"],
+    time_step: float,
+) -> Point:
+    r"""$\rho$ with $\partial_t s$ by a central difference over $t (1 \pm h)$ and the divergence as a mean
+    over probes."""
+    t = jnp.asarray(t, x.dtype)
+    half_g2, h = process.diffusion(t) ** 2 / 2, time_step * t
+    motion = (model.score(t + h, x) - model.score(t - h, x)) / (2 * h)
+
+    def bracket(x):
+        score, push = jax.linearize(lambda x: model.score(t, x), x)
+        spread = jnp.sum(jax.vmap(push)(probes) * probes, axis=1).mean()
+        spread_drift = divergence(lambda x: process.drift(t, x), x)
+        return spread_drift + process.drift(t, x) @ score - half_g2 * (score @ score + spread)
+
+    return motion + jax.grad(bracket)(x)
+
+
+class ProbedScoreSquare(eqx.Module):
+    r"""$\|\hat\rho\|^2$ with the divergence as a mean over Rademacher probes and the derivative in time
+    as a difference: two more scores and one more derivative instead of `dim`.
+
+    Its expectation is too large by the variance of the probes over `num_probes`.
+
+    **Arguments:**
+
+    - `num_probes`: number of probes at each point.
+    - `time_step`: $h$ of the central difference over $t (1 \pm h)$.
+
+    ??? cite "Reference"
+        Lai et al., *FP-Diffusion*, ICML 2023, arXiv 2210.04296, Section 5.
+    """
+
+    num_probes: int = 1
+    time_step: float = 0.01
+
+    def __call__(
+        self, model: ScoreModel, process: AbstractProcess, t: Time, x: Point, key: PRNGKey
+    ) -> Scalar:
+        """The squared residual, shape `()`."""
+        probes = jr.rademacher(key, (self.num_probes, x.size), x.dtype)
+        found = probed_score_residual(model, process, t, x, probes, self.time_step)
+        return jnp.sum(found**2)

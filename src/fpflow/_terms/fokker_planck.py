@@ -9,7 +9,7 @@ import jax.random as jr
 from .._devices import shared_out
 from .._noising import Noised
 from .._process import AbstractProcess
-from .._residual import ExactSquare, ResidualSquare, score_fp_residual
+from .._residual import ExactScoreSquare, ExactSquare, ResidualSquare, ScoreSquare
 from .._times import strata
 from .._types import PotentialModel, PRNGKey, Scalar
 from .base import AbstractTerm, Weight, mean_over, some_of, weights_over_time
@@ -107,6 +107,8 @@ class ScoreFokkerPlanck(AbstractTerm):
     - `num_points`: number of points of the batch that are used; each needs third derivatives of a
       potential, or second derivatives of a score.
     - `weighting`: $\lambda$, a function `(process, t)`.
+    - `square`: how $\|\rho\|^2$ is computed: `ExactScoreSquare()`, or `ProbedScoreSquare()` in high
+      dimensions.
 
     ??? cite "Reference"
         Lai et al., *FP-Diffusion: improving score-based diffusion models by enforcing the underlying
@@ -116,16 +118,17 @@ class ScoreFokkerPlanck(AbstractTerm):
     weight: Weight = 1.0
     num_points: int = 256
     weighting: Weighting = noise_weighting
+    square: ScoreSquare = ExactScoreSquare()
 
     def __call__(
         self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
     ) -> Scalar:
-        del key
         some = some_of(noised, self.num_points)
         # rho has the units of a score per time: one more sigma^2 makes it comparable to r^2.
         weight = weights_over_time(self.weighting, process, some) * some.std**2
 
-        def square(m, t, x):
-            return jnp.sum(score_fp_residual(m, process, t, x) ** 2)
+        def square(m, t, x, key):
+            return self.square(m, process, t, x, key)
 
-        return mean_over(square, model, (some.t, some.x), weight, some.condition)
+        keys = jr.split(key, len(some.t))
+        return mean_over(square, model, (some.t, some.x, keys), weight, some.condition)

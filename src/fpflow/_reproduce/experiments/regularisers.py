@@ -13,6 +13,9 @@ _TERMS = {
     "Fokker-Planck, two probes": lambda w: fpflow.FokkerPlanck(w, square=fpflow.TwoProbeSquare()),
     "Fokker-Planck, uniform (paper)": lambda w: fpflow.UniformFokkerPlanck(w),
     "score Fokker-Planck (Lai)": lambda w: fpflow.ScoreFokkerPlanck(w),
+    "score Fokker-Planck, probes (Lai)": lambda w: fpflow.ScoreFokkerPlanck(
+        w, square=fpflow.ProbedScoreSquare()
+    ),
     "second order (Lu)": lambda w: fpflow.SecondOrderScoreMatching(w),
     "trace (Lu)": lambda w: fpflow.TraceScoreMatching(w),
     "third order (Lu)": lambda w: fpflow.ThirdOrderScoreMatching(w),
