@@ -210,8 +210,8 @@ def test_squares_by_probes_have_the_means_they_promise():
 
 
 def test_the_score_residual_by_probes_and_differences():
-    """All four sign vectors of the plane together have the exact divergence; the difference in time is of
-    second order. The square of one probe is too large by its variance over them."""
+    """All four sign vectors of the plane together have the exact divergence; the difference in time is
+    of second order. The square of one probe is too large by its variance over them."""
     signs = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     exact = fpflow.score_fp_residual(TILTED, OU, AT, HERE)
     missed = [

@@ -112,8 +112,8 @@ def probed_score_residual(
     probes: Float[Array, "k dim"],
     time_step: float,
 ) -> Point:
-    r"""$\rho$ with $\partial_t s$ by a central difference over $t (1 \pm h)$ and the divergence as a mean
-    over probes."""
+    r"""$\rho$ with $\partial_t s$ by a central difference over $t (1 \pm h)$ and the divergence as a
+    mean over probes."""
     t = jnp.asarray(t, x.dtype)
     half_g2, h = process.diffusion(t) ** 2 / 2, time_step * t
     motion = (model.score(t + h, x) - model.score(t - h, x)) / (2 * h)
