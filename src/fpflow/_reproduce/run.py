@@ -281,7 +281,7 @@ def run_curl(run, potential_run, preset, settings, seed, say) -> None:
     """The curl of a score network on circles at t0, beside that of the potential network, and what its
     SDE draws."""
     law, dataset = paper.DATASETS["circles"](), "circles"
-    key_model, key_train, key_draw = jr.split(jr.fold_in(jr.key(seed), 100), 3)
+    key_model, key_train = jr.split(jr.fold_in(jr.key(seed), 100))
     model = fpflow.ScoreMLP(
         2,
         prior=prior_of(dataset, preset),
@@ -303,7 +303,9 @@ def run_curl(run, potential_run, preset, settings, seed, say) -> None:
     arrays = {"score": curl_of(result.model), "potential": curl_of(potential)}
     density = law.cell_probabilities(WINDOW).mass
     rms = {k: float(np.sqrt((density * v**2).sum())) for k, v in arrays.items()}
-    drawn = fpflow.sample_sde(result.model, PROCESS, _DRAWN, progress=False, key=key_draw)
+    drawn = fpflow.sample_sde(
+        result.model, PROCESS, _DRAWN, progress=False, key=jr.fold_in(key_train, 1)
+    )
     arrays["samples"] = np.asarray(drawn)
     save(run, "numbers", {"rms_curl": rms, "settings": settings}, arrays)
     say(f"  root mean square curl under the data: {rms}")
