@@ -20,6 +20,8 @@ _TERMS = {
     "trace (Lu)": lambda w: fpflow.TraceScoreMatching(w),
     "third order (Lu)": lambda w: fpflow.ThirdOrderScoreMatching(w),
 }
+# The two that close the gap most, further along.
+_STRONGER = ("Fokker-Planck, under p_t", "score Fokker-Planck (Lai)")
 _OF_A_SCORE = {
     "score network, score Fokker-Planck (Lai)": lambda w: fpflow.ScoreFokkerPlanck(w),
     "score network, curl": lambda w: fpflow.CurlPenalty(w),
@@ -39,7 +41,7 @@ def _network(kind: type, key) -> Any:
 def _variants() -> dict:
     found = {"none": functools.partial(_with, None, fpflow.PotentialMLP)}
     for name, make in _TERMS.items():
-        for weight in (0.1, 1.0):
+        for weight in (0.1, 1.0, 10.0) if name in _STRONGER else (0.1, 1.0):
             of_one = functools.partial(_with, make(weight), fpflow.PotentialMLP)
             found[f"{name}, {weight:g}"] = of_one
     found["score network, none"] = functools.partial(_with, None, fpflow.ScoreMLP)
