@@ -16,7 +16,7 @@ _POINTS = 128
 
 def _mixture(dim: int) -> fpflow.datasets.GaussianMixture:
     """Four components, at the same distances in every dimension."""
-    means = np.asarray(jr.normal(jr.key(dim), (4, dim)))
+    means = np.array(jr.normal(jr.key(dim), (4, dim)))
     means *= 1.5 / np.linalg.norm(means, axis=1, keepdims=True)
     return fpflow.datasets.GaussianMixture(means, 0.1)
 
