@@ -41,7 +41,6 @@ def small_window():
     """A coarse window: the barely trained laws lie far apart, which the simplex takes long over."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reproduce, "WINDOW", SMALL)
-        patch.setattr(reproduce_data, "WINDOW", SMALL)
         patch.setattr(reproduce_figures, "WINDOW", SMALL)
         yield
 

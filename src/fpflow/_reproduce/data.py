@@ -11,7 +11,7 @@ import fpflow
 from .. import paper
 from .._named import imported
 from .._types import DataLaw
-from .._window import GridDensity
+from .._window import GridDensity, Window
 from ..datasets import Points, as_data, unconditional
 
 PROCESS = fpflow.OrnsteinUhlenbeck()
@@ -43,11 +43,11 @@ def law_of(dataset: str) -> DataLaw:
     return law
 
 
-def cells_of(law: DataLaw) -> GridDensity:
+def cells_of(law: DataLaw, window: Window) -> GridDensity:
     """Its masses on the window: exact where it knows them, else those of a million draws."""
     own = getattr(law, "cell_probabilities", None)
     draws = None if own else Points(law.sample(jr.key(1), 1_000_000))
-    return own(WINDOW) if draws is None else draws.cell_probabilities(WINDOW)  # pyright: ignore
+    return own(window) if draws is None else draws.cell_probabilities(window)  # pyright: ignore
 
 
 def chance_floor(points: Points) -> float:

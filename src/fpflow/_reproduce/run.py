@@ -192,7 +192,7 @@ def measure(model, plain, law, preset, key) -> tuple[dict, dict]:
     laws = {
         "SDE": fpflow.grid_density_sde(model, PROCESS, WINDOW),
         "ODE": fpflow.grid_density_ode(model, PROCESS, WINDOW),
-        "data": cells_of(law),
+        "data": cells_of(law, WINDOW),
     }
     middle = time.perf_counter()
     numbers = {

@@ -78,7 +78,7 @@ def in_the_plane(model: Any, process: Any, law: DataLaw) -> Numbers:
     """The distances between the exact laws of both samplers and the data, in thousandths."""
     ode = fpflow.grid_density_ode(model, process, WINDOW)
     sde = fpflow.grid_density_sde(model, process, WINDOW)
-    data = cells_of(law)
+    data = cells_of(law, WINDOW)
     found = {
         "kl": fpflow.kl_divergence(sde, ode).value,
         "ode_sde": fpflow.w2_grid(ode, sde).value,
