@@ -273,6 +273,10 @@ def test_all_steps_at_once_give_the_chain_in_fewer_rounds(chain):
     found, counted = fpflow.Picard(chain, tolerance=1e-300)(model, OU, x1, key=jr.key(0))
     np.testing.assert_allclose(found, one, atol=1e-12)
     assert counted.num_rounds <= 128
+    with pytest.raises(
+        ValueError, match="`num_windows` must be at most the 128 steps of the chain"
+    ):
+        fpflow.Picard(chain, num_windows=129)(model, OU, x1, key=jr.key(0))
 
 
 def test_networks_are_differentiated_and_stacked():
