@@ -100,8 +100,8 @@ def test_samples_are_those_of_the_library(here):
 
 @pytest.mark.slow
 def test_densities_at_points(here, capsys):
-    command = ["density", "run", "-n", "5", "--paths", "8", "--steps", "10", "--out", "p.csv"]
-    assert main(command) == 0
+    options = ["-n", "5", "--paths", "8", "--steps", "10", "--out", "p.csv"]
+    assert main(["density", "run", *options]) == 0
     lines = (here / "p.csv").read_text().splitlines()
     assert lines[0] == (
         "a,b,log_p_ode,ode_error,log_p_sde,sde_standard_error,sde_minus_ode"
@@ -112,7 +112,7 @@ def test_densities_at_points(here, capsys):
     assert row[2] == pytest.approx(float(expected.value[0]), abs=1e-3)
     assert row[6] == pytest.approx(row[4] - row[2], abs=1e-6)
     assert "nats" in capsys.readouterr().out
-    assert main([*command, "own:law"]) == 0
+    assert main(["density", "run", "own:law", *options]) == 0
 
 
 @pytest.mark.slow
