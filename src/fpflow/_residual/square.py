@@ -131,7 +131,8 @@ class ProbedScoreSquare(eqx.Module):
     r"""$\|\hat\rho\|^2$ with the divergence as a mean over Rademacher probes and the derivative in time
     as a difference: two more scores and one more derivative instead of `dim`.
 
-    Its expectation is too large by the variance of the probes over `num_probes`.
+    Its expectation is too large by the variance of the probes over `num_probes`, which training then
+    reduces too: in the plane, a penalty of weight 1 with one probe moved the ODE far from the data.
 
     **Arguments:**
 

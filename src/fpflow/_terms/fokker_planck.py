@@ -107,8 +107,8 @@ class ScoreFokkerPlanck(AbstractTerm):
     - `num_points`: number of points of the batch that are used; each needs third derivatives of a
       potential, or second derivatives of a score.
     - `weighting`: $\lambda$, a function `(process, t)`.
-    - `square`: how $\|\rho\|^2$ is computed: `ExactScoreSquare()`, or `ProbedScoreSquare()` in high
-      dimensions.
+    - `square`: how $\|\rho\|^2$ is computed: `ExactScoreSquare()`, or the cheaper, biased
+      `ProbedScoreSquare()`.
 
     ??? cite "Reference"
         Lai et al., *FP-Diffusion: improving score-based diffusion models by enforcing the underlying
