@@ -7,6 +7,7 @@ import pathlib
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..._errors import mean_and_error
 from ..._files import write_whole
@@ -67,8 +68,14 @@ def figure_of(experiment: Experiment, found: dict[str, list[Numbers]]):
             values = [numbers[column] for numbers in found[name]]
             ax.plot(values, [row] * len(values), "o", ms=4, alpha=0.6, color="C0")
             ax.plot(np.mean(values), row, "|", ms=12, color="k")
-        if all(numbers[column] > 0 for rows in found.values() for numbers in rows):
+        shown = [numbers[column] for rows in found.values() for numbers in rows]
+        if min(shown) > 0:
             ax.set_xscale("log")
+            # Few labels, and plain ones: those of matplotlib overlap within a decade.
+            marks = (1, 2, 5) if max(shown) < 20 * min(shown) else (1,)
+            ax.xaxis.set_major_locator(LogLocator(subs=marks))
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_title(experiment.columns[column].replace(", ", "\n", 1), fontsize=8)
         ax.grid(alpha=0.3, axis="x")
         ax.tick_params(labelsize=7)
