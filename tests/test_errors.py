@@ -17,7 +17,7 @@ from fpflow import _files
 from fpflow._cli import main
 from fpflow._model.network import precision_of
 from fpflow._report.split import split_on_grid
-from fpflow._reproduce.run import parse_arguments
+from fpflow._reproduce.options import parse_arguments
 from fpflow._run import Run, open_run
 from known import OU, LinearScore
 from test_run import _sealed
