@@ -28,6 +28,7 @@ SDE = "src/fpflow/_likelihood/sde.py"
 PATHS = "src/fpflow/_likelihood/paths.py"
 AVERAGE = "src/fpflow/_likelihood/average.py"
 FILTER = "src/fpflow/_likelihood/filter.py"
+EASY = "tests/test_likelihood.py -k look_easy_by_chance"
 CHAIN = "tests/test_chain.py"
 LOGS = f"{CHAIN}::test_few_filters_know_their_error"
 WEIGHTS = "tests/test_importance.py::test_few_paths_and_steps_of_a_wrong_score_have_no_bias"
@@ -145,6 +146,8 @@ MUTANTS = [
     (AVERAGE, "old = jnp.exp(self.largest - largest[owner])", "old = jnp.ones_like(self.largest)", TURNS),
     (AVERAGE, "self.log_square + 2 * still * self.log +", "self.log_square + still * self.log +", TURNS),
     (AVERAGE, "total(self.log + count * shift)", "total(self.log)", TURNS),
+    (AVERAGE, "middle + share * (log - middle)", "log", EASY),
+    (AVERAGE, "jnp.var(log, where=known) - noise", "jnp.var(log, where=known)", EASY),
     # residuals
     (POINTWISE, "+ transport - g**2 / 2", "+ transport + g**2 / 2", RESIDUAL),
     (POINTWISE, "div_drift + jnp.dot(drift, u.gradient)", "div_drift - jnp.dot(drift, u.gradient)", RESIDUAL),

@@ -180,7 +180,7 @@ _merged = eqx.filter_jit(UnitSums.merged)
 
 @eqx.filter_jit
 def _needed(average, found, count, target, most):
-    return average.needed(average.mean(found, count), target, most)
+    return average.needed(average.mean(found, count), count, target, most)
 
 
 @eqx.filter_jit
