@@ -295,7 +295,7 @@ def test_few_paths_are_unbiased_and_know_their_error():
 
 
 def test_points_that_look_easy_by_chance_get_the_paths_of_the_others():
-    """Variances by sixteen units; a point misses its target where it gets fewer than its own asks for."""
+    """Variances by sixteen units; a point misses its target where it gets fewer than it needs."""
     rng = np.random.default_rng(0)
     average = MeanOfWeights()
 

@@ -113,7 +113,7 @@ def _skewness(log_variance: Array, count: Array) -> Array:
 
 
 def _lifted(variance: Array, count: Array) -> Array:
-    r"""Variances that few units of each point found, and more where all points together make more likely.
+    r"""Variances that few units of each point found, and more where all points together say more.
 
     With $\log s^2 = \log\sigma^2 + e$, the noise $e$ of the known variance of a $\log\chi^2$, and
     $\log\sigma^2$ normal over the points, this is $E[\sigma^2 \mid s^2]$ where it exceeds $s^2$. What
