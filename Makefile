@@ -26,7 +26,8 @@ test: $(VENV)/.installed-dev  ## Run the tests, but for the long ones.
 test-slow: $(VENV)/.installed-dev  ## Run the long tests.
 	$(RUN) -m pytest -m slow --numprocesses auto --maxprocesses 4 --dist worksteal
 
-test-all: test test-slow  ## Run all tests.
+# With PyTorch and sbi, several gigabytes, for the tests that are skipped without them.
+test-all: $(VENV)/.installed-bench test test-slow  ## Run all tests, also those of torch and sbi.
 
 test-newest:  ## Run the tests with the newest versions of everything, in an environment of their own.
 	$(NEWEST_PYTHON) -m venv $(NEWEST)
@@ -55,6 +56,10 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(RUN) -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
 	$(RUN) -m pip install --quiet --no-compile --no-deps $(POSTERIORS)
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: pyproject.toml constraints.txt | $(VENV)/.installed-dev
+	$(RUN) -m pip install --quiet --no-compile -c constraints.txt -e ".[dev,bench]"
+	touch $@
 
 clean:
 	rm -rf $(VENV) $(NEWEST) results
