@@ -7,6 +7,8 @@ learnt as logarithms.
 
 - *C2ST*: how often a classifier correctly tells samples from those of the true posterior; 0.5 is
   chance.
+- *MMD²*: the squared maximum mean discrepancy to those samples, zero in the mean for equal
+  distributions, with the kernel of a Gaussian as wide as the median distance of the true samples.
 - *log Z*: the evidence from weighted samples, using the density of the sampler that drew them.
 - *KL*: from the true posterior to the sampler's distribution, in nats, where the evidence is known.
 - *calibration*: two hundred observations of parameters drawn from the prior. If the posterior is
@@ -32,6 +34,7 @@ import jax.random as jr
 import numpy as np
 from jax.scipy.special import logsumexp
 from jax.scipy.stats import multivariate_normal, norm
+from scipy.spatial.distance import cdist, pdist
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.neural_network import MLPClassifier
 
@@ -219,6 +222,16 @@ def c2st(one, other):
     return cross_val_score(network, both.astype(np.float32), side, cv=folds).mean()
 
 
+def mmd_squared(one, other, groups=10):
+    """The unbiased estimate in each of ten groups of samples, and the standard error of their mean."""
+    width = np.median(pdist(one[:1000]))
+    found = []
+    for x, y in zip(np.array_split(one, groups), np.array_split(other, groups), strict=True):
+        within = [np.exp(-((pdist(z) / width) ** 2) / 2).mean() for z in (x, y)]
+        found.append(sum(within) - 2 * np.exp(-((cdist(x, y) / width) ** 2) / 2).mean())
+    return fpflow.Estimate(float(np.mean(found)), float(np.std(found, ddof=1)) / groups**0.5)
+
+
 def judged(task, model, number, num_samples, num_weighted):
     """Both samplers at one published observation."""
     y, reference = task.published(number)
@@ -233,13 +246,14 @@ def judged(task, model, number, num_samples, num_weighted):
     for law, (sampler, at_reference) in densities.items():
         key_draw, key_weigh = jr.split(jr.key(number))
         x = fpflow.sample(sampler, posterior, process, num_samples, key=key_draw)
-        told = c2st(reference[:num_samples], np.asarray(x))
+        sets = reference[:num_samples], np.asarray(x)
         weighed = fpflow.importance_sample(
             posterior, process, target, num_weighted, sampler=sampler, key=key_weigh
         )
         line = (
-            f"{task.name} {number} {law}: C2ST {told:.3f}, log Z {weighed.log_z}, "
-            f"{weighed.effective_sample_size / num_weighted:.0%} effective, k {weighed.pareto_k:.2f}"
+            f"{task.name} {number} {law}: C2ST {c2st(*sets):.3f}, MMD² {mmd_squared(*sets)}, "
+            f"log Z {weighed.log_z}, {weighed.effective_sample_size / num_weighted:.0%} effective, "
+            f"k {weighed.pareto_k:.2f}"
         )
         if log_z is not None:
             nats = jax.vmap(target)(some) - log_z - at_reference().value
