@@ -444,6 +444,16 @@ def test_the_forward_law_of_the_example_solves_its_equation():
 
 
 @pytest.mark.slow
+def test_the_example_of_guided_digits_runs():
+    """A network that has learnt little, whose powered target the weights say is not drawn exactly."""
+    example = runpy.run_path(str(DOCS / "examples" / "digits.py"))
+    with jax.enable_x64(False), pytest.warns(UserWarning, match="weights are too few"):
+        figure, rows = example["main"](60, (3.0,), 6, 32)
+    assert len(figure.axes) == 2 and list(rows) == [3.0]
+    assert "log p_chain - log p_ODE is" in rows[3.0] and "nan nats" not in rows[3.0]
+
+
+@pytest.mark.slow
 def test_the_example_of_starts_given_ends_runs():
     """The SDE's moments within a tenth of the exact deviation; the ODE's start has no spread."""
     example = runpy.run_path(str(DOCS / "examples" / "path_start.py"))

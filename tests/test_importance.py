@@ -13,6 +13,7 @@ from scipy import stats
 
 import double_well as double_well_target
 import fpflow
+from fpflow._importance import summed_up
 from fpflow._report.pointwise import in_nats, pointwise_gaps
 from known import OU, mixture
 from test_chain import SHORT, wrong
@@ -125,6 +126,8 @@ def test_uneven_weights_get_a_warning():
             wrong(2), OU, lambda x: -200 * jnp.sum((x - 2.5) ** 2), 500,
             sampler=fpflow.ODE(), key=jr.key(0),
         )  # fmt: skip
+    with pytest.warns(UserWarning, match="24 weights are too few to say whether"):
+        summed_up(jnp.zeros((24, 2)), jnp.zeros(24), biased=False)
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,12 @@ def summed_up(x: Array, log_w: Array, biased: bool) -> ImportanceSample:
     error = w.std(ddof=1) / w.mean() / len(w) ** 0.5 if len(w) > 1 else np.inf
     effective = w.sum() ** 2 / (w**2).sum()
     k = pareto_k(logs)
-    if k > 0.7 or effective < 16:
+    if np.isnan(k):
+        warn(
+            f"{len(w)} weights are too few to say whether their mean can be trusted; raise "
+            "`num_samples` to 25 or more."
+        )
+    elif k > 0.7 or effective < 16:
         warn(
             f"the weights are too uneven to be trusted: Pareto k {k:.2f} (at most 0.7), "
             f"{effective:.0f} of {len(w)} effective; the sampler misses part of the target."
