@@ -1,5 +1,7 @@
 """The Fokker--Planck residual: zero where it must be, and the right number where it is not."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -207,6 +209,25 @@ def test_squares_by_probes_have_the_means_they_promise():
         values = jax.vmap(lambda key, square=square: square(TILTED, OU, AT, HERE, key))(keys)
         assert abs(values.mean() - expected) < 5 * values.std() / 4000**0.5
         assert values.std() > 0
+
+
+def test_the_square_of_the_density_has_the_gradient_of_a_fixed_factor():
+    """Its value is R^2; a constant in the potential scales it and gets no gradient."""
+    density = fpflow.fp_residual(TILTED, OU, AT, HERE)
+    found = fpflow.DensitySquare()(TILTED, OU, AT, HERE, jr.key(0))
+    np.testing.assert_allclose(found, density**2, rtol=1e-12)
+    network = fpflow.PotentialMLP(2, width=8, depth=1, key=jr.key(0))
+
+    def value(square, model):
+        return square(model, OU, AT, HERE, jr.key(0))
+
+    of_density, of_u = (
+        eqx.filter_grad(functools.partial(value, square))(network)
+        for square in (fpflow.DensitySquare(), fpflow.ExactSquare())
+    )
+    scale = jnp.exp(2 * network.potential(AT, HERE))
+    for one, other in zip(jax.tree.leaves(of_density), jax.tree.leaves(of_u), strict=True):
+        np.testing.assert_allclose(one, scale * other, rtol=1e-9, atol=1e-12)
 
 
 def test_the_score_residual_by_probes_and_differences():

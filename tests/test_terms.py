@@ -119,7 +119,10 @@ def moments_of_second_and_third_order(process, t, variance, c, dim):
     trace = dim**2 * (a**2 - 2 * a * tau2) + dim * (dim + 2) * tau2**2
     powers = [np.prod(dim + 2 * np.arange(k)) * tau2**k for k in range(1, 4)]
     b = (dim + 2) * a
-    return square, trace, powers[2] - 2 * b * powers[1] + b**2 * powers[0]
+    third = powers[2] - 2 * b * powers[1] + b**2 * powers[0]
+    # For one v, with V = |v|^2: E (v.l)^4 |l|^2 = 3 (d + 4) V^2 tau^6 and so on; E V^2 = d (d + 2).
+    along = 3 * (dim + 4) * tau2**3 + (dim + 8) * a**2 * tau2 - (2 * dim + 16) * a * tau2**2
+    return square, trace, third, dim * (dim + 2) * along
 
 
 class Cloud(eqx.Module):
@@ -145,8 +148,9 @@ def test_terms_of_higher_order_have_their_gaussian_moments():
         fpflow.SecondOrderScoreMatching(num_points=n, num_probes=1),
         fpflow.TraceScoreMatching(num_points=n),
         fpflow.ThirdOrderScoreMatching(num_points=n),
+        fpflow.ThirdOrderScoreMatching(num_points=n, num_probes=64),
     ]
-    for term, k in zip(terms, (0, 0, 1, 2), strict=True):
+    for term, k in zip(terms, (0, 0, 1, 2, 3), strict=True):
 
         @jax.jit
         def missed(batch, key, term=term, k=k):
@@ -175,6 +179,7 @@ class Bent(eqx.Module):
         fpflow.SecondOrderScoreMatching(num_points=4096),
         fpflow.TraceScoreMatching(num_points=4096),
         fpflow.ThirdOrderScoreMatching(num_points=4096),
+        fpflow.ThirdOrderScoreMatching(num_points=4096, num_probes=1),
         fpflow.ImplicitScoreMatching(),
         fpflow.ImplicitScoreMatching(num_probes=1),
         fpflow.DenoisingScoreMatching(),

@@ -99,6 +99,7 @@ from ._report import NatsGap as NatsGap
 from ._report import PointwiseGap as PointwiseGap
 from ._report import ReportSettings as ReportSettings
 from ._report import gap_report as gap_report
+from ._residual import DensitySquare as DensitySquare
 from ._residual import ExactScoreSquare as ExactScoreSquare
 from ._residual import ExactSquare as ExactSquare
 from ._residual import HutchinsonSquare as HutchinsonSquare

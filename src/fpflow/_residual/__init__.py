@@ -6,6 +6,7 @@ from .pointwise import fp_residual as fp_residual
 from .pointwise import gauge_free_residual as gauge_free_residual
 from .pointwise import log_fp_residual as log_fp_residual
 from .pointwise import score_fp_residual as score_fp_residual
+from .square import DensitySquare as DensitySquare
 from .square import ExactScoreSquare as ExactScoreSquare
 from .square import ExactSquare as ExactSquare
 from .square import HutchinsonSquare as HutchinsonSquare

@@ -16,7 +16,8 @@ from .pointwise import log_fp_residual, score_fp_residual
 
 @runtime_checkable
 class ResidualSquare(Protocol):
-    """A way to $r^2$ at one point: `ExactSquare()`, `HutchinsonSquare()` or `TwoProbeSquare()`."""
+    """A way to $r^2$ at one point: `ExactSquare()`, `HutchinsonSquare()`, `TwoProbeSquare()`, or
+    `DensitySquare()` for $R^2$."""
 
     def __call__(self, model, process, t, x, key) -> Array: ...
 
@@ -84,6 +85,28 @@ class TwoProbeSquare(eqx.Module):
         probes = jr.rademacher(key, (2, x.size), x.dtype)
         first_order, second_order = _split_residual(model, process, t, x, probes)
         return jnp.prod(first_order - second_order)
+
+
+class DensitySquare(eqx.Module):
+    r"""The square of the density's residual, $R^2 = e^{2u} r^2$, which only counts where $e^u$ is large.
+
+    Training holds the factor $e^{2u}$ fixed: otherwise a lower constant in $u$, which changes no score,
+    would make the penalty as small as one likes. The scale of a potential that was never normalised is
+    part of the penalty's weight.
+
+    **Arguments:**
+
+    - `square`: how $r^2$ is computed.
+    """
+
+    square: ResidualSquare = ExactSquare()
+
+    def __call__(
+        self, model: PotentialModel, process: AbstractProcess, t: Time, x: Point, key: PRNGKey
+    ) -> Scalar:
+        """The squared residual of the density, shape `()`."""
+        density = jnp.exp(jax.lax.stop_gradient(model.potential(t, x)))
+        return density**2 * self.square(model, process, t, x, key)
 
 
 @runtime_checkable

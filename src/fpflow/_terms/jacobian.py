@@ -168,14 +168,19 @@ class ThirdOrderScoreMatching(AbstractTerm):
     $$E\,\lambda(t)\,\|\sigma^3\,\nabla(\nabla\cdot s) + \|\ell\|^2\ell
     - (\sigma^2\,\nabla\cdot s + d)\,\ell - 2(\sigma^2\nabla s\,\ell + \ell)\|^2.$$
 
-    Everything but $\nabla(\nabla\cdot s)$ is held fixed.
+    Everything but $\nabla(\nabla\cdot s)$ is held fixed. The projected form replaces the divergence by
+    $v^\top\nabla s\,v$ and has the mean square over normal directions $v$, so that it matches all second
+    derivatives of the score and not only their trace.
 
     **Arguments:**
 
     - `weight`: a number, or a function of the step.
     - `num_points`: number of points of the batch that are used; each needs second derivatives of the
       score.
+    - `num_probes`: `None` for the divergence; or the number of directions of the projected form.
     - `weighting`: $\lambda$, a function `(process, t)`.
+
+    **Raises:** `ValueError` for fewer than one probe.
 
     ??? cite "Reference"
         Lu et al., ICML 2022, arXiv 2206.08265.
@@ -183,20 +188,34 @@ class ThirdOrderScoreMatching(AbstractTerm):
 
     weight: Weight = 1.0
     num_points: int = 128
+    num_probes: int | None = None
     weighting: Weighting = no_weighting
+
+    def __check_init__(self):
+        _check_probes(self.num_probes)
 
     def __call__(
         self, model: Any, process: AbstractProcess, noised: Noised, *, key: PRNGKey
     ) -> Scalar:
         def square(m, t, x, noise, std, key):
-            del key
-            field = lambda x: m.score(t, x)
-            score, push = jax.linearize(field, x)
-            ell = _target(score, noise, std)
-            trace, slope = jax.value_and_grad(lambda x: divergence(field, x))(x)
-            lower = (std**2 * trace + x.size) * ell + 2 * (std**2 * push(ell) + ell)
-            known = (ell @ ell) * ell - jax.lax.stop_gradient(lower)
-            return jnp.sum((std**3 * slope + known) ** 2)
+            def bent(x, v):
+                """The sum of v' (ds/dx) v over directions; the score and its derivatives along them."""
+                score, push = jax.linearize(lambda x: m.score(t, x), x)
+                pushed = jax.vmap(push)(v)
+                return jnp.sum(v * pushed), (score, pushed)
+
+            def missed(v):
+                (total, (score, pushed)), slope = jax.value_and_grad(bent, has_aux=True)(x, v)
+                ell = _target(score, noise, std)
+                along = v @ ell
+                lower = (std**2 * total + jnp.sum(v**2)) * ell + 2 * along @ (std**2 * pushed + v)
+                known = (along @ along) * ell - jax.lax.stop_gradient(lower)
+                return jnp.sum((std**3 * slope + known) ** 2)
+
+            if self.num_probes is None:
+                return missed(jnp.eye(x.size, dtype=x.dtype))
+            directions = jr.normal(key, (self.num_probes, 1, x.size), x.dtype)
+            return jax.vmap(missed)(directions).mean()
 
         return _mean(self, square, model, process, noised, key)
 

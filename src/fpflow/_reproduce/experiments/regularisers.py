@@ -12,6 +12,7 @@ _TERMS = {
     "Fokker-Planck, under p_t": lambda w: fpflow.FokkerPlanck(w),
     "Fokker-Planck, two probes": lambda w: fpflow.FokkerPlanck(w, square=fpflow.TwoProbeSquare()),
     "Fokker-Planck, uniform (paper)": lambda w: fpflow.UniformFokkerPlanck(w),
+    "Fokker-Planck of the density": lambda w: fpflow.FokkerPlanck(w, square=fpflow.DensitySquare()),
     "score Fokker-Planck (Lai)": lambda w: fpflow.ScoreFokkerPlanck(w),
     "score Fokker-Planck, probes (Lai)": lambda w: fpflow.ScoreFokkerPlanck(
         w, square=fpflow.ProbedScoreSquare()
@@ -19,6 +20,8 @@ _TERMS = {
     "second order (Lu)": lambda w: fpflow.SecondOrderScoreMatching(w),
     "trace (Lu)": lambda w: fpflow.TraceScoreMatching(w),
     "third order (Lu)": lambda w: fpflow.ThirdOrderScoreMatching(w),
+    "second order, one direction (Lu)": lambda w: fpflow.SecondOrderScoreMatching(w, num_probes=1),
+    "third order, one direction (Lu)": lambda w: fpflow.ThirdOrderScoreMatching(w, num_probes=1),
 }
 # The two that close the gap most, further along.
 _STRONGER = ("Fokker-Planck, under p_t", "score Fokker-Planck (Lai)")
