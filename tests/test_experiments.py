@@ -1,6 +1,7 @@
 """Experiments: what they save, resume and write, and that each of their variants runs."""
 
 import csv
+import dataclasses
 import json
 import pathlib
 import re
@@ -68,6 +69,9 @@ def test_tables_show_means_and_their_errors():
     assert mean == 2.0 and 2.2 < error / (1 / 3**0.5) < 2.6
     text = table_of(counting([]), {"a": [{"value": 1.0, "cost": 2.0}]})
     assert "| a | 1 | 2 |" in text and "One seed" in text
+    timed = dataclasses.replace(counting([]), times=("cost",))
+    text = table_of(timed, {"a": [{"value": v, "cost": 2 + v} for v in (1.0, 2.0, 3.0)]})
+    assert "| a | 2.0 ± 1.4 | 3 |" in text
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

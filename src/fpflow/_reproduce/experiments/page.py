@@ -19,14 +19,13 @@ END = "<!-- table of the experiment end -->"
 
 
 def table_of(experiment: Experiment, found: dict[str, list[Numbers]]) -> str:
-    """Means over seeds with their standard errors, a row for each variant; the smallest mean of a
-    column, and what is within two errors of it, in bold."""
+    """What is told of each variant, a row for each."""
     lines = [
         "| variant | " + " | ".join(experiment.columns.values()) + " |",
         "|---|" + "---|" * len(experiment.columns),
     ]
     means = {
-        name: {column: over_seeds([row[column] for row in rows]) for column in experiment.columns}
+        name: {column: told(experiment, column, rows) for column in experiment.columns}
         for name, rows in found.items()
     }
     for name, row in means.items():
@@ -37,11 +36,17 @@ def table_of(experiment: Experiment, found: dict[str, list[Numbers]]) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     number = max(len(rows) for rows in found.values())
     words = (
-        f"Means over {number} seeds and their standard errors."
+        f"Means over {number} seeds and their standard errors; of times, the smallest."
         if number > 1
         else "One seed: how much of a difference is chance is not known."
     )
     return "\n".join([*lines, "", words])
+
+
+def told(experiment: Experiment, column: str, rows: list[Numbers]) -> tuple[float, float]:
+    """The mean over seeds and its error; of times the smallest, and no error."""
+    values = [row[column] for row in rows]
+    return (min(values), 0.0) if column in experiment.times else over_seeds(values)
 
 
 def over_seeds(values: list[float]) -> tuple[float, float]:
@@ -67,7 +72,7 @@ def figure_of(experiment: Experiment, found: dict[str, list[Numbers]]):
         for row, name in enumerate(names):
             values = [numbers[column] for numbers in found[name]]
             ax.plot(values, [row] * len(values), "o", ms=4, alpha=0.6, color="C0")
-            ax.plot(np.mean(values), row, "|", ms=12, color="k")
+            ax.plot(told(experiment, column, found[name])[0], row, "|", ms=12, color="k")
         shown = [numbers[column] for rows in found.values() for numbers in rows]
         if min(shown) > 0:
             ax.set_xscale("log")
@@ -98,9 +103,7 @@ def write_page(experiment: Experiment, found: dict[str, list[Numbers]], out: pat
         figure.savefig(out / f"figure.{ending}", dpi=150)
     plt.close(figure)
     page = out / "index.md"
-    block = (
-        f"{BEGIN}\n\n{table}\n\n![One dot for each seed, a bar at their mean](figure.png)\n\n{END}"
-    )
+    block = f"{BEGIN}\n\n{table}\n\n![One dot for each seed, a bar where the table is](figure.png)\n\n{END}"
     if page.exists() and BEGIN in page.read_text():
         text = page.read_text()
         text = text[: text.index(BEGIN)] + block + text[text.index(END) + len(END) :]

@@ -80,4 +80,5 @@ SAMPLERS = Experiment(
         "sliced": "sliced W2² to the data, x 10⁻³, less its floor",
         "seconds": "s for 20,000",
     },
+    times=("seconds",),
 )
