@@ -29,7 +29,7 @@ class ImportanceSample(eqx.Module):
     - `x`: draws from the sampler, shape `(n, dim)`.
     - `log_weights`: $\log w$ in nats, shape `(n,)`.
     - `log_z`: the logarithm of the mean weight: an `Estimate` of $\log\int\rho\,dx$ with its standard
-      error.
+      error, which for the ODE includes the size of its solver's.
     - `effective_sample_size`: $(\sum w)^2 / \sum w^2$.
     - `pareto_k`: the tail index of the weights; above 0.7 neither mean nor error should be trusted.
     - `biased`: whether the weights use the density of another distribution than the one that was
@@ -135,9 +135,10 @@ def importance_sample(
     key_draw, key_weigh = jr.split(key)
     if isinstance(sampler, AbstractChain) and density is None:
         x, log_p = _by_own_paths(sampler, model, process, num_samples, num_paths, dim, key)
+        shared = 0.0
     else:
         x = sample(sampler, model, process, num_samples, dim=dim, key=key_draw)
-        log_p = _log_density(density or sampler, model, process, x, key_weigh)
+        log_p, shared = _log_density(density or sampler, model, process, x, key_weigh)
     log_w = jax.vmap(log_target)(x) - log_p
     bad = int((jnp.isnan(log_w) | (log_w == jnp.inf)).sum())
     if bad:
@@ -149,7 +150,7 @@ def importance_sample(
             f"`log_target` is minus infinity at all {num_samples} samples: none lies in the support of "
             "the target."
         )
-    return summed_up(x, log_w, density is not None and not _one_law(sampler, density))
+    return summed_up(x, log_w, density is not None and not _one_law(sampler, density), shared)
 
 
 def _check_target(log_target: Callable[[Array], Array], dim: int) -> None:
@@ -184,15 +185,18 @@ def _one_law(a: Any, b: Any) -> bool:
     return isinstance(a, ODE) and isinstance(b, ODE)
 
 
-def _log_density(law: Any, model: Any, process: AbstractProcess, x: Array, key: PRNGKey) -> Array:
-    """That by which the samples are weighed, in nats."""
+def _log_density(
+    law: Any, model: Any, process: AbstractProcess, x: Array, key: PRNGKey
+) -> tuple[Array, float]:
+    """That by which the samples are weighed, in nats, and how much of its error they may share."""
     if isinstance(law, ODE):
-        return log_prob_ode(model, process, x).value
+        found = log_prob_ode(model, process, x)
+        return found.value, float(found.solver_error.mean())
     if isinstance(law, SDE):
         if float(np.asarray(law.eta)) != 1:
             raise ValueError("only `SDE()` with eta = 1 has a density by noising paths.")
         found = log_prob_sde(model, process, x, key=key)
-        return found.value + found.standard_error**2 / 2
+        return found.value + found.standard_error**2 / 2, 0.0
     raise ValueError("a chain can weight only its own samples; leave out `density`.")
 
 
@@ -223,8 +227,9 @@ def _own_densities(model, process, steps, num_paths, paths, key):
     return jax.lax.map(lambda row: one(*row), rows, batch_size=max(_BLOCK // num_paths, 1))
 
 
-def summed_up(x: Array, log_w: Array, biased: bool) -> ImportanceSample:
-    """The evidence and what tells whether it should be believed."""
+def summed_up(x: Array, log_w: Array, biased: bool, shared: float = 0.0) -> ImportanceSample:
+    """The evidence and what tells whether it should be believed; all weights may miss `shared` nats
+    alike, which no number of them shows."""
     logs = np.asarray(log_w, float)
     largest = logs.max()
     w = np.exp(logs - largest)
@@ -242,7 +247,8 @@ def summed_up(x: Array, log_w: Array, biased: bool) -> ImportanceSample:
             f"the weights are too uneven to be trusted: Pareto k {k:.2f} (at most 0.7), "
             f"{effective:.0f} of {len(w)} effective; the sampler misses part of the target."
         )
-    estimate = Estimate(float(log_z), float(error))
+    rounded = 4 * float(jnp.finfo(log_w.dtype).eps)  # of log densities of a few nats, alike too
+    estimate = Estimate(float(log_z), float(np.hypot(error, shared + rounded)))
     return ImportanceSample(x, log_w, estimate, float(effective), float(k), biased)
 
 
@@ -256,8 +262,8 @@ def pareto_k(log_weights: Any) -> float:
     - `log_weights`: in nats, shape `(n,)`.
 
     **Returns:** $\hat k$ of the $\min(n/5, 3\sqrt n)$ largest weights, shrunk slightly towards one half;
-    minus infinity if all are equal, infinity if a quarter of them are negligible, NaN for fewer than 25
-    weights.
+    minus infinity if all weights are equal to a ten-thousandth, infinity if a quarter of the largest are
+    negligible, NaN for fewer than 25 weights.
 
     **Example:**
 
@@ -275,7 +281,8 @@ def pareto_k(log_weights: Any) -> float:
         return np.nan
     weights = np.exp(logs - logs[-1])
     tail = weights[-num:] - weights[-num - 1]
-    if tail[-1] <= 0 or np.ptp(logs[-num:]) < 1e-9:
+    # Their mean is right whatever their tail, of which rounding leaves a few steps.
+    if tail[-1] <= 0 or np.ptp(logs) < 1e-4:
         return -np.inf
     if tail[int(num / 4 + 0.5) - 1] <= 0:  # a quarter of the largest weigh nothing beside the first
         return np.inf

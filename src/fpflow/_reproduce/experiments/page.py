@@ -103,7 +103,8 @@ def write_page(experiment: Experiment, found: dict[str, list[Numbers]], out: pat
         figure.savefig(out / f"figure.{ending}", dpi=150)
     plt.close(figure)
     page = out / "index.md"
-    block = f"{BEGIN}\n\n{table}\n\n![One dot for each seed, a bar where the table is](figure.png)\n\n{END}"
+    picture = "![One dot for each seed; a bar at the number of the table](figure.png)"
+    block = f"{BEGIN}\n\n{table}\n\n{picture}\n\n{END}"
     if page.exists() and BEGIN in page.read_text():
         text = page.read_text()
         text = text[: text.index(BEGIN)] + block + text[text.index(END) + len(END) :]
