@@ -23,6 +23,11 @@ _LONG = 50
 COMMANDS = ("train", "sample", "density", "report", "plot", "reproduce")
 
 
+def on_page_markdown(markdown, page, config, files):
+    """Links to examples, which in a copy of the repository lead to their code, lead to their pages."""
+    return re.sub(r"\]\(((?:\.\./)*examples/\w+)\.py\)", r"](\1.md)", markdown)
+
+
 def on_page_content(content, page, config, files):
     """Formulas become MathML."""
 

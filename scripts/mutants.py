@@ -71,10 +71,10 @@ MUTANTS = [
     ("src/fpflow/_reproduce/data.py", "one, other).value / 2", "one, other).value", "tests/test_reproduce.py::test_counted_data_have_a_floor"),
     ("src/fpflow/_train/train.py", "if not raw or table is None", "if table is None", "tests/test_errors.py::test_data_far_from_one_get_a_warning"),
     # terms of the Jacobian
-    ("src/fpflow/_terms/jacobian.py", "std**2 * jax.vmap(push)(v) + v - jnp.outer(v @ ell, ell)", "std**2 * jax.vmap(push)(v) - jnp.outer(v @ ell, ell)", "tests/test_terms.py -k moments"),
-    ("src/fpflow/_terms/jacobian.py", "+ x.size - ell @ ell) ** 2", "+ 1 - ell @ ell) ** 2", "tests/test_terms.py -k moments"),
+    ("src/fpflow/_terms/jacobian.py", "std**2 * jax.vmap(push)(v) + v - jnp.outer(v @ delta, delta)", "std**2 * jax.vmap(push)(v) - jnp.outer(v @ delta, delta)", "tests/test_terms.py -k moments"),
+    ("src/fpflow/_terms/jacobian.py", "+ x.size - delta @ delta) ** 2", "+ 1 - delta @ delta) ** 2", "tests/test_terms.py -k moments"),
     ("src/fpflow/_terms/jacobian.py", "+ 2 * along @ (std**2 * pushed + v)", "+ along @ (std**2 * pushed + v)", "tests/test_terms.py -k moments"),
-    ("src/fpflow/_terms/jacobian.py", "known = (along @ along) * ell", "known = (ell @ ell) * ell", "tests/test_terms.py -k moments"),
+    ("src/fpflow/_terms/jacobian.py", "known = (along @ along) * delta", "known = (delta @ delta) * delta", "tests/test_terms.py -k moments"),
     ("src/fpflow/_residual/square.py", "jnp.exp(jax.lax.stop_gradient(model.potential(t, x)))", "jnp.exp(model.potential(t, x))", "tests/test_residual.py -k fixed_factor"),
     ("src/fpflow/_residual/square.py", "return density**2 * self.square(", "return density * self.square(", "tests/test_residual.py -k fixed_factor"),
     ("src/fpflow/_terms/jacobian.py", "std**3 * slope + known", "std**2 * slope + known", "tests/test_terms.py -k vanishes"),

@@ -93,7 +93,8 @@ def test_experiments_have_committed_pages(name):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--fp-weight", "0.1"], "takes neither --fp-weight nor --page"),
+        (["--fp-weight", "0.1"], "takes none of --preset, --fp-weight and --page"),
+        (["--preset", "quick"], "takes none of --preset, --fp-weight and --page"),
         (["--dataset", "circles", "mixture"], "takes one --dataset, got 2"),
         (["--seeds", "0"], "--seeds must be at least 1, got 0"),
     ],
@@ -105,6 +106,9 @@ def test_what_an_experiment_does_not_take_is_refused(arguments, words, capsys):
     with pytest.raises(SystemExit):
         reproduce.parse_arguments(["--experiment", "dimension", "--dataset", "circles"])
     assert "has data of its own" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        reproduce.parse_arguments(["--seeds", "2"])
+    assert "--seeds is for --experiment" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,11 +1,11 @@
-"""Guided digits: in 64 dimensions, too, the two samplers draw two distributions, and neither is the
-powered one.
+"""Guided digits: in 64 dimensions, too, the two samplers draw two distributions, and neither is
+p(x | c)^w p(x)^(1 - w).
 
 One potential network learns scikit-learn's digits given their class, with the class hidden in a fifth
 of them. Threes are then drawn with weights 1, 2 and 4 of classifier-free guidance, by a chain that
 follows the reverse SDE and by the ODE. The densities of what was drawn say how far apart the two are,
-and importance weights say how far the chain is from the powered target p(x | c)^w p(x)^(1 - w): it is
-drawn only if all weights are equal.
+and importance weights say how far the chain is from the powered target: it is drawn only if all
+weights are equal.
 
 ```sh
 pip install scikit-learn

@@ -297,7 +297,7 @@ def main(
     off, most = calibration(task, model, num_observations)
     print(
         f"{name}: ranks are off by {off[0]:.3f} (log p_SDE), {off[1]:.3f} (distances from a point) and "
-        f"at most {off[2:].max():.3f} (parameters); {most:.3f} in one of a hundred right posteriors"
+        f"at most {off[2:].max():.3f} (parameters); below {most:.3f} for 99 % of calibrated posteriors"
     )
     return off / most
 

@@ -17,12 +17,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         description="Train, measure, tabulate and draw the experiment of arXiv 2311.15996.",
         epilog="presets: " + "; ".join(f"{p.name} = {p.meaning}" for p in paper.PRESETS.values()),
     )
-    parser.add_argument("--preset", choices=paper.PRESETS, default="quick")
+    parser.add_argument("--preset", choices=paper.PRESETS, help="(default quick)")
     parser.add_argument(
         "--scale",
         type=float,
         default=1.0,
-        help="in (0, 1]: steps shrink by its 1/8th power, batches by its 15/8th power (default 1)",
+        help="in (0, 1]: steps shrink by its 1/8th power, batches by its 15/8th power (default 1); with "
+        "--experiment, all numbers of steps, points and samples are multiplied by it",
     )
     parser.add_argument(
         "--dataset",
@@ -59,7 +60,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--seeds",
         type=int,
-        default=3,
         help="with --experiment: how many seeds, from --seed on (default 3)",
     )
     parser.add_argument(
@@ -81,18 +81,23 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--seed must be a whole number from 0 to {2**32 - 1}, got {arguments.seed}")
     if any(not (w >= 0 and np.isfinite(w)) for w in arguments.fp_weight or ()):
         parser.error(f"--fp-weight must be finite and not negative, got {arguments.fp_weight}")
-    if arguments.seeds < 1:
-        parser.error(f"--seeds must be at least 1, got {arguments.seeds}")
     if arguments.experiment:
         _check_experiment(parser, arguments)
+        arguments.seeds = 3 if arguments.seeds is None else arguments.seeds
+        if arguments.seeds < 1:
+            parser.error(f"--seeds must be at least 1, got {arguments.seeds}")
+    elif arguments.seeds is not None:
+        parser.error("--seeds is for --experiment; the tables have one --seed")
+    arguments.preset = arguments.preset or "quick"
     return arguments
 
 
 def _check_experiment(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """Refuses what an experiment does not take."""
-    if arguments.fp_weight or arguments.page:
+    if arguments.fp_weight or arguments.page or arguments.preset:
         parser.error(
-            "--experiment takes neither --fp-weight nor --page: it has variants and a page"
+            "--experiment takes none of --preset, --fp-weight and --page: it has settings, variants and "
+            "a page of its own"
         )
     chosen = arguments.dataset or []
     if len(chosen) > 1:

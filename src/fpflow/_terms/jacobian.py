@@ -41,7 +41,7 @@ def _mean(
 
 
 def _target(score: Array, noise: Array, std: Array) -> Array:
-    r"""$\ell = \sigma s + z$, in which the score is held fixed: each order learns its own derivative."""
+    r"""$\delta = \sigma s + z$, the score held fixed: each order learns its own derivative."""
     return std * jax.lax.stop_gradient(score) + noise
 
 
@@ -89,11 +89,11 @@ class ImplicitScoreMatching(AbstractTerm):
 
 
 class SecondOrderScoreMatching(AbstractTerm):
-    r"""$E\,\lambda(t)\,\|\sigma^2 \nabla s + I - \ell\ell^\top\|_F^2$ with $\ell = \sigma s + z$:
+    r"""$E\,\lambda(t)\,\|\sigma^2 \nabla s + I - \delta\delta^\top\|_F^2$ with $\delta = \sigma s + z$:
     matches the Jacobian of the score.
 
-    In $\ell$ the score is held fixed. At the exact score,
-    $E(\ell\ell^\top \mid x_t) = \sigma^2\nabla s + I$.
+    In $\delta$ the score is held fixed. At the exact score,
+    $E(\delta\delta^\top \mid x_t) = \sigma^2\nabla s + I$.
 
     **Arguments:**
 
@@ -124,17 +124,17 @@ class SecondOrderScoreMatching(AbstractTerm):
         def square(m, t, x, noise, std, key):
             v = _directions(self.num_probes, key, x)
             score, push = jax.linearize(lambda x: m.score(t, x), x)
-            ell = _target(score, noise, std)
-            return jnp.sum((std**2 * jax.vmap(push)(v) + v - jnp.outer(v @ ell, ell)) ** 2)
+            delta = _target(score, noise, std)
+            return jnp.sum((std**2 * jax.vmap(push)(v) + v - jnp.outer(v @ delta, delta)) ** 2)
 
         return _mean(self, square, model, process, noised, key)
 
 
 class TraceScoreMatching(AbstractTerm):
-    r"""$E\,\lambda(t)\,|\sigma^2\,\nabla\cdot s + d - \|\ell\|^2|^2$ with $\ell = \sigma s + z$: matches
-    the divergence of the score.
+    r"""$E\,\lambda(t)\,|\sigma^2\,\nabla\cdot s + d - \|\delta\|^2|^2$ with $\delta = \sigma s + z$:
+    matches the divergence of the score.
 
-    In $\ell$ the score is held fixed.
+    In $\delta$ the score is held fixed.
 
     **Arguments:**
 
@@ -156,17 +156,17 @@ class TraceScoreMatching(AbstractTerm):
         def square(m, t, x, noise, std, key):
             del key
             score = lambda x: m.score(t, x)
-            ell = _target(score(x), noise, std)
-            return (std**2 * divergence(score, x) + x.size - ell @ ell) ** 2
+            delta = _target(score(x), noise, std)
+            return (std**2 * divergence(score, x) + x.size - delta @ delta) ** 2
 
         return _mean(self, square, model, process, noised, key)
 
 
 class ThirdOrderScoreMatching(AbstractTerm):
-    r"""Matches the gradient of the divergence of the score: with $\ell = \sigma s + z$,
+    r"""Matches the gradient of the divergence of the score: with $\delta = \sigma s + z$,
 
-    $$E\,\lambda(t)\,\|\sigma^3\,\nabla(\nabla\cdot s) + \|\ell\|^2\ell
-    - (\sigma^2\,\nabla\cdot s + d)\,\ell - 2(\sigma^2\nabla s\,\ell + \ell)\|^2.$$
+    $$E\,\lambda(t)\,\|\sigma^3\,\nabla(\nabla\cdot s) + \|\delta\|^2\delta
+    - (\sigma^2\,\nabla\cdot s + d)\,\delta - 2(\sigma^2\nabla s\,\delta + \delta)\|^2.$$
 
     Everything but $\nabla(\nabla\cdot s)$ is held fixed. The projected form replaces the divergence by
     $v^\top\nabla s\,v$ and has the mean square over normal directions $v$, so that it matches all second
@@ -206,10 +206,10 @@ class ThirdOrderScoreMatching(AbstractTerm):
 
             def missed(v):
                 (total, (score, pushed)), slope = jax.value_and_grad(bent, has_aux=True)(x, v)
-                ell = _target(score, noise, std)
-                along = v @ ell
-                lower = (std**2 * total + jnp.sum(v**2)) * ell + 2 * along @ (std**2 * pushed + v)
-                known = (along @ along) * ell - jax.lax.stop_gradient(lower)
+                delta = _target(score, noise, std)
+                along = v @ delta
+                lower = (std**2 * total + jnp.sum(v**2)) * delta + 2 * along @ (std**2 * pushed + v)
+                known = (along @ along) * delta - jax.lax.stop_gradient(lower)
                 return jnp.sum((std**3 * slope + known) ** 2)
 
             if self.num_probes is None:

@@ -54,8 +54,8 @@ def _variants() -> dict:
 
 ABLATION = Experiment(
     "ablation",
-    "At w_R = 1 the authors' networks are worse than at 0 and these are not: which of the changes does "
-    "it?",
+    "At w_R = 1 the authors' networks are farther from the data than at 0, and fpflow's are not. Which "
+    "change is responsible?",
     _variants(),
     IN_THE_PLANE,
 )

@@ -7,7 +7,7 @@ import pathlib
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ..._errors import mean_and_error
 from ..._files import write_whole
@@ -18,7 +18,7 @@ BEGIN = "<!-- table of the experiment begin -->"
 END = "<!-- table of the experiment end -->"
 
 
-def table_of(experiment: Experiment, found: dict[str, list[Numbers]]) -> str:
+def table_of(experiment: Experiment, found: dict[str, list[Numbers]], scale: float = 1.0) -> str:
     """What is told of each variant, a row for each."""
     lines = [
         "| variant | " + " | ".join(experiment.columns.values()) + " |",
@@ -36,10 +36,13 @@ def table_of(experiment: Experiment, found: dict[str, list[Numbers]]) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     number = max(len(rows) for rows in found.values())
     words = (
-        f"Means over {number} seeds and their standard errors; of times, the smallest."
+        f"Means over {number} seeds; two of the errors hold the mean over all seeds in 95 % of "
+        "cases, with Student's factor for so few. Of times, the smallest."
         if number > 1
         else "One seed: how much of a difference is chance is not known."
     )
+    if scale < 1:
+        words += f" At --scale {scale:g}: numbers to try the command with, not to quote."
     return "\n".join([*lines, "", words])
 
 
@@ -74,13 +77,16 @@ def figure_of(experiment: Experiment, found: dict[str, list[Numbers]]):
             ax.plot(values, [row] * len(values), "o", ms=4, alpha=0.6, color="C0")
             ax.plot(told(experiment, column, found[name])[0], row, "|", ms=12, color="k")
         shown = [numbers[column] for rows in found.values() for numbers in rows]
-        if min(shown) > 0:
+        if 0 < 1.5 * min(shown) < max(shown):
             ax.set_xscale("log")
             # Few labels, and plain ones: those of matplotlib overlap within a decade.
-            marks = (1, 2, 5) if max(shown) < 20 * min(shown) else (1,)
+            span = max(shown) / min(shown)
+            marks = (1, 2, 5) if span < 20 else (1, 3) if span < 1000 else (1,)
             ax.xaxis.set_major_locator(LogLocator(subs=marks))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             ax.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.set_title(experiment.columns[column].replace(", ", "\n", 1), fontsize=8)
         ax.grid(alpha=0.3, axis="x")
         ax.tick_params(labelsize=7)
@@ -90,10 +96,15 @@ def figure_of(experiment: Experiment, found: dict[str, list[Numbers]]):
     return figure
 
 
-def write_page(experiment: Experiment, found: dict[str, list[Numbers]], out: pathlib.Path) -> str:
+def write_page(
+    experiment: Experiment,
+    found: dict[str, list[Numbers]],
+    out: pathlib.Path,
+    scale: float = 1.0,
+) -> str:
     """Writes `numbers.csv`, `figure.png` and `figure.pdf`, and the table into `index.md`, whose other
     words stay. Returns the table."""
-    table = table_of(experiment, found)
+    table = table_of(experiment, found, scale)
     content = io.StringIO()
     rows = [(name, k, *row.values()) for name, of in found.items() for k, row in enumerate(of)]
     csv.writer(content).writerows([("variant", "seed", *experiment.columns), *rows])

@@ -55,4 +55,4 @@ def run_experiment(
         found[name].append(before["numbers"])
         shown = ", ".join(f"{k} {v:.3g}" for k, v in before["numbers"].items())
         say(f"[{count}/{total}] {name}, seed {seed}, {took}: {shown}")
-    say(write_page(experiment, found, out))
+    say(write_page(experiment, found, out, setting.scale))

@@ -76,9 +76,9 @@ SAMPLERS = Experiment(
     },
     {
         "evaluations": "evaluations per point",
-        "rounds": "one after another",
+        "rounds": "sequential rounds",
         "sliced": "sliced W2² to the data, x 10⁻³, less its floor",
-        "seconds": "s for 20,000",
+        "seconds": "s for all samples",
     },
     times=("seconds",),
 )
