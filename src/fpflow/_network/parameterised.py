@@ -1,5 +1,6 @@
 r"""Networks as scores and as potentials, on the prior of the frame."""
 
+import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,30 @@ from .._types import Point, PotentialModel, Scalar, Time
 from .features import noise_ratio
 
 
-class ScoreNetwork(eqx.Module):
+class _FromNetwork(eqx.Module):
+    """A model made of a network."""
+
+    network: Callable[..., Array]
+
+    @property
+    def dim(self) -> int | None:
+        """The dimension of a point, if the network knows it."""
+        return getattr(self.network, "dim", None)
+
+
+class _PotentialFromNetwork(_FromNetwork):
+    """A potential, whose score is its gradient."""
+
+    @abc.abstractmethod
+    def potential(self, tau: Time, z: Point, *condition: Any) -> Scalar:
+        r"""$u(\tau, z)$."""
+
+    def score(self, tau: Time, z: Point, *condition: Any) -> Point:
+        r"""$\nabla u(\tau, z)$."""
+        return jax.grad(lambda z: self.potential(tau, z, *condition))(z)
+
+
+class ScoreNetwork(_FromNetwork):
     r"""A score on the prior of the frame, from a network: $s(\tau, z) = N(\tau, z) - z$.
 
     **Arguments:**
@@ -27,19 +51,12 @@ class ScoreNetwork(eqx.Module):
     ```
     """
 
-    network: Callable[..., Array]
-
-    @property
-    def dim(self) -> int | None:
-        """The dimension of a point, if the network knows it."""
-        return getattr(self.network, "dim", None)
-
     def score(self, tau: Time, z: Point, *condition: Any) -> Point:
         r"""$N(\tau, z) - z$."""
         return self.network(tau, z, *condition) - z
 
 
-class PotentialNetwork(eqx.Module):
+class PotentialNetwork(_PotentialFromNetwork):
     r"""A potential on the prior of the frame, from a network; its score is a gradient.
 
     $$u(\tau, z) = N(\tau, z) - \tfrac12\|z\|^2,$$
@@ -63,24 +80,13 @@ class PotentialNetwork(eqx.Module):
         Salimans and Ho, *Should EBMs model the energy or the score?*, ICLR 2021 workshop.
     """
 
-    network: Callable[..., Array]
-
-    @property
-    def dim(self) -> int | None:
-        """The dimension of a point, if the network knows it."""
-        return getattr(self.network, "dim", None)
-
     def potential(self, tau: Time, z: Point, *condition: Any) -> Scalar:
         r"""$u(\tau, z)$."""
         n = self.network(tau, z, *condition)
         return (n[0] if n.shape == (1,) else z @ n) - z @ z / 2
 
-    def score(self, tau: Time, z: Point, *condition: Any) -> Point:
-        r"""$\nabla u(\tau, z)$."""
-        return jax.grad(lambda z: self.potential(tau, z, *condition))(z)
 
-
-class ReconstructionPotential(eqx.Module):
+class ReconstructionPotential(_PotentialFromNetwork):
     r"""A potential that is high where a network gives its argument back,
 
     $$u(\tau, z) = -\tfrac12\|z - N(\tau, z)\|^2.$$
@@ -103,21 +109,10 @@ class ReconstructionPotential(eqx.Module):
         Salimans and Ho, *Should EBMs model the energy or the score?*, ICLR 2021 workshop.
     """
 
-    network: Callable[..., Array]
-
-    @property
-    def dim(self) -> int | None:
-        """The dimension of a point, if the network knows it."""
-        return getattr(self.network, "dim", None)
-
     def potential(self, tau: Time, z: Point, *condition: Any) -> Scalar:
         r"""$u(\tau, z)$."""
         missed = z - self.network(tau, z, *condition)
         return -missed @ missed / 2
-
-    def score(self, tau: Time, z: Point, *condition: Any) -> Point:
-        r"""$\nabla u(\tau, z)$."""
-        return jax.grad(lambda z: self.potential(tau, z, *condition))(z)
 
 
 class PreconditionedScore(eqx.Module):
@@ -135,19 +130,8 @@ class PreconditionedScore(eqx.Module):
         return _sharpened(tau, self.model.score(tau, z, *condition), -z)
 
 
-class PreconditionedPotential(eqx.Module):
+class PreconditionedPotential(PreconditionedScore):
     """What `Preconditioned` makes of a potential."""
-
-    model: Any
-
-    @property
-    def dim(self) -> int | None:
-        """The dimension of a point, if the model knows it."""
-        return getattr(self.model, "dim", None)
-
-    def score(self, tau: Time, z: Point, *condition: Any) -> Point:
-        r"""$-z + (s + z) / \sqrt{e^{2\tau} - 1}$."""
-        return _sharpened(tau, self.model.score(tau, z, *condition), -z)
 
     def potential(self, tau: Time, z: Point, *condition: Any) -> Scalar:
         r"""$-\tfrac12\|z\|^2 + (u + \tfrac12\|z\|^2) / \sqrt{e^{2\tau} - 1}$."""
