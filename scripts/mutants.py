@@ -151,6 +151,8 @@ MUTANTS = [
     (AVERAGE, "total(self.log + count * shift)", "total(self.log)", TURNS),
     (AVERAGE, "middle + share * (log - middle)", "log", EASY),
     (AVERAGE, "jnp.var(log, where=known) - noise", "jnp.var(log, where=known)", EASY),
+    ("src/fpflow/_accounting/gap_bound.py", "- (before(along) + after(along)) / 2", "- before(along)", "tests/test_accounting.py -k mismatch"),
+    ("src/fpflow/_accounting/gap_bound.py", "np.exp(rises(times, lipschitz)) * np.sqrt(square)", "np.sqrt(square)", "tests/test_accounting.py -k mismatch"),
     # residuals
     (POINTWISE, "+ transport - g**2 / 2", "+ transport + g**2 / 2", RESIDUAL),
     (POINTWISE, "div_drift + jnp.dot(drift, u.gradient)", "div_drift - jnp.dot(drift, u.gradient)", RESIDUAL),

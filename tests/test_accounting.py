@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+import scipy
 
 import fpflow
 from fpflow._accounting.theorem import poincare_constant
-from known import OU, linear_laws
+from known import OU, LinearScore, linear_laws
 from test_likelihood import LinearPotential
 
 
@@ -87,6 +88,38 @@ def test_the_theorem_holds_in_numbers():
     assert gap <= found.bound_from_densities <= found.bound and found.bound_from_densities < 4 * gap
     with pytest.raises(ValueError, match="`model` must have `potential"):
         fpflow.theorem_one.__wrapped__(fpflow.ScoreMLP(1, key=jr.key(0)), process, window)
+
+
+def test_the_gap_of_a_score_is_bounded_by_its_mismatch():
+    """A linear score with a curl, in the plane: every part by the equation of the covariance."""
+    matrix = np.array([[2.4, 0.5], [-0.5, 2.0]])
+    process, window = fpflow.OrnsteinUhlenbeck(t1=2.0), fpflow.Window(-3.0, 3.0, 36, dim=2)
+    found = fpflow.gap_bound(LinearScore(jnp.asarray(matrix)), process, window, num_times=40)
+    # The velocity of the flow towards the data is (1 - A / 2) x: L is the largest of 1 - eig / 2.
+    known = 1 - np.linalg.eigvalsh((matrix + matrix.T) / 2)[0] / 2
+    np.testing.assert_allclose(found.lipschitz, known, atol=1e-6)
+    h, cov, ode, squares = 1e-3, np.eye(2) / 2, np.eye(2) / 2, []
+    for _ in range(2001):
+        apart = matrix - np.linalg.inv(cov)
+        squares.append(np.trace(apart @ cov @ apart.T))
+        move, flow = np.eye(2) - matrix, np.eye(2) - matrix / 2
+        cov = cov + h * (move @ cov + cov @ move.T + np.eye(2))
+        ode = ode + h * (flow @ ode + ode @ flow.T)
+    times = 2 - h * np.arange(2001)
+    squares = np.interp(found.times, times[::-1], squares[::-1])
+    # Cells of a sixth; half of them miss a quarter of this.
+    np.testing.assert_allclose(found.mismatch, np.sqrt(squares), rtol=0.03)
+    np.testing.assert_allclose(
+        found.distance, np.trapezoid(squares / 2, found.times) ** 0.5, rtol=0.02
+    )
+    speed = np.exp(known * found.times) * found.mismatch / 2
+    np.testing.assert_allclose(found.bound, np.trapezoid(speed, found.times), rtol=1e-6)
+    root = scipy.linalg.sqrtm(cov)
+    gap = np.trace(cov + ode - 2 * scipy.linalg.sqrtm(root @ ode @ root)) ** 0.5
+    # Four times the gap: the curl turns points, which the bound counts and the density does not show.
+    assert gap < found.bound < 5 * gap
+    with pytest.raises(ValueError, match="`num_times` must be"):
+        fpflow.gap_bound(LinearScore(jnp.eye(2)), process, window, num_times=0)
 
 
 def test_the_theorem_holds_on_a_grid_that_widens():

@@ -113,6 +113,9 @@ QUESTIONS = {
     "theorem_one": (
         lambda m: fpflow.theorem_one(m, OU, WINDOW, num_times=20, num_steps=100).distance, 0.0, 0.02,
     ),
+    "gap_bound": (
+        lambda m: fpflow.gap_bound(m, OU, WINDOW, num_times=20, num_steps=100).distance, 0.0, 0.02,
+    ),
     "residual_norm": (lambda m: fpflow.residual_norm(m, OU, data=LAW, **FEW).spatial, 0.0, 1e-9),
     "residual_profile": (
         lambda m: fpflow.residual_profile(

@@ -1,8 +1,10 @@
 from . import datasets as datasets
 from . import paper as paper
 from . import plot as plot
+from ._accounting import GapBound as GapBound
 from ._accounting import KLAccount as KLAccount
 from ._accounting import TheoremOne as TheoremOne
+from ._accounting import gap_bound as gap_bound
 from ._accounting import kl_account as kl_account
 from ._accounting import theorem_one as theorem_one
 from ._calculus import Divergence as Divergence

@@ -31,7 +31,7 @@ from .._types import PotentialModel
 from .._window import Window, product_grid
 
 # Cells with less of either law say nothing about the ratio of the two.
-_SOLID = 1e-10
+SOLID = 1e-10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +140,7 @@ def theorem_one(
     p = np.exp(u - u.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     q = densities.reshape(len(times), -1)
-    solid = (q > _SOLID) & (p > _SOLID)
+    solid = (q > SOLID) & (p > SOLID)
     ratio = np.where(solid, q / np.maximum(p, 1e-300), 0).max(axis=1)
     mean_p = (p * residual).sum(1)
     variance = (p * (residual - mean_p[:, None]) ** 2).sum(1)
@@ -152,11 +152,10 @@ def theorem_one(
         return float(np.trapezoid(values, times))
 
     def kl(a, b):
-        known = (a > _SOLID) & (b > 0)
+        known = (a > SOLID) & (b > 0)
         return float((a[known] * np.log(a[known] / b[known])).sum())
 
-    rises = np.concatenate([[0], np.cumsum(np.diff(times) * (lipschitz[1:] + lipschitz[:-1]) / 2)])
-    growth = integral(half_g2 * np.exp(2 * rises)) ** 0.5
+    growth = integral(half_g2 * np.exp(2 * rises(times, lipschitz))) ** 0.5
     forcing = integral(poincare * ratio * variance / half_g2) ** 0.5
     prior_term = max(kl(q[-1], p[-1]), 0.0)
     distance = integral(half_g2 * slope) ** 0.5
@@ -179,6 +178,12 @@ def theorem_one(
     )
 
 
+def rises(times, lipschitz):
+    r"""$\Lambda(t) = \int_{t_0}^t L$ by the trapezoidal rule."""
+    steps = np.diff(times) * (lipschitz[1:] + lipschitz[:-1]) / 2
+    return np.concatenate([[0.0], np.cumsum(steps)])
+
+
 def _half_g2(process, times):
     half_g2 = np.array([float(process.diffusion(jnp.asarray(t))) ** 2 / 2 for t in times])
     if not half_g2.min() > 1e-12 * half_g2.max():  # the first time is zero but for round-off
@@ -194,12 +199,12 @@ def _at_time(model, process, dtype, t, q, points, width):
     time = jnp.asarray(t, dtype)
     x = jnp.asarray(points, dtype)
     u, stretch, residual = (np.asarray(a, float) for a in _fields(model, process, time, x))
-    inside = q.ravel() > _SOLID
+    inside = q.ravel() > SOLID
     coarse = u.reshape(q.shape)[(slice(None, None, 2),) * q.ndim]
     return u, stretch[inside].max(), residual, poincare_constant(coarse, 2 * width)
 
 
-def _stretch(jacobian):
+def stretch(jacobian):
     """The largest eigenvalue of the symmetric part, in dimension one or two."""
     if jacobian.shape[0] == 1:
         return jacobian[0, 0]
@@ -211,7 +216,7 @@ def _stretch(jacobian):
 def _fields(model, process, t, x):
     def at_point(x):
         jacobian = jax.jacfwd(lambda x: -flow_velocity(model, process, t, x))(x)
-        return model.potential(t, x), _stretch(jacobian), log_fp_residual(model, process, t, x)
+        return model.potential(t, x), stretch(jacobian), log_fp_residual(model, process, t, x)
 
     return jax.lax.map(at_point, x, batch_size=min(4096, len(x)))
 
