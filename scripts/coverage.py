@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import pathlib
 import warnings
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -431,7 +432,9 @@ def grids(runs):
     """Densities on a line against finer ones: total variation, an upper bound."""
     window = fpflow.Window(-3.0, 3.0, 48, dim=1)
     ode, sde = fpflow.grid_density_ode, fpflow.grid_density_sde
-    cases = [(ode, {"tolerance": t}, {"refine": 8, "tolerance": 1e-9}) for t in (1e-2, 1e-3, 1e-4)]
+    cases: list[Any] = [
+        (ode, {"tolerance": t}, {"refine": 8, "tolerance": 1e-9}) for t in (1e-2, 1e-3, 1e-4)
+    ]
     cases += [(sde, {"num_steps": n}, {"refine": 8, "num_steps": 960}) for n in (30, 120)]
     rng = np.random.default_rng(3)
     for density, asked, finer in cases:

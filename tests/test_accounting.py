@@ -92,7 +92,7 @@ def test_the_theorem_holds_in_numbers():
 
 def test_the_gap_of_a_score_is_bounded_by_its_mismatch():
     """A linear score with a curl, in the plane: every part by the equation of the covariance."""
-    matrix = np.array([[2.4, 0.5], [-0.5, 2.0]])
+    matrix = np.array([[2.4, 0.5], [-0.5, 1.6]])
     process, window = fpflow.OrnsteinUhlenbeck(t1=2.0), fpflow.Window(-3.0, 3.0, 36, dim=2)
     found = fpflow.gap_bound(LinearScore(jnp.asarray(matrix)), process, window, num_times=40)
     # The velocity of the flow towards the data is (1 - A / 2) x: L is the largest of 1 - eig / 2.
