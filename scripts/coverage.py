@@ -425,7 +425,9 @@ def without_cells(runs):
             exact = (shift**2).sum() + dim * (width**0.5 - 0.5**0.5) ** 2
             estimate = fpflow.w2_continuous(cells[0], cells[1])
             found.append((estimate.value - exact, estimate.error))
-        yield Row("w2_continuous", f"d = {dim}, {nodes} nodes", *np.array(found).T, kind="bracket")
+        yield Row(
+            "w2_continuous", f"d = {dim}, {nodes} nodes", *np.array(found).T, kind="loose bracket"
+        )
 
 
 def grids(runs):

@@ -46,7 +46,7 @@ def brought_in(network, y, num_steps: int):
 
     @torch.no_grad()
     def score(t, x):
-        t, x = (torch.from_numpy(part).float() for part in (t, x))
+        t, x = (torch.tensor(part).float() for part in (t, x))
         return network.score(x, y, t).reshape(x.shape)
 
     times = np.linspace(network.t_max, start, num_steps)

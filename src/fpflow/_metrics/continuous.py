@@ -57,7 +57,7 @@ def w2_continuous(
         other = _first_order(p, q, window, _logarithmic)
     # Where two widths happen to agree the third says how large the error may be.
     error = abs(value - coarse) + abs(coarse - coarser) / 6 + abs(value - other)
-    return Estimate(value, error, "bracket")
+    return Estimate(value, error, "loose bracket")
 
 
 def _cells_of_twice_the_width(

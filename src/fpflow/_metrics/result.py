@@ -19,8 +19,9 @@ class Estimate:
     - `value`: the number.
     - `error`: how far the number may be from the truth; `kind` says in what sense.
     - `kind`: `"standard error"` of a Monte-Carlo mean; `"floor"`, how far the masses without
-      extrapolation move the number; `"bracket"`, how far it is from another computation;
-      `"lower bound"`, if the truth may be anything above it.
+      extrapolation move the number; `"bracket"`, how far it is from another computation,
+      and `"loose bracket"` if that is five times the actual error and more; `"lower bound"`, if the
+      truth may be anything above it.
     - `floor`: the value that counting alone gives for equal distributions.
     """
 
