@@ -78,7 +78,10 @@ def judged(model, chain, num_samples, num_paths):
             chain, model, process, drawn["ODE"], num_paths=num_paths, key=jr.key(5)
         ).value,
     }
-    by_ode = {name: fpflow.log_prob_ode(model, process, x).value for name, x in drawn.items()}
+    probes = {"divergence": fpflow.Hutchinson(8), "tolerance": 1e-3, "key": jr.key(6)}
+    by_ode = {
+        name: fpflow.log_prob_ode(model, process, x, **probes).value for name, x in drawn.items()
+    }
     apart = {name: np.asarray(by_chain[name] - by_ode[name]) for name in drawn}
     means = [
         fpflow.Estimate(float(d.mean()), float(d.std(ddof=1)) / len(d) ** 0.5)
