@@ -7,8 +7,9 @@ learnt as logarithms.
 
 - *C2ST*: how often a classifier correctly tells samples from those of the true posterior; 0.5 is
   chance.
-- *MMD²*: the squared maximum mean discrepancy to those samples, zero in the mean for equal
-  distributions, with the kernel of a Gaussian as wide as the median distance of the true samples.
+- *MMD²*: an unbiased estimate of the squared maximum mean discrepancy to those samples, so that it is
+  negative about as often as not for equal distributions, with the kernel of a Gaussian as wide as the
+  median distance of the true samples.
 - *log Z*: the evidence from weighted samples, using the density of the sampler that drew them.
 - *KL*: from the true posterior to the sampler's distribution, in nats, where the evidence is known.
 - *calibration*: two hundred observations of parameters drawn from the prior. If the posterior is
