@@ -5,7 +5,9 @@ One potential network learns scikit-learn's digits given their class, with the c
 of them. Threes are then drawn with weights 1, 2 and 4 of classifier-free guidance, by a chain that
 follows the reverse SDE and by the ODE. The densities of what was drawn say how far apart the two are,
 and importance weights say how far the chain is from the powered target: it is drawn only if all
-weights are equal.
+weights are equal. Guidance drives the samplers apart: at samples of the chain its own log density is 8,
+11 and 334 nats above the ODE's in the median, and a tenth to a thirtieth of the weights are effective.
+Densities of the ODE are estimates with eight probes; 32 samples each.
 
 ```sh
 pip install scikit-learn
