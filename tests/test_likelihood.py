@@ -345,7 +345,7 @@ def test_more_paths_are_spent_where_the_error_is_too_large():
     few = fpflow.log_prob_sde(model, process, x, num_paths=32, **settings)
     found = fpflow.log_prob_sde(model, process, x, target_error=0.02, num_paths=8192, **settings)
     assert (few.standard_error > 0.02).sum() > 100
-    # Sixteen pairs of all points know a variance to a fifth: one in six gets too few, none by far.
+    # Sixteen pairs of all points know a variance to a fifth: one in eight gets too few, none by far.
     assert (found.standard_error < 0.02).mean() > 0.8 and (found.standard_error < 0.04).all()
     # A block of points gets what its neediest needs: two numbers here, 64 paths and four times as many.
     assert found.effective_sample_size.max() > 3 * found.effective_sample_size.min()

@@ -282,7 +282,7 @@ def pareto_k(log_weights: Any) -> float:
     weights = np.exp(logs - logs[-1])
     tail = weights[-num:] - weights[-num - 1]
     # Their mean is right whatever their tail, of which rounding leaves a few steps.
-    if tail[-1] <= 0 or np.ptp(logs) < 1e-4:
+    if tail[-1] <= 0 or np.ptp(logs[-num:]) < 1e-9 or np.ptp(logs) < 1e-4:
         return -np.inf
     if tail[int(num / 4 + 0.5) - 1] <= 0:  # a quarter of the largest weigh nothing beside the first
         return np.inf

@@ -13,13 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._dynamics import flow_velocity
-from .._grid import density_history
 from .._model import check_counts, model_dtype
 from .._process import AbstractProcess
 from .._shown import shown_fields
 from .._types import ScoreModel
 from .._window import Window, product_grid
-from .theorem import SOLID, rises, stretch
+from .theorem import SOLID, rises, some_of_history, stretch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,12 +86,11 @@ def gap_bound(
     """
     (num_times,) = check_counts(num_times=num_times)
     window = Window() if window is None else window
-    times, densities, axes = density_history(
-        model, process, window, refine=refine, num_steps=num_steps, margin=margin
+    times, densities, axes = some_of_history(
+        model, process, window, num_times, refine=refine, num_steps=num_steps, margin=margin
     )
-    chosen = np.unique(np.linspace(0, len(times) - 1, num_times).round().astype(int))
     dtype, rows = model_dtype(model), []
-    for t, q, axis in zip(times[chosen], densities[chosen], axes[chosen], strict=True):
+    for t, q, axis in zip(times, densities, axes, strict=True):
         x = jnp.asarray(product_grid(axis, window.dim), dtype)
         score, stretched = (
             np.asarray(a, float) for a in _fields(model, process, jnp.asarray(t, dtype), x)
@@ -100,7 +98,6 @@ def gap_bound(
         square = _mean_square(q, score.reshape(*q.shape, window.dim), axis[1] - axis[0])
         rows.append((stretched[q.ravel() > SOLID].max(), square))
     lipschitz, square = np.array(rows).T
-    times = times[chosen]
     half_g2 = np.array([float(process.diffusion(jnp.asarray(t))) ** 2 / 2 for t in times])
     speed = half_g2 * np.exp(rises(times, lipschitz)) * np.sqrt(square)
     return GapBound(

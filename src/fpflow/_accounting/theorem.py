@@ -124,11 +124,9 @@ def theorem_one(
             "for a potential."
         )
     window = Window() if window is None else window
-    times, densities, axes = density_history(
-        model, process, window, refine=refine, num_steps=num_steps, margin=margin
+    times, densities, axes = some_of_history(
+        model, process, window, num_times, refine=refine, num_steps=num_steps, margin=margin
     )
-    chosen = np.unique(np.linspace(0, len(times) - 1, num_times).round().astype(int))
-    times, densities, axes = times[chosen], densities[chosen], axes[chosen]
     half_g2 = _half_g2(process, times)
     widths, dtype = axes[:, 1] - axes[:, 0], model_dtype(model)
     rows = [
@@ -178,6 +176,13 @@ def theorem_one(
     )
 
 
+def some_of_history(model, process, window, num_times, **how):
+    """`density_history` at so many of its times, first and last among them."""
+    times, densities, axes = density_history(model, process, window, **how)
+    chosen = np.unique(np.linspace(0, len(times) - 1, num_times).round().astype(int))
+    return times[chosen], densities[chosen], axes[chosen]
+
+
 def rises(times, lipschitz):
     r"""$\Lambda(t) = \int_{t_0}^t L$ by the trapezoidal rule."""
     steps = np.diff(times) * (lipschitz[1:] + lipschitz[:-1]) / 2
@@ -198,10 +203,10 @@ def _at_time(model, process, dtype, t, q, points, width):
     """Potential, one-sided Lipschitz constant, residual and Poincare constant at one time."""
     time = jnp.asarray(t, dtype)
     x = jnp.asarray(points, dtype)
-    u, stretch, residual = (np.asarray(a, float) for a in _fields(model, process, time, x))
+    u, stretched, residual = (np.asarray(a, float) for a in _fields(model, process, time, x))
     inside = q.ravel() > SOLID
     coarse = u.reshape(q.shape)[(slice(None, None, 2),) * q.ndim]
-    return u, stretch[inside].max(), residual, poincare_constant(coarse, 2 * width)
+    return u, stretched[inside].max(), residual, poincare_constant(coarse, 2 * width)
 
 
 def stretch(jacobian):
