@@ -14,10 +14,12 @@ import pytest
 from jax.scipy.stats import multivariate_normal
 
 import fpflow
+from fpflow._likelihood import tune
 from fpflow._likelihood.average import MeanOfLogs, MeanOfWeights, UnitMean, UnitSums
 from fpflow._likelihood.filter import filtered, noising_steps
 from fpflow._likelihood.sde import remaining
 from fpflow._likelihood.tune import added, even_steps
+from fpflow._likelihood.units import _Drawn
 from known import OU, WithoutPotential
 
 SHORT = fpflow.OrnsteinUhlenbeck(t1=3.0)
@@ -193,7 +195,7 @@ def test_few_filters_know_their_error(variance):
 def test_the_first_set_decides_whether_to_believe_the_second():
     """Sixteen weights whose logarithms have a variance of two are too few, however even they look."""
     rule = MeanOfWeights()
-    even = UnitMean(*(jnp.array(v) for v in (0.0, 0.1, 0.1, 0.0)))
+    even = UnitMean(*(jnp.array(v) for v in (0.0, 0.1, 0.1, 0.0, 0.0)))
     uneven = dataclasses.replace(even, log_variance=jnp.array(2.0))
     assert rule.reliable(even, even, jnp.array(0.1), jnp.array(64.0))
     assert not rule.reliable(uneven, even, jnp.array(0.1), jnp.array(16.0))
@@ -231,6 +233,94 @@ def test_steps_are_placed_where_the_weights_need_them():
         for chain in (start, found)
     )
     assert after < 0.8 * before
+
+
+def test_placing_steps_settles_where_long_ones_add_a_high_power(monkeypatch):
+    """Of their length; the square root that suits the second power goes to and fro between two grids."""
+    model, x = wrong(2), jnp.zeros((1, 2))
+
+    def fourth_power(model, twist, steps, points, key):
+        return (1 + 20 * steps.below) * (steps.above - steps.below) ** 4
+
+    monkeypatch.setattr(tune, "added", fourth_power)
+    chain, sums = fpflow.GaussianChain(0.3, 12), []
+    for _ in range(6):
+        steps = noising_steps(chain, SHORT, jnp.float64)
+        sums.append(float(fourth_power(None, None, steps, None, None).sum()))
+        chain = even_steps(chain, model, SHORT, x, model, jr.key(0))
+    assert max(sums[2:]) < 1.1 * min(sums) < 0.5 * sums[0]
+
+
+@pytest.mark.slow
+def test_points_with_wide_weights_get_more_filters_and_larger_ones():
+    """Until the target is met, and the errors are true."""
+    model, chain = wrong(6, 0.6), fpflow.GaussianChain(0.1, 10)
+    mean, cov = law_of(chain, model, SHORT)
+    # Where the weights are even, where a first set asks for too few filters, and where filters of 128
+    # paths are too wide.
+    far = jnp.repeat(jnp.array([0.3, 2.2, 2.8]), 12)[:, None] * jnp.sqrt(jnp.diag(cov))
+    x = mean + far * jr.rademacher(jr.key(0), (36, 6), float)
+    exact = multivariate_normal.logpdf(x, mean, cov)
+
+    def found(most):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a small budget is what is looked at
+            return fpflow.log_prob_chain(
+                chain, model, SHORT, x, target_error=0.1, num_paths=most, key=jr.key(1)
+            )
+
+    small, large = found(1024), found(2**16)
+    assert (small.standard_error > 0.1).any()
+    assert large.reliable.all() and (large.standard_error <= 0.1).all()
+    z = abs(large.value - exact) / large.standard_error
+    assert float((z < 2).mean()) > 0.84  # of 36: 95 % +- 3.6
+    assert (z < 5).all()  # a mean of normal numbers with seven degrees of freedom has tails
+
+
+def test_units_that_are_added_count_like_those_before():
+    """At the points that get them, in any order."""
+    logs = jr.normal(jr.key(0), (4, 9, 2))
+
+    def drawn(rows, logs):
+        sums = jax.vmap(lambda units: UnitSums.none(jnp.zeros(())).add(units))(logs)
+        return _Drawn(
+            fpflow.TwistedFilter(chain=None), rows, sums, jnp.full(len(rows), logs.shape[1])
+        )
+
+    before = drawn(np.arange(4), logs[:, :6])
+    grown = before.grown(np.array([3, 1]), drawn(np.array([3, 1]), logs[jnp.array([3, 1]), 6:]))
+    assert grown.count.tolist() == [6, 9, 6, 9]
+    for average in (MeanOfLogs(), MeanOfWeights()):
+        found = average.mean(grown.sums, grown.count)
+        for row, count in enumerate([6, 9, 6, 9]):
+            whole = drawn(np.arange(1), logs[row : row + 1, :count])
+            one = average.mean(whole.sums, whole.count)
+            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(one), strict=True):
+                np.testing.assert_allclose(a[row], b[0], rtol=1e-12)
+
+
+def test_an_error_by_the_variance_of_those_before_holds():
+    """Of eight units, which ask for more: two of it hold the truth in 95 % of runs, at the target."""
+    rng, target, sigma, runs = np.random.default_rng(0), 0.1, 0.6, 20_000
+    average = MeanOfLogs()
+
+    def drawn(count):
+        logs = jnp.asarray(sigma * rng.normal(size=(runs, count, 2)))
+        return jax.vmap(lambda units: UnitSums.none(jnp.zeros(())).add(units))(logs)
+
+    few = jnp.full(runs, 8)
+    first = average.mean(drawn(8), few)
+    wanted = average.needed(first, target, jnp.asarray(1e6), few - 1)
+    error = average.error(first, first.log_variance, wanted, few - 1)
+    assert float(error.max()) <= target * 1.001
+    # The mean and the half variance of so many more.
+    count = np.asarray(wanted) - 8
+    middle = (8 * (first.value - first.log_variance / 2 - first.third / 6)) / (count + 8)
+    middle += sigma * rng.normal(size=runs) * np.sqrt(count) / (count + 8)
+    more = sigma**2 * rng.chisquare(np.maximum(count - 1, 1)) / np.maximum(count - 1, 1)
+    variance = (7 * first.log_variance + count * more) / (count + 7)
+    value = middle + variance / 2
+    assert 0.94 < float((abs(value - sigma**2 / 2) < 2 * error).mean()) < 0.975
 
 
 def test_kernels_that_are_exact_for_gaussian_data_have_no_variance():

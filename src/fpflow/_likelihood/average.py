@@ -33,12 +33,13 @@ class UnitSums(eqx.Module):
     first: Array
     log: Array
     log_square: Array
+    log_cube: Array
 
     @classmethod
     def none(cls, x: Array) -> "UnitSums":
         """Of no unit, in the precision of `x`."""
         zero = jnp.zeros((), x.dtype)
-        return cls(jnp.full_like(zero, -jnp.inf), zero, zero, zero, zero, zero, zero)
+        return cls(jnp.full_like(zero, -jnp.inf), *[zero] * 7)
 
     def add(self, logs: Array) -> "UnitSums":
         """With units more, `logs` of shape `(units, 2)`."""
@@ -56,10 +57,11 @@ class UnitSums(eqx.Module):
             first,
             self.log + apart.sum(),
             self.log_square + jnp.sum(still**2),
+            self.log_cube + jnp.sum(still**3),
         )
 
-    def merged(self, owner: Array, num: int, count: int) -> "UnitSums":
-        """Rows of `count` units each, as the `num` rows to which they belong; `owner` ascends."""
+    def merged(self, owner: Array, num: int, count: Array) -> "UnitSums":
+        """Rows of `count` units, as the `num` rows to which they belong; `owner` ascends."""
         belongs = {"num_segments": num, "indices_are_sorted": True}
         largest = jax.ops.segment_max(self.largest, owner, **belongs)
         old = jnp.exp(self.largest - largest[owner])
@@ -67,6 +69,7 @@ class UnitSums(eqx.Module):
         shift = self.first - first[owner]
         still = jax.lax.stop_gradient(shift)
         log_square = self.log_square + 2 * still * self.log + count * still**2
+        log_cube = self.log_cube + 3 * still * self.log_square + 3 * still**2 * self.log
 
         def total(rows):
             return jax.ops.segment_sum(rows, owner, **belongs)
@@ -79,6 +82,7 @@ class UnitSums(eqx.Module):
             first,
             total(self.log + count * shift),
             total(log_square),
+            total(log_cube + count * still**3),
         )
 
 
@@ -90,20 +94,24 @@ class UnitMean(eqx.Module):
     - `value`: the logarithm of their mean, corrected for the bias of a logarithm.
     - `spread`: the relative variance of one unit.
     - `log_variance`: the variance of $\ell$.
+    - `third`: its third cumulant.
     - `plain`: the logarithm of the mean of the coarser estimates.
     """
 
     value: Array
     spread: Array
     log_variance: Array
+    third: Array
     plain: Array
 
 
-def _log_moments(sums: UnitSums, count: Array) -> tuple[Array, Array]:
-    """Mean and variance of the logarithms."""
-    middle, square = sums.log / count, sums.log_square / count
+def _log_cumulants(sums: UnitSums, count: Array) -> tuple[Array, Array, Array]:
+    """The first three of the logarithms, each without bias."""
+    middle, square, cube = (v / count for v in (sums.log, sums.log_square, sums.log_cube))
     still = jax.lax.stop_gradient(middle)
-    return middle, jnp.maximum(square - still**2, 0) * count / (count - 1)
+    variance = jnp.maximum(square - still**2, 0) * count / (count - 1)
+    third = cube - 3 * still * square + 2 * still**3
+    return middle, variance, third * count**2 / ((count - 1) * jnp.maximum(count - 2, 1))
 
 
 def _skewness(log_variance: Array, count: Array) -> Array:
@@ -112,12 +120,11 @@ def _skewness(log_variance: Array, count: Array) -> Array:
     return (grown + 2) * jnp.sqrt((grown - 1) / count)
 
 
-def _lifted(variance: Array, count: Array) -> Array:
-    r"""Variances that few units of each point found, and more where all points together say more.
+def _shrunk(variance: Array, count: Array) -> Array:
+    r"""Variances that few units of each point found, by what all points together say.
 
     With $\log s^2 = \log\sigma^2 + e$, the noise $e$ of the known variance of a $\log\chi^2$, and
-    $\log\sigma^2$ normal over the points, this is $E[\sigma^2 \mid s^2]$ where it exceeds $s^2$. What
-    looks hard is believed: too many units cost time, too few miss the target.
+    $\log\sigma^2$ normal over the points, this is $E[\sigma^2 \mid s^2]$.
     """
     log = jnp.log(variance)
     known = jnp.isfinite(log)
@@ -126,16 +133,18 @@ def _lifted(variance: Array, count: Array) -> Array:
     between = jnp.maximum(jnp.var(log, where=known) - noise, 0)
     share = between / (between + noise)
     likely = jnp.exp(middle + share * (log - middle) + (1 + share) * noise / 2)
-    return jnp.where(known, jnp.maximum(variance, likely), variance)
+    return jnp.where(known, likely, variance)
 
 
 class AbstractAverage(eqx.Module):
     """How units become a value, its error, and a word on both.
 
     `least` is the smallest number of units that a first set has: a variance of fewer is no guide.
+    `may_grow` says whether units may be added to those whose error was looked at.
     """
 
     least: eqx.AbstractVar[int]
+    may_grow: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
     def mean(self, sums: UnitSums, count: Array) -> UnitMean:
@@ -143,44 +152,58 @@ class AbstractAverage(eqx.Module):
 
     @abc.abstractmethod
     def error(self, found: UnitMean, log_variance: Array, count: Array, freedom: Array) -> Array:
-        """The standard error of `value`, such that two of it hold the truth in 95 % of runs, with a
-        variance of the logarithms that is known to so many degrees of freedom."""
+        """The standard error of `value` from the scatter of units, such that two of it hold the truth in
+        95 % of runs, with a variance of the logarithms that is known to so many degrees of freedom."""
 
     @abc.abstractmethod
     def reliable(self, first: UnitMean, second: UnitMean, pooled: Array, count: Array) -> Array:
         """Whether `error` of `count` units should be believed."""
 
     @abc.abstractmethod
+    def left(self, found: UnitMean) -> Array:
+        """The part of the error that stays however many units there are."""
+
+    @abc.abstractmethod
     def believed(self, first: UnitMean) -> Array:
         """How many units would be."""
 
-    def needed(self, first: UnitMean, few: Array, target: float, most: Array) -> Array:
-        """How many units reach an error of `target` and are enough to be believed, by a first set of
-        `few` units at each point."""
-        spread, log_variance = _lifted(first.spread, few), _lifted(first.log_variance, few)
-        lifted = eqx.tree_at(lambda m: m.spread, first, spread)
-        count = spread / target**2
+    def reckoned(self, first: UnitMean, few: Array) -> UnitMean:
+        """What to reckon with after a first set of `few` units at each point. What looks hard is
+        believed: too many units cost time, too few miss the target."""
+        found = (first.spread, first.log_variance)
+        variances = tuple(_ALLOWANCE * jnp.maximum(v, _shrunk(v, few)) for v in found)
+        return eqx.tree_at(lambda m: (m.spread, m.log_variance), first, variances)
+
+    def needed(
+        self, mean: UnitMean, target: Array | float, most: Array, freedom: Array | None = None
+    ) -> Array:
+        """How many units of these variances reach an error of `target` and are enough to be believed, if
+        the variances are known to so many degrees of freedom, by default those of the units."""
+        count = mean.spread / target**2
         for _ in range(3):  # the allowances shrink as the number grows
             count = jnp.clip(count, jnp.minimum(2.0 * self.least, most), most)
-            ratio = self.error(lifted, log_variance, count, count) / target
+            known = count if freedom is None else freedom
+            ratio = self.error(mean, mean.log_variance, count, known) / target
             count = count * jnp.maximum(ratio**2, 0.25)
-        count = jnp.maximum(_ALLOWANCE * count, self.believed(first))
+        count = jnp.maximum(count, self.believed(mean))
         return jnp.clip(jnp.ceil(count), jnp.minimum(2.0 * self.least, most), most)
 
 
 class MeanOfWeights(AbstractAverage):
-    """The logarithm of the mean of many units, of whatever law."""
+    """The logarithm of the mean of many units, of whatever law. Units that missed the heavy paths look
+    good, and where they look bad alone more would be added."""
 
     least: int = 8
+    may_grow: bool = False
 
     def mean(self, sums: UnitSums, count: Array) -> UnitMean:
         mean = sums.weight / count
         variance = jnp.maximum(sums.square / count - mean**2, 0) * count / (count - 1)
         spread = jax.lax.stop_gradient(variance / mean**2)
-        _, log_variance = _log_moments(sums, count)
+        _, log_variance, third = _log_cumulants(sums, count)
         value = sums.largest + jnp.log(mean) + spread / (2 * count)
         plain = sums.largest + jnp.log(sums.plain / count)
-        return UnitMean(value, spread, log_variance, plain)
+        return UnitMean(value, spread, log_variance, third, plain)
 
     def error(self, found: UnitMean, log_variance: Array, count: Array, freedom: Array) -> Array:
         del freedom  # the spread is that of these units alone
@@ -193,27 +216,39 @@ class MeanOfWeights(AbstractAverage):
         even = _skewness(first.log_variance, count) < _SKEWED
         return even & (jnp.maximum(first.spread, second.spread) < _MOST_SPREAD)
 
+    def left(self, found: UnitMean) -> Array:
+        return jnp.zeros_like(found.value)
+
     def believed(self, first: UnitMean) -> Array:
         grown = jnp.exp(jnp.minimum(first.log_variance, 20.0))
         return ((grown + 2) / (0.8 * _SKEWED)) ** 2 * (grown - 1)
 
 
 class MeanOfLogs(AbstractAverage):
-    r"""$E\,\ell + \tfrac12\mathrm{var}\,\ell$ of few filters, each of so many paths that its $\ell$ is
-    normal: its error does not hang on the largest of them."""
+    r"""$\kappa_1 + \tfrac12\kappa_2 + \tfrac16\kappa_3$ with the cumulants of the $\ell$ of few filters,
+    each of so many paths that its $\ell$ is nearly normal: its error does not hang on the largest.
+
+    They grow once, to the number that their own variance asks for: the mean of normal numbers does not
+    depend on it, and an error by that variance holds exactly (Stein 1945).
+    """
 
     least: int = 4
+    may_grow: bool = True
 
     def mean(self, sums: UnitSums, count: Array) -> UnitMean:
-        middle, variance = _log_moments(sums, count)
-        value = sums.first + middle + variance / 2
-        return UnitMean(value, jnp.expm1(jnp.minimum(variance, 20.0)), variance, value)
+        middle, variance, third = _log_cumulants(sums, count)
+        value = sums.first + middle + variance / 2 + third / 6
+        return UnitMean(value, jnp.expm1(jnp.minimum(variance, 20.0)), variance, third, value)
 
     def error(self, found: UnitMean, log_variance: Array, count: Array, freedom: Array) -> Array:
-        # Of the mean, and of the half variance, which is that of these units.
-        del found
-        scatter = log_variance / count + log_variance**2 / (2 * jnp.maximum(count - 1, 1))
-        return jnp.sqrt(scatter) * student(freedom)
+        del found  # of the three parts, for a normal law
+        v, rest = log_variance, jnp.maximum(count - 1, 1)
+        return jnp.sqrt(v / count + v**2 / (2 * rest) + v**3 / (6 * rest)) * student(freedom)
+
+    def left(self, found: UnitMean) -> Array:
+        """What the later cumulants add: as much as the third, if the skewness is at least one, as it is
+        where the twist is poor."""
+        return jnp.maximum(jnp.abs(found.third), found.log_variance**1.5) / 6
 
     def reliable(self, first: UnitMean, second: UnitMean, pooled: Array, count: Array) -> Array:
         """Where neither set is wider than a normal law is believed."""

@@ -146,7 +146,7 @@ def log_prob_sde(
     - `target_error`: the standard error to reach at each point, 0.05 nats by default, with at most
       `num_paths` paths, 2560 by default.
     - `num_paths`: without `target_error`, the number of paths per point in the second set, in whole
-      units: pairs, or filters of 256 paths.
+      units: pairs, or filters of 128 paths.
     - `num_steps`: number of times per path. The default is 32 with a potential and 64 for a score alone,
       two or four times as many if `step_error` exceeds twice the target at more than a twentieth of the
       points, as it does near data with fine structure. For a filter it is 48, placed where its weights
@@ -290,8 +290,10 @@ def _filter(
     def tuned(chain: GaussianChain) -> GaussianChain:
         return tuned_chain(chain, model, process, some, diagonal=True, key=key)
 
-    chain = even_steps(tuned(GaussianChain(num_steps=num_steps)), model, process, some, model, key)
-    return TwistedFilter(chain=tuned(chain), twist=model)
+    chain = tuned(GaussianChain(num_steps=num_steps))
+    for _ in range(2):
+        chain = tuned(even_steps(chain, model, process, some, model, key))
+    return TwistedFilter(chain=chain, twist=model)
 
 
 def check_found(found: Found, budget: Budget, name: str) -> None:

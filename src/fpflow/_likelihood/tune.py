@@ -81,10 +81,12 @@ def even_steps(
     r"""The chain with as many steps, so placed that each adds about the same variance to the weights.
 
     A step of size $h$ adds a variance $a h^2$, so that the sum over a given number of steps is least
-    where the steps are as dense as $\sqrt a$. A tenth of them stay where they were.
+    where the steps are as dense as $\sqrt a$. Long steps add a higher power of $h$, for which the root
+    goes too far, and further with each call; the cube root settles in two. A tenth of the steps stay
+    where they were.
     """
     rows = noising_steps(chain, process, points.dtype)
-    root = np.sqrt(np.asarray(added(model, twist, rows, points, key), float))
+    root = np.cbrt(np.asarray(added(model, twist, rows, points, key), float))
     density = np.cumsum(0.9 * root / max(root.sum(), 1e-300) + 0.1 / len(root))
     count = np.linspace(0, 1, len(root) + 1)
     index = np.interp(count, np.concatenate([[0], density / density[-1]]), count)

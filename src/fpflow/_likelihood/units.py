@@ -19,7 +19,7 @@ from jaxtyping import Array
 from .._devices import over_devices
 from .._process import AbstractProcess
 from .._types import PRNGKey
-from .average import AbstractAverage, MeanOfWeights, UnitSums
+from .average import AbstractAverage, MeanOfWeights, UnitMean, UnitSums
 from .points import in_blocks, is_traced
 
 # Evaluations of the model side by side: wide enough for the matrix products.
@@ -44,6 +44,10 @@ class AbstractUnit(eqx.Module):
 
     def bare(self) -> "AbstractUnit":
         """What `draw` needs besides the tables; a program is compiled for it once."""
+        return self
+
+    def larger(self) -> "AbstractUnit":
+        """A unit of twice as many paths, if units can grow."""
         return self
 
     @abc.abstractmethod
@@ -96,6 +100,10 @@ class Budget(eqx.Module):
     num_paths: int
     target_error: float | None
 
+    def units(self, unit: AbstractUnit) -> int:
+        """How many units of a kind it holds, two at least."""
+        return max(-(-self.num_paths // unit.num_paths), 2)
+
 
 class Found(eqx.Module):
     """What both sets of units say about each point, all of shape `(n,)`."""
@@ -124,54 +132,144 @@ def estimate(
     key: PRNGKey,
 ) -> Found:
     """The mean of units at points: a first set by `first_unit` finds how many a second set needs."""
-    per_unit = unit.num_paths
-    most = max(-(-budget.num_paths // per_unit), 2)
-    chunk = min(max(CHUNK // per_unit, 1), most)
-    average = unit.average
-    few = max(min(-(-_FIRST // per_unit), -(-most // 4)), average.least)
-    few = -(-few // chunk) * chunk
+    average, every, target = unit.average, np.arange(len(points)), budget.target_error
+    most = budget.units(unit)
+    few = max(min(-(-_FIRST // unit.num_paths), -(-most // 4)), average.least)
     key_first, key_second = jr.split(key)
-    traced = is_traced((model, points, key))
+    asked = _Asked(model, process, points, mesh, progress, name)
+    few, most = np.full(len(every), few), np.full(len(every), most)
+    drawn = asked.drawn(first_unit, every, few, key_first, f"{name}, first set")
+    first = _mean(average, drawn)
+    adaptive = target is not None and not is_traced((model, points, key))
+    if adaptive and average.may_grow:
+        counts = np.minimum(2 * average.least, most)
+        second = asked.drawn(unit, every, counts, key_second, name)
+        return asked.completed(budget, second, first, key_second)
+    counts = most
+    if adaptive:
+        needed = _needed_at_first(average, first, drawn.count, target, jnp.asarray(most, float))
+        counts = np.nan_to_num(np.asarray(needed), nan=few[0]).astype(int)
+    second = asked.drawn(unit, every, counts, key_second, name)
+    variance, freedom = _pooled(first, drawn.count - 1, _mean(average, second), second.count - 1)
+    return asked.found(second, first, variance, freedom)
 
-    def sums(unit, counts, key, word):
-        """Those of at least so many units, in turns of equal length: a needy point has many."""
+
+class _Drawn(eqx.Module):
+    """Units at some of the points: their sums, and how many they are."""
+
+    unit: AbstractUnit
+    rows: np.ndarray
+    sums: UnitSums
+    count: Array
+
+    def grown(self, few: np.ndarray, more: "_Drawn") -> "_Drawn":
+        """With more units at those with the numbers `few`."""
+        owner = np.concatenate([np.arange(len(self.rows)), few])
+        order = np.argsort(owner, kind="stable")
+        sums, count = jax.tree.map(
+            lambda a, b: jnp.concatenate([a, b])[order],
+            (self.sums, self.count),
+            (more.sums, more.count),
+        )
+        sums = _merged(sums, jnp.asarray(owner[order]), len(self.rows), count)
+        return _Drawn(self.unit, self.rows, sums, self.count.at[few].add(more.count))
+
+
+class _Asked(eqx.Module):
+    """Points, and what is asked of them."""
+
+    model: Any
+    process: AbstractProcess
+    points: Array
+    mesh: Mesh | None
+    progress: bool | None
+    name: str
+
+    def drawn(
+        self, unit: AbstractUnit, rows: np.ndarray, counts: np.ndarray, key: PRNGKey, word: str
+    ) -> _Drawn:
+        """At least so many units at each of the rows, in turns of equal length: a needy point has
+        many."""
+        model, process, points, mesh = self.model, self.process, self.points, self.mesh
         tables = unit.tables(process, points.dtype)
+        chunk = min(max(CHUNK // unit.num_paths, 1), int(counts.max()))
+        width = max(LANES // (chunk * unit.num_paths), 1)
         chunks = -(-counts // chunk)
-        turn = _turn(chunks)
+        turn = _turn(chunks, width)
         turns = -(-chunks // turn)
-        owner = np.repeat(np.arange(len(points)), turns)
-        start = turn * (np.arange(len(owner)) - np.repeat(np.cumsum(turns) - turns, turns))
+        place = np.repeat(np.arange(len(rows)), turns)
+        start = turn * (np.arange(len(place)) - np.repeat(np.cumsum(turns) - turns, turns))
+        padded = np.minimum(np.arange(_padded(len(place), width)), len(place) - 1)
+        owner, start = rows[place[padded]], start[padded]
         # An array, so that more units compile nothing new; a loop that is differentiated needs to
         # know the number.
-        looped = turn if traced else jnp.asarray(turn)
+        looped = turn if is_traced((model, points, key)) else jnp.asarray(turn)
 
         def block(index, x):
             row = np.minimum(np.asarray(index), len(owner) - 1)
             at = (jnp.asarray(owner[row]), jnp.asarray(start[row]))
             return sums_block(unit.bare(), model, process, tables, looped, chunk, mesh, key, *at, x)
 
-        width = max(LANES // (chunk * per_unit), 1)
-        found = in_blocks(block, points[owner], width, word, progress, mesh)
-        total = _merged(found, jnp.asarray(owner), len(points), turn * chunk)
-        return total, jnp.asarray(turns * turn * chunk)
+        sums = in_blocks(block, points[owner], width, word, self.progress, mesh)
+        sums = jax.tree.map(lambda v: v[: len(place)], sums)
+        sums = _merged(sums, jnp.asarray(place), len(rows), jnp.asarray(turn * chunk))
+        return _Drawn(unit, rows, sums, jnp.asarray(turns * turn * chunk))
 
-    found, count = sums(first_unit, np.full(len(points), few), key_first, f"{name}, first set")
-    counts = np.full(len(points), most)
-    if budget.target_error is not None and not traced:
-        needed = _needed(average, found, count, budget.target_error, jnp.asarray(float(most)))
-        counts = np.nan_to_num(np.asarray(needed), nan=few).astype(int)
-    total, used = sums(unit, counts, key_second, name)
-    shared = unit.shared(model, process, points, mesh)
-    return _summed_up(average, per_unit, found, count, total, used, shared)
+    def found(self, drawn: _Drawn, first: UnitMean, variance: Array, freedom: Array) -> Found:
+        """What units say, judged by a variance that is known to so many degrees of freedom."""
+        unit = drawn.unit
+        shared = unit.shared(self.model, self.process, self.points[drawn.rows], self.mesh)
+        mean = _mean(unit.average, drawn)
+        return _summed_up(
+            unit.average, unit.num_paths, first, mean, variance, freedom, drawn.count, shared
+        )
+
+    def completed(self, budget: Budget, drawn: _Drawn, first: UnitMean, key: PRNGKey) -> Found:
+        """As far as the budget goes, with as many more units as these ask for, and with larger ones
+        alone where the cumulants of these are not believed."""
+        unit, average, target = drawn.unit, drawn.unit.average, budget.target_error
+        assert target is not None
+        key_more, key_larger, key = jr.split(key, 3)
+        mean, freedom, most = _mean(average, drawn), drawn.count - 1, budget.units(unit)
+        found = self.found(drawn, first, mean.log_variance, freedom)
+        reached = jnp.maximum(target, _error(average, mean, jnp.asarray(float(most)), freedom))
+        # Half of the error is for what more units do not take away.
+        wide = ~found.reliable | (average.left(mean) > reached / 2)
+        goal = jnp.asarray(target * 0.75**0.5)
+        wanted = np.asarray(_needed(average, mean, goal, jnp.asarray(float(most)), freedom))
+        missing = np.where(wide, 0, wanted - np.asarray(drawn.count))
+        few = np.flatnonzero(missing > 0)
+        if len(few):
+            counts, word = missing[few].astype(int), f"{self.name}, more"
+            drawn = drawn.grown(few, self.drawn(unit, drawn.rows[few], counts, key_more, word))
+            found = self.found(drawn, first, mean.log_variance, freedom)
+            wide = wide | (average.left(_mean(average, drawn)) > reached / 2)
+        few, larger = np.flatnonzero(np.asarray(wide)), unit.larger()
+        most = budget.units(larger)
+        if not len(few) or most < average.least:
+            return found
+        counts = np.full(len(few), min(2 * average.least, most))
+        word = f"{self.name}, larger"
+        drawn = self.drawn(larger, drawn.rows[few], counts, key_larger, word)
+        new = self.completed(budget, drawn, jax.tree.map(lambda v: v[few], first), key)
+        return jax.tree.map(lambda a, b: a.at[few].set(b), found, new)
 
 
-def _turn(chunks: np.ndarray) -> int:
-    """Chunks of a row, such that all rows together cost least."""
+def _padded(num: int, width: int) -> int:
+    """To a power of two where they do not fill one block, as each number of rows compiles anew."""
+    return num if num >= width else 1 << (num - 1).bit_length()
+
+
+def _turn(chunks: np.ndarray, width: int) -> int:
+    """Chunks of a row, such that all rows together, so many at a time, cost least."""
 
     def cost(turn: int) -> float:
-        return float(np.sum(-(-chunks // turn)) * (turn + _ROW))
+        rows = int(np.sum(-(-chunks // turn)))
+        return -(-rows // width) * (turn + _ROW)
 
-    return min((int(turn) for turn in np.unique(chunks)), key=cost)
+    most = int(chunks.max())
+    shares = (-(-most // k) for k in range(1, width + 1))
+    return min(sorted({*(int(n) for n in np.unique(chunks)), *shares}), key=cost)
 
 
 # In programs of their own, because op by op they take longer to compile than all the paths.
@@ -179,21 +277,43 @@ _merged = eqx.filter_jit(UnitSums.merged)
 
 
 @eqx.filter_jit
-def _needed(average, found, count, target, most):
-    return average.needed(average.mean(found, count), count, target, most)
+def _mean_of(average, sums, count) -> UnitMean:
+    return average.mean(sums, count)
+
+
+def _mean(average: AbstractAverage, drawn: _Drawn) -> UnitMean:
+    return _mean_of(average, drawn.sums, drawn.count)
 
 
 @eqx.filter_jit
-def _summed_up(average, per_unit, found, count, total, used, shared) -> Found:
-    """By the sums and counts of both sets, and what their units share."""
-    first, second = average.mean(found, count), average.mean(total, used)
-    freedom = count + used - 2
-    pooled = (first.log_variance * (count - 1) + second.log_variance * (used - 1)) / freedom
+def _needed(average, mean, target, most, freedom):
+    return average.needed(mean, target, most, freedom)
+
+
+@eqx.filter_jit
+def _needed_at_first(average, first, few, target, most):
+    return average.needed(average.reckoned(first, few), target, most)
+
+
+@eqx.filter_jit
+def _error(average, mean, count, freedom):
+    return average.error(mean, mean.log_variance, count, freedom)
+
+
+@eqx.filter_jit
+def _pooled(first, known, second, more):
+    """The variance of the logarithms by two sets, with so many degrees of freedom each."""
+    both = first.log_variance * known + second.log_variance * more
+    return both / (known + more), known + more
+
+
+@eqx.filter_jit
+def _summed_up(average, per_unit, first, second, variance, freedom, used, shared) -> Found:
     return Found(
         second.value + shared[:, 0],
-        average.error(second, pooled, used, freedom),
+        jnp.hypot(average.error(second, variance, used, freedom), average.left(second)),
         used * per_unit / (1 + per_unit * second.spread),
-        average.reliable(first, second, pooled, used),
+        average.reliable(first, second, variance, used),
         used * per_unit,
         second.plain + shared[:, 1],
         first.value + shared[:, 0],
