@@ -139,6 +139,13 @@ def by_twisted_chain(model, x):
     )
 
 
+def by_target(model, x):
+    # Filters that grow: eight at first, then as many as these ask for, or larger ones.
+    chain = fpflow.GaussianChain(0.3, STEPS)
+    asked = {"target_error": 0.05, "num_paths": 2**15, "progress": False, "key": jr.key(5)}
+    return fpflow.log_prob_chain(chain, model, PROCESS, x, **asked)
+
+
 def sde_law(model):
     return exact_laws(model)[0]
 
@@ -153,6 +160,7 @@ DENSITIES = {
     "log_prob_sde, filter": (by_filter, sde_law, (0.6, 1.0, 1.5)),
     "log_prob_chain": (by_chain, gaussian_chain_law, (0.45, 0.8, 1.2)),
     "log_prob_chain, twisted": (by_twisted_chain, gaussian_chain_law, (0.45, 0.8, 1.2)),
+    "log_prob_chain, to a target": (by_target, gaussian_chain_law, (0.45, 0.8, 1.2)),
 }
 
 
@@ -223,7 +231,9 @@ def nats(spread, runs, points=64):
 
 
 def share_of(call, model, variance):
-    """The effective share of one path: of filters, that of one filter."""
+    """The effective share of one path: of filters, that of one filter; of those to a target, that of
+    as many as others have."""
+    call = by_twisted_chain if call is by_target else call
     x = 0.7 * jnp.sqrt(jnp.asarray(variance))
     found = call(model, jnp.broadcast_to(x, (50, len(x))))
     paths = {by_twisted_chain: 2048, by_filter: 1024}.get(call, 512)

@@ -31,6 +31,11 @@ FILTER = "src/fpflow/_likelihood/filter.py"
 EASY = "tests/test_likelihood.py -k look_easy_by_chance"
 CHAIN = "tests/test_chain.py"
 LOGS = f"{CHAIN}::test_few_filters_know_their_error"
+STEIN = f"{CHAIN}::test_an_error_by_the_variance_of_those_before_holds"
+SKEWED = f"{CHAIN}::test_a_skew_logarithm_is_averaged_by_its_third_cumulant"
+GROWN = f"{CHAIN}::test_units_that_are_added_count_like_those_before"
+WIDER = f"{CHAIN}::test_points_with_wide_weights_get_more_filters_and_larger_ones"
+UNITS_OF = "src/fpflow/_likelihood/units.py"
 WEIGHTS = "tests/test_importance.py::test_few_paths_and_steps_of_a_wrong_score_have_no_bias"
 EVIDENCE = "tests/test_importance.py::test_the_evidence_of_a_known_target[sde]"
 TAIL = "tests/test_importance.py::test_pareto_k_is_the_estimator_of_its_paper"
@@ -136,7 +141,6 @@ MUTANTS = [
     (AVERAGE, "_MOST_SPREAD = 19.0", "_MOST_SPREAD = 999.0", f"{CHAIN}::{FIRST}"),
     (AVERAGE, "_WIDE = 1.2", "_WIDE = 9.0", f"{CHAIN}::{FIRST}"),
     (AVERAGE, "found.spread / count) * student(count - 1)", "found.spread / count) / 2", f"{BENCH} -k densities"),
-    (AVERAGE, "jnp.sqrt(scatter) * student(freedom)", "jnp.sqrt(scatter) / 2", LOGS),
     ("src/fpflow/_accounting/kl.py", "terms.std(ddof=1) / len(terms) ** 0.5", "terms.std(ddof=1) / len(terms) ** 0.5 / 2", f"{BENCH} -k accounts"),
     ("src/fpflow/_report/pointwise.py", "kl_data_ode=data_ode", "kl_data_ode=data_sde", KNOWN),
     ("src/fpflow/_report/pointwise.py", "_estimate(apart),", "_estimate(-3 * apart),", TWO),
@@ -190,8 +194,17 @@ MUTANTS = [
     (AVERAGE, "jnp.sqrt(found.spread / count) * student(count - 1)", "jnp.sqrt(found.spread / count) / 2", FEW),
     (AVERAGE, "_skewness(first.log_variance, count) < _SKEWED", "first.log_variance > -1", f"{CHAIN}::test_the_first_set_decides_whether_to_believe_the_second"),
     (AVERAGE, "sums.first + middle + variance / 2", "sums.first + middle", LOGS),
-    (AVERAGE, "jnp.sqrt(scatter) * student(freedom)", "jnp.sqrt(scatter) / 2", LOGS),
-    ("src/fpflow/_likelihood/tune.py", "root = np.sqrt(np.asarray(added(", "root = 1 / np.sqrt(np.asarray(added(", f"{CHAIN}::test_steps_are_placed_where_the_weights_need_them"),
+    (AVERAGE, "(6 * rest)) * student(freedom)", "(6 * rest)) / 2", LOGS),
+    (AVERAGE, "(6 * rest)) * student(freedom)", "(6 * rest)) * student(count)", STEIN),
+    (AVERAGE, "+ variance / 2 + third / 6", "+ variance / 2 - third / 6", SKEWED),
+    (AVERAGE, "jnp.maximum(jnp.abs(found.third), found.log_variance**1.5) / 6", "0 * found.third", SKEWED),
+    (AVERAGE, "log_cube = self.log_cube + 3 * still", "log_cube = self.log_cube + still", GROWN),
+    (AVERAGE, "self.log_cube + jnp.sum(still**3)", "self.log_cube + jnp.sum(still)", SKEWED),
+    (UNITS_OF, "self.count.at[few].add(more.count)", "self.count", GROWN),
+    (UNITS_OF, "goal = jnp.asarray(target * 0.75**0.5)", "goal = jnp.asarray(target * 1.5)", WIDER),
+    (UNITS_OF, "larger = np.flatnonzero(np.asarray(wide)), unit.larger()", "larger = np.flatnonzero(np.asarray(wide)), unit", WIDER),
+    ("src/fpflow/_report/measure.py", "kl_divergence(p, q, wide).value) / 3", "kl_divergence(p, q, wide).value) / 30", "tests/test_report.py::test_the_divergence_of_densities_counts_what_cells_hide"),
+    ("src/fpflow/_likelihood/tune.py", "root = np.cbrt(np.asarray(added(", "root = 1 / np.cbrt(np.asarray(added(", f"{CHAIN}::test_steps_are_placed_where_the_weights_need_them"),
     ("src/fpflow/_likelihood/sde.py", "coarse / (fine - coarse) if fine > coarse", "0.01 if fine > coarse", f"{CHAIN}::test_what_the_steps_leave_is_told_from_two_numbers_of_them"),
     # chains and their filter
     (FILTER, "log_w = log_w - log_normal(new, steps.scale * y", "log_w = log_w + log_normal(new, steps.scale * y", CHAIN),
@@ -217,6 +230,7 @@ MUTANTS = [
     ("src/fpflow/_grid/potential.py", "np.exp(u - u.max())", "np.exp(u.max() - u)", "tests/test_nats.py::test_the_law_of_a_potential_on_a_grid"),
     ("src/fpflow/_model/callback.py", "t.reshape(-1), x.reshape(-1, self.dim)", "t.reshape(-1)[::-1], x.reshape(-1, self.dim)", f"{OUTSIDE}::test_what_needs_values_alone_is_the_same"),
     ("src/fpflow/_terms/distillation.py", "m.score(t, x) - jnp", "m.score(t, x) + jnp", f"{OUTSIDE}::test_a_distilled_potential_twists_without_bias"),
+    ("src/fpflow/_likelihood/tune.py", "root = np.cbrt(np.asarray(added(", "root = np.sqrt(np.asarray(added(", f"{CHAIN}::test_placing_steps_settles_where_long_ones_add_a_high_power"),
     ("src/fpflow/_likelihood/tune.py", "jnp.argmin(scatter, 0)", "jnp.argmax(scatter, 0)", f"{CHAIN}::test_kernels_that_are_exact_for_gaussian_data_have_no_variance"),
     # accounts, adapters, distances
     ("src/fpflow/_accounting/kl.py", "error @ (score - flow)", "error @ (flow - score)", ACCOUNT),

@@ -323,6 +323,20 @@ def test_an_error_by_the_variance_of_those_before_holds():
     assert 0.94 < float((abs(value - sigma**2 / 2) < 2 * error).mean()) < 0.975
 
 
+def test_a_skew_logarithm_is_averaged_by_its_third_cumulant():
+    """Of gamma-distributed ones, whose fourth cumulant is all that is left, and is in the error."""
+    shape, scale, runs, num = 4.0, 0.3, 2000, 400  # variance 0.36, skewness one
+    logs = scale * jr.gamma(jr.key(0), shape, (runs, num))
+    zero = UnitSums.none(jnp.zeros(()))
+    sums = jax.vmap(lambda row: zero.add(jnp.stack([row, row], 1)))(logs)
+    found = MeanOfLogs().mean(sums, jnp.full(runs, num))
+    bias = float(found.value.mean()) + shape * np.log1p(-scale)
+    rest = -(scale**4) * shape / 4  # the fourth, and later ones of a series in the scale
+    assert 1.6 * rest < bias < rest
+    left = float(MeanOfLogs().left(found).mean())
+    assert abs(bias) < left < 4 * abs(bias)
+
+
 def test_kernels_that_are_exact_for_gaussian_data_have_no_variance():
     """Of its variance, at any number of steps; and tuning finds it."""
     law = fpflow.datasets.GaussianMixture(np.zeros((1, 3)), 0.2)

@@ -21,6 +21,7 @@ from fpflow._cli import main
 from fpflow._model import as_model
 from fpflow._report.doubts import strays
 from fpflow._report.fields import curl_profile, gradient_share
+from fpflow._report.measure import _kl_of_densities
 from known import OU, LinearScore, WithoutPotential, linear_laws, mixture
 
 LAW = fpflow.datasets.GaussianMixture([[-1.0], [0.2], [1.3]], 0.1)
@@ -320,3 +321,17 @@ def test_strays_are_told_with_their_distance_and_their_weight():
     assert strays("SDE", x + 9, data) == [
         "100.0% of the SDE samples lie more than half the data's width away from the data."
     ]
+
+
+def test_the_divergence_of_densities_counts_what_cells_hide():
+    """Of Gaussians on cells half as wide as they are: second order of the width, and in the error."""
+    a, b = (fpflow.datasets.GaussianMixture(np.zeros((1, 2)), v) for v in (0.3, 0.5))
+    window = fpflow.Window(-3.0, 3.0, 24)
+    exact = 0.3 / 0.5 - 1 - np.log(0.3 / 0.5)  # half of it in each dimension
+    masses = [law.cell_probabilities(window) for law in (a, b)]
+    found, cells = _kl_of_densities(*masses), fpflow.kl_divergence(*masses)
+    assert found.value == cells.value
+    assert abs(cells.value - exact) > 4 * cells.error
+    # What is hidden of the fourth order is a tenth.
+    hidden = float(np.sqrt(found.error**2 - cells.error**2))
+    np.testing.assert_allclose(hidden, exact - cells.value, rtol=0.2)

@@ -209,7 +209,8 @@ def _family(report: Any) -> Section | None:
         return None
     with_data = report.etas[0]["to_data"] is not None
     header = ("eta (0 = ODE, 1 = SDE)", *(("to the data",) if with_data else ()), "to the ODE")
-    title = f"The family dx = [f - (1 + eta^2)/2 g^2 s]dt + eta g dW, {_unit(report)}"
+    cells = ", on the cells" if report.densities else ""
+    title = f"The family dx = [f - (1 + eta^2)/2 g^2 s]dt + eta g dW, {_unit(report)}{cells}"
     return Section(title, header, rows)
 
 

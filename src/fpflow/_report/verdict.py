@@ -39,8 +39,8 @@ def _distance(split: GapSplit, nats: NatsGap | None, kind: str, distances: dict[
             f"{back} in the other direction"
         )
     return (
-        f"The distributions of the SDE and the ODE cannot be told apart in nats (KL {forth}, in the "
-        f"other direction {back})"
+        f"The KL divergences between the SDE and the ODE, {forth} nats and {back} in the other "
+        "direction, are not told from zero by their samples"
     )
 
 

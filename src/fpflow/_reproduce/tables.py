@@ -74,7 +74,8 @@ def markdown_tables(table: dict[str, dict[float, dict]]) -> str:
         lines.append("")
     words = (
         "Ours: exact W2² between grid densities, which have no sampling noise; ± is how much the "
-        "number changes if the masses are not extrapolated."
+        "number changes if the masses are not extrapolated. Mass sits at the centres of cells, as in "
+        "the paper: a shift smaller than a cell costs its size times the cell width, not its square."
     )
     if set(table) & set(paper.PUBLISHED):
         words += (
@@ -86,8 +87,8 @@ def markdown_tables(table: dict[str, dict[float, dict]]) -> str:
         if few:
             words += (
                 f" The data of {dataset} are {few['points']} points counted in cells, which by "
-                f"chance are about {1e3 * few['floor']:.2f} from their own distribution; so much of "
-                "every distance to them may be noise."
+                f"chance are about {1e3 * few['floor']:.2f} x 10⁻³ from their own distribution; so much "
+                "of every distance to them may be noise."
             )
     lines += [words, ""]
     lines += sampled_table(table)
