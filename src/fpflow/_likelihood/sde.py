@@ -136,7 +136,8 @@ def log_prob_sde(
     The density is the mean weight of noising paths that start at $x$. These are `ResidualPaths`; in more
     than eight dimensions, if the model has a potential, they come from a `TwistedFilter` over a tuned
     `GaussianChain`. A first set of paths determines how many are needed and whether the weights are even
-    enough; the value is that of a second set.
+    enough; the value is that of a second set. Filters instead begin with eight, whose variance says how
+    many more are needed, and twice as large ones are drawn where their logarithms are too wide.
 
     **Arguments:**
 
@@ -152,8 +153,8 @@ def log_prob_sde(
       points, as it does near data with fine structure. For a filter it is 48, placed where its weights
       need them.
     - `method`: a `ResidualPaths` or a `TwistedFilter` to use instead of the choice above. The first set
-      of a filter uses the steps of its chain and the second set twice as many; by default the first set
-      uses two thirds as many as the second.
+      of a filter, which serves `step_error`, uses the steps of its chain and the second set twice as
+      many; by default the first set uses two thirds as many as the second.
     - `mesh`: a `jax.sharding.Mesh` of devices that share the points.
     - `progress`: whether to show a progress bar; by default on a terminal or in a notebook.
     - `key`: a `jax.random.key`.

@@ -3,6 +3,7 @@ r"""Units: independent unbiased estimates of a density, drawn in two sets at eve
 Each estimator of the sampler's density makes *units*: an antithetic pair of paths, or one particle
 filter. Their number is chosen by a first set of them and the value is that of a second set: a set that
 misses the heavy paths looks good, so that stopping where the error looks small selects what is wrong.
+Units whose logarithms are nearly normal grow instead, once, by the variance of the first few.
 """
 
 import abc
@@ -131,7 +132,8 @@ def estimate(
     progress: bool | None,
     key: PRNGKey,
 ) -> Found:
-    """The mean of units at points: a first set by `first_unit` finds how many a second set needs."""
+    """The mean of units at points: a first set by `first_unit` finds how many a second set needs, unless
+    that may grow."""
     average, every, target = unit.average, np.arange(len(points)), budget.target_error
     most = budget.units(unit)
     few = max(min(-(-_FIRST // unit.num_paths), -(-most // 4)), average.least)
