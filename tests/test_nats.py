@@ -132,7 +132,7 @@ def test_the_verdict_says_what_the_numbers_say():
         "data-SDE": {"KL": fpflow.Estimate(0.004, 1e-5, "floor")},
     }
     first, second, third = verdict(split(0.0, 0.1, 0.2), same, None, grid)
-    assert "cannot be told apart" in first and "the ODE is nearer to the data by 0.003" in first
+    assert "not told from zero" in first and "the ODE is nearer to the data by 0.003" in first
     assert "67% comes from the finite number of samples" in second
     assert third.startswith("Either likelihood may be quoted")
     # A law that lacks mass of the data has no number of nats; total variation still tells.
