@@ -19,7 +19,7 @@ from fpflow._likelihood.average import MeanOfLogs, MeanOfWeights, UnitMean, Unit
 from fpflow._likelihood.filter import filtered, noising_steps
 from fpflow._likelihood.sde import remaining
 from fpflow._likelihood.tune import added, even_steps
-from fpflow._likelihood.units import _Drawn
+from fpflow._likelihood.units import _Asked, _Drawn
 from known import OU, WithoutPotential
 
 SHORT = fpflow.OrnsteinUhlenbeck(t1=3.0)
@@ -252,8 +252,15 @@ def test_placing_steps_settles_where_long_ones_add_a_high_power(monkeypatch):
 
 
 @pytest.mark.slow
-def test_points_with_wide_weights_get_more_filters_and_larger_ones():
+def test_points_with_wide_weights_get_more_filters_and_larger_ones(monkeypatch):
     """Until the target is met, and the errors are true."""
+    sizes, drawn = [], _Asked.drawn
+
+    def spy(self, unit, *rest):
+        sizes.append(unit.num_paths)
+        return drawn(self, unit, *rest)
+
+    monkeypatch.setattr(_Asked, "drawn", spy)
     model, chain = wrong(6, 0.6), fpflow.GaussianChain(0.1, 10)
     mean, cov = law_of(chain, model, SHORT)
     # Where the weights are even, where a first set asks for too few filters, and where filters of 128
@@ -271,6 +278,7 @@ def test_points_with_wide_weights_get_more_filters_and_larger_ones():
 
     small, large = found(1024), found(2**16)
     assert (small.standard_error > 0.1).any()
+    assert set(sizes) >= {128, 256}
     assert large.reliable.all() and (large.standard_error <= 0.1).all()
     z = abs(large.value - exact) / large.standard_error
     assert float((z < 2).mean()) > 0.84  # of 36: 95 % +- 3.6
