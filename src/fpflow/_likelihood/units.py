@@ -138,7 +138,7 @@ def estimate(
     most = budget.units(unit)
     few = max(min(-(-_FIRST // unit.num_paths), -(-most // 4)), average.least)
     key_first, key_second = jr.split(key)
-    asked = _Asked(model, process, points, mesh, progress, name)
+    asked = _Asked(model, process, points, mesh, progress, name, budget)
     few, most = np.full(len(every), few), np.full(len(every), most)
     drawn = asked.drawn(first_unit, every, few, key_first, f"{name}, first set")
     first = _mean(average, drawn)
@@ -146,7 +146,7 @@ def estimate(
     if adaptive and average.may_grow:
         counts = np.minimum(2 * average.least, most)
         second = asked.drawn(unit, every, counts, key_second, name)
-        return asked.completed(budget, second, first, key_second)
+        return asked.completed(second, first, key_second)
     counts = most
     if adaptive:
         needed = _needed_at_first(average, first, drawn.count, target, jnp.asarray(most, float))
@@ -186,6 +186,7 @@ class _Asked(eqx.Module):
     mesh: Mesh | None
     progress: bool | None
     name: str
+    budget: Budget
 
     def drawn(
         self, unit: AbstractUnit, rows: np.ndarray, counts: np.ndarray, key: PRNGKey, word: str
@@ -194,14 +195,15 @@ class _Asked(eqx.Module):
         many."""
         model, process, points, mesh = self.model, self.process, self.points, self.mesh
         tables = unit.tables(process, points.dtype)
-        chunk = min(max(CHUNK // unit.num_paths, 1), int(counts.max()))
+        chunk = min(max(CHUNK // unit.num_paths, 1), self.budget.units(unit))
         width = max(LANES // (chunk * unit.num_paths), 1)
         chunks = -(-counts // chunk)
         turn = _turn(chunks, width)
         turns = -(-chunks // turn)
         place = np.repeat(np.arange(len(rows)), turns)
         start = turn * (np.arange(len(place)) - np.repeat(np.cumsum(turns) - turns, turns))
-        padded = np.minimum(np.arange(_padded(len(place), width)), len(place) - 1)
+        lanes = _padded(len(place), width) if unit.average.may_grow else len(place)
+        padded = np.minimum(np.arange(lanes), len(place) - 1)
         owner, start = rows[place[padded]], start[padded]
         # An array, so that more units compile nothing new; a loop that is differentiated needs to
         # know the number.
@@ -226,13 +228,13 @@ class _Asked(eqx.Module):
             unit.average, unit.num_paths, first, mean, variance, freedom, drawn.count, shared
         )
 
-    def completed(self, budget: Budget, drawn: _Drawn, first: UnitMean, key: PRNGKey) -> Found:
+    def completed(self, drawn: _Drawn, first: UnitMean, key: PRNGKey) -> Found:
         """As far as the budget goes, with as many more units as these ask for, and with larger ones
         alone where the cumulants of these are not believed."""
-        unit, average, target = drawn.unit, drawn.unit.average, budget.target_error
+        unit, average, target = drawn.unit, drawn.unit.average, self.budget.target_error
         assert target is not None
         key_more, key_larger, key = jr.split(key, 3)
-        mean, freedom, most = _mean(average, drawn), drawn.count - 1, budget.units(unit)
+        mean, freedom, most = _mean(average, drawn), drawn.count - 1, self.budget.units(unit)
         found = self.found(drawn, first, mean.log_variance, freedom)
         reached = jnp.maximum(target, _error(average, mean, jnp.asarray(float(most)), freedom))
         # Half of the error is for what more units do not take away.
@@ -247,13 +249,13 @@ class _Asked(eqx.Module):
             found = self.found(drawn, first, mean.log_variance, freedom)
             wide = wide | (average.left(_mean(average, drawn)) > reached / 2)
         few, larger = np.flatnonzero(np.asarray(wide)), unit.larger()
-        most = budget.units(larger)
+        most = self.budget.units(larger)
         if not len(few) or most < average.least:
             return found
         counts = np.full(len(few), min(2 * average.least, most))
         word = f"{self.name}, larger"
         drawn = self.drawn(larger, drawn.rows[few], counts, key_larger, word)
-        new = self.completed(budget, drawn, jax.tree.map(lambda v: v[few], first), key)
+        new = self.completed(drawn, jax.tree.map(lambda v: v[few], first), key)
         return jax.tree.map(lambda a, b: a.at[few].set(b), found, new)
 
 
