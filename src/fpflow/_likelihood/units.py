@@ -198,12 +198,13 @@ class _Asked(eqx.Module):
         chunk = min(max(CHUNK // unit.num_paths, 1), self.budget.units(unit))
         width = max(LANES // (chunk * unit.num_paths), 1)
         chunks = -(-counts // chunk)
-        turn = _turn(chunks, width)
+        # Filters are few and long; rows of pairs fill many blocks, and cost the same in any.
+        together = width if unit.average.may_grow else 1
+        turn = _turn(chunks, together)
         turns = -(-chunks // turn)
         place = np.repeat(np.arange(len(rows)), turns)
         start = turn * (np.arange(len(place)) - np.repeat(np.cumsum(turns) - turns, turns))
-        lanes = _padded(len(place), width) if unit.average.may_grow else len(place)
-        padded = np.minimum(np.arange(lanes), len(place) - 1)
+        padded = np.minimum(np.arange(_padded(len(place), together)), len(place) - 1)
         owner, start = rows[place[padded]], start[padded]
         # An array, so that more units compile nothing new; a loop that is differentiated needs to
         # know the number.
