@@ -4,13 +4,14 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from .._model import check_counts, check_dims, check_score, model_dtype
+from .._model import check_counts, check_dims, check_score, model_dtype, score_at
 from .._process import AbstractProcess
 from .._types import ScoreModel
 from .._window import GridDensity, Window
@@ -43,7 +44,7 @@ def check_grid(model: Any, process: AbstractProcess, window: Any, **counts: Any)
 def is_traced(model: ScoreModel, process: AbstractProcess, dim: int) -> bool:
     """Whether scores have no values yet, because `jax.jit`, `jax.vmap` or `jax.grad` is at work."""
     dtype = model_dtype(model)
-    score = model.score(jnp.asarray(process.t1, dtype), jnp.full(dim, 0.5, dtype))
+    score = score_at(model, jnp.asarray(process.t1, dtype), jnp.full(dim, 0.5, dtype))
     return isinstance(score, Tracer)
 
 
@@ -76,6 +77,7 @@ def in_two_resolutions(
         return found if traced else _checked(found)
 
 
+@eqx.filter_jit
 def extrapolated(
     fine: Array, coarse: Array, refine: int, window: Window, moved: Array | float = 0.0
 ) -> GridDensity:

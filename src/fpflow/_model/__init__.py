@@ -14,6 +14,7 @@ from .check import check_key as check_key
 from .check import check_score as check_score
 from .check import model_dim as model_dim
 from .check import model_dtype as model_dtype
+from .check import score_at as score_at
 from .given import Raveled as Raveled
 from .given import given as given
 from .guidance import classifier_guided as classifier_guided

@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from .._process import AbstractProcess, Frame, check_process, same_noise
+from .._types import Point, Scalar
 from .transformed import Transformed
 
 
@@ -94,7 +95,7 @@ def check_score(model: Any, process: AbstractProcess, dim: int) -> None:
         ) from error
     if shape != (dim,):
         raise ValueError(f"`model.score` must return shape ({dim},), got {shape}.")
-    score = _score_at(model, jnp.asarray(process.t1, dtype), jnp.full(dim, 0.5, dtype))
+    score = score_at(model, jnp.asarray(process.t1, dtype), jnp.full(dim, 0.5, dtype))
     if isinstance(score, Tracer):
         return  # under a transformation there are no values to look at
     if not np.isfinite(np.asarray(score)).all():
@@ -102,7 +103,8 @@ def check_score(model: Any, process: AbstractProcess, dim: int) -> None:
 
 
 @eqx.filter_jit
-def _score_at(model, t, x):
+def score_at(model: Any, t: Scalar, x: Point) -> Point:
+    """The score at one point, in one program."""
     return model.score(t, x)
 
 

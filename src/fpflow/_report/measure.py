@@ -1,6 +1,7 @@
 """The numbers of the report, one function a section."""
 
 import dataclasses
+from concurrent.futures import Future
 from typing import Any
 
 import jax
@@ -84,16 +85,16 @@ def asked(
     return Question(model, process, dim, law, drawn, settings, outer, *counts, own, progress)
 
 
-def with_window(question: Question, samples: dict[str, np.ndarray]) -> Question:
+def with_window(question: Question, samples: Future) -> Question:
     """With the cells of dimensions one and two: the paper's where they hold the data, or without data
-    nearly all samples of the SDE."""
+    nearly all samples of the SDE, which alone are waited for."""
     settings, dim = question.settings, question.dim
     if dim > 2 or settings.window is not None:
         return question
     if question.drawn is not None:
         low, high = question.drawn.min(), question.drawn.max()
     else:
-        low, high = np.quantile(samples["SDE"], [1e-4, 1 - 1e-4])
+        low, high = np.quantile(samples.result()["SDE"], [1e-4, 1 - 1e-4])
     # On a line many cells cost nothing.
     nodes = 64 if dim == 2 else 512
     paper = Window(nodes=nodes, dim=dim)
@@ -117,29 +118,36 @@ def _sample(question: Question, sampler: Any, count: int, key: PRNGKey) -> np.nd
     return np.asarray(sample(sampler, model, process, count, dim=dim, progress=bar, key=key))
 
 
-def gap(
-    question: Question, samples: dict[str, np.ndarray], key: PRNGKey
-) -> tuple[dict[str, GridDensity], GapSplit]:
-    """The exact laws, where there is a grid, and the split of the observed gap."""
-    model, process, settings = question.model, question.process, question.settings
-    window, repeats = settings.window, settings.repeats
+def laws_on_grid(question: Question) -> dict[str, GridDensity]:
+    """The exact laws, where there is a window."""
+    model, process, window = question.model, question.process, question.settings.window
     if window is None:
-        finer = {"ODE": settings.ode.finer(4), "SDE": settings.sde.finer(4)}
-        fine = draw(question, finer, key)
-        return {}, split_sliced(samples["ODE"], samples["SDE"], fine["ODE"], fine["SDE"], repeats)
+        return {}
     laws = {
         "ODE": grid_density_ode(model, process, window),
         "SDE": grid_density_sde(model, process, window),
     }
-    rng = np.random.default_rng(int(jr.randint(key, (), 0, 2**31 - 1)))
-    split = split_on_grid(samples["ODE"], samples["SDE"], laws["ODE"], laws["SDE"], repeats, rng)
     if question.law is not None and question.drawn is not None:
         law: Any = question.law
         exact = law if hasattr(law, "cell_probabilities") else Points(question.drawn)
         laws["data"] = exact.cell_probabilities(window)
     if isinstance(model, PotentialModel):
         laws["e^u"] = grid_density_potential(model, process, window)
-    return laws, split
+    return laws
+
+
+def gap(
+    question: Question, laws: dict[str, GridDensity], samples: dict[str, np.ndarray], key: PRNGKey
+) -> GapSplit:
+    """The split of the observed gap, by the exact laws where they are known."""
+    settings = question.settings
+    ode, sde, repeats = samples["ODE"], samples["SDE"], settings.repeats
+    if laws:
+        rng = np.random.default_rng(int(jr.randint(key, (), 0, 2**31 - 1)))
+        return split_on_grid(ode, sde, laws["ODE"], laws["SDE"], repeats, rng)
+    finer = {"ODE": settings.ode.finer(4), "SDE": settings.sde.finer(4)}
+    fine = draw(question, finer, key)
+    return split_sliced(ode, sde, fine["ODE"], fine["SDE"], repeats)
 
 
 def _kl_of_densities(a: GridDensity, b: GridDensity) -> Estimate:

@@ -24,6 +24,7 @@ from ..datasets import Points, as_data, unconditional
 from . import measure
 from .doubts import doubts, repeats
 from .fields import CurlProfile
+from .lanes import second_lane
 from .pointwise import NatsGap, PointwiseGap
 from .settings import ReportSettings
 from .split import GapSplit
@@ -104,6 +105,15 @@ class GapReport:
     def plot(self) -> "pictures.Figure":
         """Draws one page with the distributions, the split of the gap and its sources."""
         return pictures.report_page(self)
+
+
+# What is said of single points, and by the report of all together.
+_OF_POINTS = ("log p_SDE is unreliable", "log p_ODE is known", "the standard error stays")
+
+
+def _is_a_note(warning: warnings.WarningMessage) -> bool:
+    text = str(warning.message)
+    return issubclass(warning.category, UserWarning) and not text.startswith(_OF_POINTS)
 
 
 def _plain(value: Any) -> Any:
@@ -192,20 +202,27 @@ def gap_report(
         )
     question = measure.asked(model, process, dim, law, settings, outer, progress, keys["data"])
 
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, second_lane() as aside:
         warnings.simplefilter("always")
         samplers = {"ODE": settings.ode, "SDE": settings.sde}
-        samples = measure.draw(question, samplers, keys["draw"])
-        question = measure.with_window(question, samples)
-        laws, split = measure.gap(question, samples, keys["fine"])
+        drawing = aside(measure.draw, question, samplers, keys["draw"])
+        question = measure.with_window(question, drawing)
+        laws, samples = measure.laws_on_grid(question), drawing.result()
+        # One bar at a time.
+        quiet = dataclasses.replace(question, progress=False)
+        split = aside(measure.gap, quiet, laws, samples, keys["fine"])
+        theorem = aside(measure.theorem, quiet)
+        between = aside(measure.grid_distances, laws)
+        etas = aside(
+            lambda: measure.family(quiet, laws, between.result(), samples, keys["family"])
+        )
         pointwise, nats = measure.pointwise(question, samples, at, keys["points"])
         residual, curl, share = measure.fields(question, laws, samples, keys["fields"])
         kl = measure.account(question, keys["kl"])
-        theorem = measure.theorem(question)
-        between = measure.grid_distances(laws)
-        etas = measure.family(question, laws, between, samples, keys["family"])
+        split, theorem, between, etas = (part.result() for part in (split, theorem, between, etas))
     named = samples if question.drawn is None else {"data": question.drawn, **samples}
-    notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    # Sorted, because which of two threads warns first is chance.
+    notes = sorted(str(w.message) for w in caught if _is_a_note(w))
     notes += doubts(question, named, laws, split, pointwise)
     if at is not None and isinstance(law, Points):
         notes += repeats(samples["SDE"], np.asarray(law.points), at)

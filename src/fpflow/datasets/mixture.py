@@ -65,13 +65,7 @@ class GaussianMixture(eqx.Module):
 
     def sample(self, key: PRNGKey, n: int) -> Float[Array, "n dim"]:
         """`n` independent points."""
-        key_component, key_noise = jr.split(key)
-        # Inverse distribution function: cheaper than the Gumbel draw of `jr.categorical`.
-        uniform = jr.uniform(key_component, (n,), self.means.dtype)
-        k = jnp.searchsorted(jnp.cumsum(self.weights)[:-1], uniform)
-        noise = jr.normal(key_noise, (n, self.dim), self.means.dtype)
-        scaled = jnp.sqrt(self.variances)[k] * noise
-        return self.means[k] + jnp.einsum("nij,nj->ni", self.axes[k], scaled)
+        return _draws(self, key, int(n))
 
     def log_prob(self, x: Point) -> Scalar:
         """The log density at one point, in nats."""
@@ -94,6 +88,17 @@ class GaussianMixture(eqx.Module):
         letters = "ij"[: self.dim]
         mass = np.einsum(f"k,{','.join(f'{i}k' for i in letters)}->{letters}", weights, *sides)
         return as_density(mass, 1e-15, window)
+
+
+@eqx.filter_jit
+def _draws(law: GaussianMixture, key: PRNGKey, n: int) -> Float[Array, "n dim"]:
+    key_component, key_noise = jr.split(key)
+    # Inverse distribution function: cheaper than the Gumbel draw of `jr.categorical`.
+    uniform = jr.uniform(key_component, (n,), law.means.dtype)
+    k = jnp.searchsorted(jnp.cumsum(law.weights)[:-1], uniform)
+    noise = jr.normal(key_noise, (n, law.dim), law.means.dtype)
+    scaled = jnp.sqrt(law.variances)[k] * noise
+    return law.means[k] + jnp.einsum("nij,nj->ni", law.axes[k], scaled)
 
 
 def _log_mixture(weights, means, variances, axes, x):
