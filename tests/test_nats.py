@@ -124,6 +124,17 @@ def test_the_verdict_says_what_the_numbers_say():
     assert "nats apart" in first and "the SDE is nearer to the data by" in first
     assert "77% comes from the model; no sampler closes it" in second and "sliced W2^2" in second
     assert third.startswith("For samples of the SDE, quote log p_SDE (NLL 1.")
+    assert "nats on average" in third
+    # One wild point tells nothing of the others, and hides nothing of what is known.
+    wild = dataclasses.replace(gaps["points"], log_p_ode=gaps["points"].log_p_sde - 0.5)
+    wild.log_p_ode[7] -= 1e5
+    lost = dataclasses.replace(nats, kl_sde_ode=fpflow.Estimate(40.0, 40.0))
+    first, _, third = verdict(split(1.0, -0.02, 0.1), lost, wild, {})
+    assert (
+        "nats apart, KL(ODE | SDE), while" in first
+        and "the other direction, 40 ± 40, from" in first
+    )
+    assert "differs from it by -0.5 nats in the median; a single point makes" in third
     same = dataclasses.replace(
         nats, kl_sde_ode=fpflow.Estimate(1e-4, 1e-4), kl_ode_sde=fpflow.Estimate(0.0, 1e-4)
     )
@@ -143,6 +154,7 @@ def test_the_verdict_says_what_the_numbers_say():
         }
         for name, kl, tv in (("ODE", 1.1, 0.4), ("SDE", 0.3, 0.26))
     }
+    assert "cancelled" not in verdict(split(0.1, -0.015, 0.4), None, None, grid)[1]
     first, second, _ = verdict(split(0.1, -0.2, 0.4), None, None, grid)
     assert "the SDE is nearer to the data (total variation 0.260 ± 0.010, that of the ODE" in first
     assert "of which 0.200 ± 0.010 is cancelled by the steps of the samplers" in second

@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import runpy
+import threading
 
 import diffrax
 import equinox as eqx
@@ -21,6 +22,7 @@ from fpflow._cli import main
 from fpflow._model import as_model
 from fpflow._report.doubts import strays
 from fpflow._report.fields import curl_profile, gradient_share
+from fpflow._report.lanes import second_lane
 from fpflow._report.measure import _kl_of_densities
 from known import OU, LinearScore, WithoutPotential, linear_laws, mixture
 
@@ -198,7 +200,7 @@ class Broken(eqx.Module):
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(FloatingPointError, match="ODE sample is not finite"):
+    with pytest.raises(FloatingPointError, match="the density is not finite: `model.score`"):
         report(Broken(), num_samples=100)
     with pytest.raises(ValueError, match="`model.score` must be finite, got"):
         fpflow.gap_report(lambda t, x: x * jnp.nan, OU, LAW)
@@ -335,3 +337,24 @@ def test_the_divergence_of_densities_counts_what_cells_hide():
     # What is hidden of the fourth order is a tenth.
     hidden = float(np.sqrt(found.error**2 - cells.error**2))
     np.testing.assert_allclose(hidden, exact - cells.value, rtol=0.2)
+
+
+def test_the_second_lane_computes_as_its_caller_does():
+    def at_work():
+        return jnp.ones(1).dtype, jax.config.jax_default_matmul_precision
+
+    double = not jax.config.jax_enable_x64
+    with jax.enable_x64(double), jax.default_matmul_precision("highest"):
+        here = at_work()
+        with second_lane() as aside:
+            there = aside(at_work).result()
+    assert here == there != at_work()
+    ended = []
+    with pytest.raises(KeyError, match="first"), second_lane() as aside:
+        begun, end = threading.Event(), threading.Event()
+        aside(lambda: (begun.set(), end.wait(60), ended.append("first")))
+        aside(lambda: ended.append("second"))
+        begun.wait(60)
+        threading.Timer(0.1, end.set).start()
+        raise KeyError("first")
+    assert ended == ["first"], "what was under way is finished, what had not begun is dropped"

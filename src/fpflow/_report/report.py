@@ -208,19 +208,19 @@ def gap_report(
         drawing = aside(measure.draw, question, samplers, keys["draw"])
         question = measure.with_window(question, drawing)
         laws, samples = measure.laws_on_grid(question), drawing.result()
+        named = samples if question.drawn is None else {"data": question.drawn, **samples}
         # One bar at a time.
         quiet = dataclasses.replace(question, progress=False)
         split = aside(measure.gap, quiet, laws, samples, keys["fine"])
         theorem = aside(measure.theorem, quiet)
+        apart = aside(measure.sample_distances, named, settings)
         between = aside(measure.grid_distances, laws)
-        etas = aside(
-            lambda: measure.family(quiet, laws, between.result(), samples, keys["family"])
-        )
+        etas = aside(lambda: measure.family(quiet, laws, between.result(), samples, keys["family"]))
         pointwise, nats = measure.pointwise(question, samples, at, keys["points"])
         residual, curl, share = measure.fields(question, laws, samples, keys["fields"])
         kl = measure.account(question, keys["kl"])
-        split, theorem, between, etas = (part.result() for part in (split, theorem, between, etas))
-    named = samples if question.drawn is None else {"data": question.drawn, **samples}
+        parts = (split, theorem, apart, between, etas)
+        split, theorem, apart, between, etas = (part.result() for part in parts)
     # Sorted, because which of two threads warns first is chance.
     notes = sorted(str(w.message) for w in caught if _is_a_note(w))
     notes += doubts(question, named, laws, split, pointwise)
@@ -233,7 +233,7 @@ def gap_report(
         nats,
         split,
         between,
-        measure.sample_distances(named, settings),
+        apart,
         pointwise,
         residual,
         curl,
