@@ -68,7 +68,7 @@ def densities(model, x, repeats):
         fpflow.GaussianChain(num_steps=100), model, PROCESS, x, diagonal=True, key=jr.key(2)
     )
     own = fpflow.log_prob_chain(chain, model, PROCESS, x, num_paths=1024, key=jr.key(3))
-    asked: Any = {"target_error": 0.25, "num_paths": 16_384}
+    asked: Any = {"target_error": 0.25, "num_paths": 32_768}
     fpflow.log_prob_sde(model, PROCESS, x, **asked, key=jr.key(4))  # compiles
     runs, seconds = [], []
     for k in range(repeats):

@@ -88,8 +88,8 @@ def log_prob_chain(
     budget = asked_budget(target_error, num_paths)
     points = checked_points(model, process, x)
     noising_steps(chain, process, points.dtype)  # refused before anything compiles
-    unit = TwistedFilter(chain=chain, twist=twist).twisted_by(model)
-    if unit.twist is None:
+    unit = TwistedFilter(chain=chain, twist=twist).plain(model)
+    if unit.twist_of(model) is None:
         unit = TwistedFilter(chain=chain, num_paths=1)  # nothing binds the paths: each is a unit
     if is_traced((model, points, key)) and num_paths is None:
         budget = Budget(64, None)

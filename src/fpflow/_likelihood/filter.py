@@ -111,12 +111,16 @@ class TwistedFilter(AbstractUnit):
         assert self.chain is not None
         return len(self.chain.kernels(process, np.float64).ratio)
 
-    def twisted_by(self, model: Any) -> "TwistedFilter":
-        """A copy with the model's potential as the twist, if there is no twist yet and the model has a
-        potential."""
-        if self.twist is not None or not isinstance(model, PotentialModel):
-            return self
-        return dataclasses.replace(self, twist=model)
+    def plain(self, model: Any) -> "TwistedFilter":
+        """A copy that does not hold the model as its twist: a program that is given one network under
+        two names evaluates it twice."""
+        return dataclasses.replace(self, twist=None) if self.twist is model else self
+
+    def twist_of(self, model: Any) -> Any:
+        """Its own twist, or else the model if that has a potential."""
+        if self.twist is not None:
+            return self.twist
+        return model if isinstance(model, PotentialModel) else None
 
     def tables(self, process: AbstractProcess, dtype: Any) -> NoisingSteps:
         assert self.chain is not None
@@ -126,7 +130,8 @@ class TwistedFilter(AbstractUnit):
         self, model: Any, process: AbstractProcess, tables: NoisingSteps, x: Array, key: PRNGKey
     ) -> Array:
         """The logarithm of the mean weight, twice."""
-        found = filtered(model, process, tables, self.twist, x, key, num_paths=self.num_paths)
+        twist = self.twist_of(model)
+        found = filtered(model, process, tables, twist, x, key, num_paths=self.num_paths)
         return jnp.stack([found, found])
 
 
@@ -153,7 +158,7 @@ def filtered(
         value = twist.potential(t, y) if twist is not None else jnp.zeros((), y.dtype)
         return jnp.asarray(value, y.dtype), model.score(t, y)
 
-    share = _EVERY if own is None else _HALF
+    share, noise_of = (_EVERY, _in_pairs) if own is None else (_HALF, jr.normal)
     start = jnp.broadcast_to(x, (num_paths, x.size))
     u0, _ = at(steps.below[0], x)
 
@@ -161,8 +166,7 @@ def filtered(
         y, u, log_w, log_z = carry
         number, steps, kept = row
         key_noise, key_draw = jr.split(jr.fold_in(key, number))
-        noise = steps.spread * jr.normal(key_noise, y.shape, y.dtype)
-        new = steps.scale * y + noise
+        new = steps.scale * y + steps.spread * noise_of(key_noise, y.shape, y.dtype)
         if own is not None:
             new = new.at[0].set(kept)
         u_new, score = jax.vmap(at, (None, 0))(steps.above, new)
@@ -185,6 +189,14 @@ def filtered(
     (end, u, log_w, log_z), _ = jax.lax.scan(step, first, rows)
     log_w = log_w + jax.vmap(process.prior.log_prob)(end) - u
     return u0 + log_z + jax.nn.logsumexp(log_w) - math.log(num_paths)
+
+
+def _in_pairs(key: PRNGKey, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Normal draws of which each second is the opposite of the one before it. Neighbours come from the
+    same path where that was drawn twice; on digits a tenth of the variance of a filter goes, and its
+    mean stays, for which each path's own law is enough."""
+    half = jr.normal(key, (-(-shape[0] // 2), *shape[1:]), dtype)
+    return jnp.stack([half, -half], 1).reshape(-1, *shape[1:])[: shape[0]]
 
 
 def _drawn_again(log_w: Array, key: PRNGKey, keep: bool) -> Array:

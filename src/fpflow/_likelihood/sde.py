@@ -279,7 +279,7 @@ def _methods(
         raise ValueError(
             f"`method` must be a `ResidualPaths` or a `TwistedFilter`, got {method!r}."
         )
-    method = method.twisted_by(model)
+    method = method.plain(model)
     return method, dataclasses.replace(method, chain=method.chain.finer(2))
 
 
@@ -293,8 +293,8 @@ def _filter(
 
     chain = tuned(GaussianChain(num_steps=num_steps))
     for _ in range(2):
-        chain = tuned(even_steps(chain, model, process, some, model, key))
-    return TwistedFilter(chain=chain, twist=model)
+        chain = tuned(even_steps(chain, model, process, some, key))
+    return TwistedFilter(chain=chain)
 
 
 def check_found(found: Found, budget: Budget, name: str) -> None:

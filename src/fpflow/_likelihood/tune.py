@@ -1,7 +1,6 @@
 """The variance of a chain's kernels, chosen by the weights that it makes."""
 
 import dataclasses
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,7 +11,7 @@ from jaxtyping import Array
 
 from .._process import AbstractProcess, at_time
 from .._sample import GaussianChain
-from .._types import ArrayLike, PRNGKey, ScoreModel
+from .._types import ArrayLike, PotentialModel, PRNGKey, ScoreModel
 from .filter import NoisingSteps, log_normal, noising_steps
 from .points import checked_points
 
@@ -72,10 +71,9 @@ def tuned_chain(
 
 def even_steps(
     chain: GaussianChain,
-    model: ScoreModel,
+    model: PotentialModel,
     process: AbstractProcess,
     points: Array,
-    twist: Any,
     key: PRNGKey,
 ) -> GaussianChain:
     r"""The chain with as many steps, so placed that each adds about the same variance to the weights.
@@ -86,7 +84,7 @@ def even_steps(
     where they were.
     """
     rows = noising_steps(chain, process, points.dtype)
-    root = np.cbrt(np.asarray(added(model, twist, rows, points, key), float))
+    root = np.cbrt(np.asarray(added(model, rows, points, key), float))
     density = np.cumsum(0.9 * root / max(root.sum(), 1e-300) + 0.1 / len(root))
     count = np.linspace(0, 1, len(root) + 1)
     index = np.interp(count, np.concatenate([[0], density / density[-1]]), count)
@@ -97,11 +95,9 @@ def even_steps(
 
 
 @eqx.filter_jit
-def added(model, twist, steps: NoisingSteps, points, key):
-    """The variance over paths that each step adds to the twisted log weight, shape `(n,)`."""
-
-    def at(t, y):
-        return jnp.zeros((), y.dtype) if twist is None else twist.potential(t, y)
+def added(model, steps: NoisingSteps, points, key):
+    """The variance over paths that each step adds to the log weight twisted by the model, shape
+    `(n,)`."""
 
     def path(x, key):
         def step(carry, row):
@@ -110,11 +106,11 @@ def added(model, twist, steps: NoisingSteps, points, key):
             noise = jr.normal(jr.fold_in(key, number), y.shape, y.dtype)
             new = row.scale * y + row.spread * noise
             mean = row.ratio * new + row.pull * model.score(row.above, new)
-            u_new = at(row.above, new)
+            u_new = model.potential(row.above, new)
             gain = log_normal(y, mean, row.noise) - log_normal(new, row.scale * y, row.spread)
             return (new, u_new), gain + u_new - u
 
-        start = (x, jnp.asarray(at(steps.below[0], x), x.dtype))
+        start = (x, jnp.asarray(model.potential(steps.below[0], x), x.dtype))
         return jax.lax.scan(step, start, (jnp.arange(len(steps.scale)), steps))[1]
 
     keys = jr.split(key, (len(points), _PATHS))
