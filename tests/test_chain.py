@@ -16,7 +16,7 @@ from jax.scipy.stats import multivariate_normal
 import fpflow
 from fpflow._likelihood import tune
 from fpflow._likelihood.average import MeanOfLogs, MeanOfWeights, UnitMean, UnitSums
-from fpflow._likelihood.filter import filtered, noising_steps
+from fpflow._likelihood.filter import _in_pairs, filtered, noising_steps
 from fpflow._likelihood.sde import remaining
 from fpflow._likelihood.tune import added, even_steps
 from fpflow._likelihood.units import _Asked, _Drawn
@@ -155,6 +155,27 @@ def test_fresh_paths_alone_are_biased():
     """By far more than noise: what the own path is there for."""
     ratio = chain_density_ratios(4, twist=False, keep=False)
     assert ratio.mean() - 1 > 10 * ratio.std() / 4000**0.5 or ratio.mean() > 1.5
+
+
+def test_noise_in_pairs_is_noise():
+    pairs = np.asarray(
+        jax.vmap(lambda key: _in_pairs(key, (5, 2), float))(jr.split(jr.key(0), 4000))
+    )
+    np.testing.assert_array_equal(pairs[:, 1:4:2], -pairs[:, :4:2])
+    # Each path's own law is the normal one, the last without a partner too: 4 errors of 4000 draws.
+    np.testing.assert_allclose(pairs.mean(0), 0, atol=4 * 4000**-0.5)
+    np.testing.assert_allclose(pairs.var(0), 1, atol=4 * 2**0.5 * 4000**-0.5)
+    np.testing.assert_allclose((pairs[:, 0] * pairs[:, 2]).mean(0), 0, atol=4 * 4000**-0.5)
+    assert _in_pairs(jr.key(1), (1, 3), float).shape == (1, 3)
+
+
+def test_a_network_that_twists_itself_is_given_once():
+    """Under two names a program evaluates it twice, a third of the time on digits."""
+    model, other = wrong(2), wrong(2)
+    unit = fpflow.TwistedFilter(fpflow.GaussianChain(0.3, 5), twist=model)
+    assert unit.plain(model).twist is None and unit.plain(model).twist_of(model) is model
+    assert unit.plain(other).twist_of(other) is model
+    assert unit.plain(model).twist_of(WithoutPotential(model)) is None
 
 
 def test_weights_without_a_variance_are_flagged():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fpflow
+from fpflow._metrics.exact import _arcs
 from known import OU, LinearScore, bures, linear_laws
 
 LINE = fpflow.Window(-5.0, 5.0, 200, dim=1)
@@ -241,3 +242,17 @@ def test_divergences_say_what_counting_and_empty_cells_hide():
     wide = fpflow.kl_divergence(exact, narrow)
     assert wide.error == np.inf and wide.kind == "lower bound"
     assert np.isfinite(fpflow.kl_divergence(narrow, exact).error)
+
+
+def test_arcs_are_all_pairs_within_reach_and_each_once():
+    window, rng = fpflow.Window(-1.0, 1.0, 12), np.random.default_rng(0)
+    p, q = (rng.random((2, 12, 12)) * (rng.random((2, 12, 12)) < 0.4)).astype(float)
+    p[0, 0], q[9:, 9:] = 1.0, 0  # a corner far from all mass of the other: longer arcs
+    found = _arcs(p, q, window, 0.5)
+    centres = np.stack(np.meshgrid(*[window.centres()] * 2, indexing="ij"), -1).reshape(-1, 2)
+    a, b = centres[p.ravel() > 0], centres[q.ravel() > 0]
+    squares = ((a[:, None] - b) ** 2).sum(-1)
+    pairs = set(zip(found.row.tolist(), found.col.tolist(), strict=True))
+    assert len(pairs) == found.nnz, "no arc comes twice"
+    assert {tuple(pair) for pair in np.argwhere(squares <= 0.25).tolist()} <= pairs
+    np.testing.assert_allclose(found.data, squares[found.row, found.col], atol=1e-15)
