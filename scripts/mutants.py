@@ -38,6 +38,7 @@ WIDER = f"{CHAIN}::test_points_with_wide_weights_get_more_filters_and_larger_one
 UNITS_OF = "src/fpflow/_likelihood/units.py"
 WEIGHTS = "tests/test_importance.py::test_few_paths_and_steps_of_a_wrong_score_have_no_bias"
 EVIDENCE = "tests/test_importance.py::test_the_evidence_of_a_known_target[sde]"
+LUCK = "tests/test_importance.py::test_results_without_a_warning_are_not_the_lucky_ones"
 TAIL = "tests/test_importance.py::test_pareto_k_is_the_estimator_of_its_paper"
 NATS = "tests/test_nats.py::test_divergences_between_known_laws"
 OUTSIDE = "tests/test_callback.py"
@@ -219,6 +220,8 @@ MUTANTS = [
     ("src/fpflow/_importance.py", "found.value + found.standard_error**2 / 2", "found.value + 1", EVIDENCE),
     ("src/fpflow/_importance.py", "own = path[::-1]", "own = path", WEIGHTS),
     ("src/fpflow/_importance.py", "np.log(w.mean())", "np.log(w.sum())", WEIGHTS),
+    ("src/fpflow/_importance.py", "logs[: -(-len(logs) // 4)]", "logs", LUCK),
+    ("src/fpflow/_importance.py", "max(skewness, 0.0) / 2", "0.0", LUCK),
     ("src/fpflow/_importance.py", "theta / (3 * tail[int(num / 4 + 0.5) - 1])", "theta / (3 * tail[int(num / 2)])", TAIL),
     ("src/fpflow/_importance.py", "(num * k + 5) / (num + 10)", "k / 2", TAIL),
     (FILTER, "jnp.stack([half, -half], 1)", "jnp.stack([half, 1 - half], 1)", CHAIN),

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import warnings
 
 import equinox as eqx
 import jax
@@ -144,6 +145,30 @@ def test_uneven_weights_get_a_warning():
         )  # fmt: skip
     with pytest.warns(UserWarning, match="24 weights are too few to say whether"):
         summed_up(jnp.zeros((24, 2)), jnp.zeros(24), biased=False)
+
+
+def narrow_target(rng, shape):
+    """Log weights of a normal target in four dimensions, an eighth as wide as the sampler's law."""
+    return -rng.chisquare(4, shape) * (1 / 0.12 - 1) / 2 - 2 * np.log(0.12)
+
+
+@pytest.mark.parametrize(
+    "log_weights",
+    [narrow_target, lambda rng, shape: 1.1 * rng.normal(size=shape) - 1.1**2 / 2],
+    ids=["narrow", "lognormal"],
+)
+def test_results_without_a_warning_are_not_the_lucky_ones(log_weights):
+    """Whose effective number was large because their mean was."""
+    runs = log_weights(np.random.default_rng(0), (1500, 200))
+    held = []
+    for logs in runs:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = summed_up(jnp.zeros((200, 1)), jnp.asarray(logs), biased=False).log_z
+        if not caught:
+            held.append(abs(found.value) < 2 * found.error)
+    # Of 93 %, less three errors of the binomial.
+    assert len(held) > 300 and np.mean(held) > 0.93 - 3 * (0.93 * 0.07 / len(held)) ** 0.5
 
 
 @pytest.mark.parametrize(
