@@ -220,7 +220,7 @@ MUTANTS = [
     ("src/fpflow/_importance.py", "found.value + found.standard_error**2 / 2", "found.value + 1", EVIDENCE),
     ("src/fpflow/_importance.py", "own = path[::-1]", "own = path", WEIGHTS),
     ("src/fpflow/_importance.py", "np.log(w.mean())", "np.log(w.sum())", WEIGHTS),
-    ("src/fpflow/_importance.py", "k > 1 or seen < _SEEN", "k > 1 or effective < 4 * _SEEN", LUCK),
+    ("src/fpflow/_importance.py", "effective < _EFFECTIVE or", "effective < 16 or k > 0.7 or", LUCK),
     ("src/fpflow/_importance.py", "max(skewness, 0.0) / 2", "0.0", LUCK),
     ("src/fpflow/_importance.py", "theta / (3 * tail[int(num / 4 + 0.5) - 1])", "theta / (3 * tail[int(num / 2)])", TAIL),
     ("src/fpflow/_importance.py", "(num * k + 5) / (num + 10)", "k / 2", TAIL),

@@ -19,8 +19,10 @@ from ._types import PotentialModel, PRNGKey, ScoreModel
 from ._warning import warn
 
 _BLOCK = 4096
-# So many of the first quarter of the weights must be effective.
-_SEEN = 4
+# So many weights must be effective, a third of it in their first quarter.
+_EFFECTIVE = 6
+# Means of weights with a heavier tail do not converge in practice (Vehtari et al.).
+_HEAVY = 0.7
 
 
 class ImportanceSample(eqx.Module):
@@ -241,33 +243,34 @@ def summed_up(x: Array, log_w: Array, biased: bool, shared: float = 0.0) -> Impo
     skewness = ((w - w.mean()) ** 3).mean() / max(w.std(), 1e-100) ** 3 / len(w) ** 0.5
     error *= 1 + max(skewness, 0.0) / 2
     # Judged by a part: a mean of all that is too high by luck comes from weights that look even.
-    effective, seen = _effective(w), _effective(_part(logs))
-    k = pareto_k(logs)
+    part = logs[: -(-len(logs) // 4)]
+    effective, seen = _effective(logs), _effective(part)
+    k, tail = pareto_k(logs), pareto_k(part)
     if np.isnan(k):
         warn(
             f"{len(w)} weights are too few to say whether their mean can be trusted; raise "
             "`num_samples` to 25 or more."
         )
-    elif k > 1 or seen < _SEEN:
+    elif effective < _EFFECTIVE or seen < _EFFECTIVE / 3 or tail > 1:
         warn(
-            f"the weights are too uneven to be trusted: Pareto k {k:.2f} (at most 1), "
-            f"{effective:.0f} of {len(w)} effective, {seen:.1f} of the first quarter (at least "
-            f"{_SEEN}); the sampler misses part of the target."
+            f"the weights are too uneven to be trusted: {effective:.1f} of {len(w)} effective (at "
+            f"least {_EFFECTIVE}), {seen:.1f} of the first quarter (at least {_EFFECTIVE // 3}), whose "
+            f"Pareto k is {tail:.2f} (at most 1); the sampler misses part of the target."
+        )
+    elif k > _HEAVY:
+        warn(
+            f"the largest weights fall off slowly, Pareto k {k:.2f}: if more samples do not bring it "
+            f"below {_HEAVY}, the error of log Z is too small."
         )
     rounded = 4 * float(jnp.finfo(log_w.dtype).eps)  # of log densities of a few nats, alike too
     estimate = Estimate(float(log_z), float(np.hypot(error, shared + rounded)))
     return ImportanceSample(x, log_w, estimate, float(effective), float(k), biased)
 
 
-def _effective(w: np.ndarray) -> float:
+def _effective(logs: np.ndarray) -> float:
     """So many equal weights are as good as these."""
+    w = np.exp(logs - max(logs.max(), np.finfo(float).min))
     return float(w.sum() ** 2 / max((w**2).sum(), 1e-300))
-
-
-def _part(logs: np.ndarray) -> np.ndarray:
-    """The weights of the first quarter, in units of their largest."""
-    first = logs[: -(-len(logs) // 4)]
-    return np.exp(first - max(first.max(), np.finfo(float).min))
 
 
 def pareto_k(log_weights: Any) -> float:
