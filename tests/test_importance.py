@@ -157,7 +157,7 @@ def narrow_target(rng, shape):
 
 @pytest.mark.parametrize(
     "log_weights",
-    [narrow_target, lambda rng, shape: 1.1 * rng.normal(size=shape) - 1.1**2 / 2],
+    [narrow_target, lambda rng, shape: 1.6 * rng.normal(size=shape) - 1.6**2 / 2],
     ids=["narrow", "lognormal"],
 )
 def test_results_without_a_warning_are_not_the_lucky_ones(log_weights):
