@@ -259,8 +259,8 @@ def summed_up(x: Array, log_w: Array, biased: bool, shared: float = 0.0) -> Impo
         )
     elif k > _HEAVY:
         warn(
-            f"the largest weights fall off slowly, Pareto k {k:.2f}: if more samples do not bring it "
-            f"below {_HEAVY}, the error of log Z is too small."
+            f"the largest weights fall off slowly, Pareto k {k:.2f}: the sampler may miss part of the "
+            f"target, and unless more samples bring it below {_HEAVY}, the error of log Z is too small."
         )
     rounded = 4 * float(jnp.finfo(log_w.dtype).eps)  # of log densities of a few nats, alike too
     estimate = Estimate(float(log_z), float(np.hypot(error, shared + rounded)))
