@@ -157,6 +157,16 @@ def test_fresh_paths_alone_are_biased():
     assert ratio.mean() - 1 > 10 * ratio.std() / 4000**0.5 or ratio.mean() > 1.5
 
 
+def test_points_lend_each_other_their_variances():
+    """Of one variance at all points, known to seven degrees of freedom at each: its inverse, which an
+    error squared is in units of what was claimed, is 7/5 in the mean."""
+    found = jnp.asarray(np.random.default_rng(0).chisquare(7, 2000) / 7)
+    mean = UnitMean(found, found, found, 0 * found, found)
+    together = MeanOfLogs().supported(mean, jnp.asarray(8)).log_variance
+    assert (together >= found).all() and float((1 / found).mean()) > 1.3
+    assert 0.8 < float((1 / together).mean()) < 1.05
+
+
 def test_noise_in_pairs_is_noise():
     pairs = np.asarray(
         jax.vmap(lambda key: _in_pairs(key, (5, 2), float))(jr.split(jr.key(0), 4000))

@@ -174,6 +174,12 @@ class AbstractAverage(eqx.Module):
         variances = tuple(_ALLOWANCE * jnp.maximum(v, _shrunk(v, few)) for v in found)
         return eqx.tree_at(lambda m: (m.spread, m.log_variance), first, variances)
 
+    def supported(self, mean: UnitMean, count: Array) -> UnitMean:
+        """With variances of the logarithms no smaller than all points together make them: where the few
+        units of a point lie close by chance, it would get too few and state too little."""
+        v = jnp.maximum(mean.log_variance, _shrunk(mean.log_variance, count))
+        return eqx.tree_at(lambda m: m.log_variance, mean, v)
+
     def needed(
         self, mean: UnitMean, target: Array | float, most: Array, freedom: Array | None = None
     ) -> Array:
