@@ -227,7 +227,7 @@ MUTANTS = [
     (FILTER, "jnp.stack([half, -half], 1)", "jnp.stack([half, 1 - half], 1)", CHAIN),
     (FILTER, "jnp.stack([half, -half], 1)", "jnp.stack([half, half], 1)", f"{CHAIN}::test_noise_in_pairs_is_noise"),
     (FILTER, "twist=None) if self.twist is model", "twist=None) if self.twist is None", f"{CHAIN}::test_a_network_that_twists_itself_is_given_once"),
-    ("src/fpflow/_likelihood/average.py", "v = jnp.maximum(mean.log_variance, _shrunk", "v = jnp.minimum(mean.log_variance, _shrunk", f"{CHAIN}::test_points_lend_each_other_their_variances"),
+    ("src/fpflow/_likelihood/average.py", "v = jnp.maximum(mean.log_variance, likely)", "v = jnp.minimum(mean.log_variance, likely)", f"{CHAIN}::test_points_lend_each_other_their_variances"),
     # the gap in nats, and models from outside
     ("src/fpflow/_report/pointwise.py", "kl_sde_ode=_skewed(sde.log_p_sde - sde.log_p_ode)", "kl_sde_ode=_skewed(sde.log_p_ode - sde.log_p_sde)", NATS),
     ("src/fpflow/_report/pointwise.py", "gap.log_p_ode - gap.noise**2 / 2", "gap.log_p_ode", NATS),

@@ -162,9 +162,13 @@ def test_points_lend_each_other_their_variances():
     error squared is in units of what was claimed, is 7/5 in the mean."""
     found = jnp.asarray(np.random.default_rng(0).chisquare(7, 2000) / 7)
     mean = UnitMean(found, found, found, 0 * found, found)
-    together = MeanOfLogs().supported(mean, jnp.asarray(8)).log_variance
-    assert (together >= found).all() and float((1 / found).mean()) > 1.3
-    assert 0.8 < float((1 / together).mean()) < 1.05
+    together, freedom = MeanOfLogs().supported(mean, jnp.asarray(8))
+    v = together.log_variance
+    assert (v >= found).all() and float((1 / found).mean()) > 1.3
+    assert 0.8 < float((1 / v).mean()) < 1.05 and float(freedom.min()) > 70
+    # One point alone has but its own.
+    alone = jax.tree.map(lambda a: a[:1], mean)
+    assert float(MeanOfLogs().supported(alone, jnp.asarray(8))[1][0]) == 7
 
 
 def test_noise_in_pairs_is_noise():

@@ -120,11 +120,12 @@ def _skewness(log_variance: Array, count: Array) -> Array:
     return (grown + 2) * jnp.sqrt((grown - 1) / count)
 
 
-def _shrunk(variance: Array, count: Array) -> Array:
+def _shrunk(variance: Array, count: Array) -> tuple[Array, Array]:
     r"""Variances that few units of each point found, by what all points together say.
 
     With $\log s^2 = \log\sigma^2 + e$, the noise $e$ of the known variance of a $\log\chi^2$, and
-    $\log\sigma^2$ normal over the points, this is $E[\sigma^2 \mid s^2]$.
+    $\log\sigma^2$ normal over the points, this is $E[\sigma^2 \mid s^2]$, and the share that a point's
+    own units have in it, as large as the spread over so many points may be.
     """
     log = jnp.log(variance)
     known = jnp.isfinite(log)
@@ -133,7 +134,8 @@ def _shrunk(variance: Array, count: Array) -> Array:
     between = jnp.maximum(jnp.var(log, where=known) - noise, 0)
     share = between / (between + noise)
     likely = jnp.exp(middle + share * (log - middle) + (1 + share) * noise / 2)
-    return jnp.where(known, likely, variance)
+    most = between + noise * jnp.sqrt(2 / jnp.maximum(known.sum(), 1))
+    return jnp.where(known, likely, variance), jnp.where(known, most / (most + noise), 1.0)
 
 
 class AbstractAverage(eqx.Module):
@@ -171,14 +173,17 @@ class AbstractAverage(eqx.Module):
         """What to reckon with after a first set of `few` units at each point. What looks hard is
         believed: too many units cost time, too few miss the target."""
         found = (first.spread, first.log_variance)
-        variances = tuple(_ALLOWANCE * jnp.maximum(v, _shrunk(v, few)) for v in found)
+        variances = tuple(_ALLOWANCE * jnp.maximum(v, _shrunk(v, few)[0]) for v in found)
         return eqx.tree_at(lambda m: (m.spread, m.log_variance), first, variances)
 
-    def supported(self, mean: UnitMean, count: Array) -> UnitMean:
-        """With variances of the logarithms no smaller than all points together make them: where the few
-        units of a point lie close by chance, it would get too few and state too little."""
-        v = jnp.maximum(mean.log_variance, _shrunk(mean.log_variance, count))
-        return eqx.tree_at(lambda m: m.log_variance, mean, v)
+    def supported(self, mean: UnitMean, count: Array) -> tuple[UnitMean, Array]:
+        """With variances of the logarithms no smaller than all points together make them, and to how
+        many degrees of freedom they are known: where the few units of a point lie close by chance, it
+        would get too few and state too little."""
+        likely, share = _shrunk(mean.log_variance, count)
+        freedom = (count - 1) * jnp.minimum(1 / share, len(likely))
+        v = jnp.maximum(mean.log_variance, likely)
+        return eqx.tree_at(lambda m: m.log_variance, mean, v), freedom
 
     def needed(
         self, mean: UnitMean, target: Array | float, most: Array, freedom: Array | None = None

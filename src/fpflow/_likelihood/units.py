@@ -235,8 +235,8 @@ class _Asked(eqx.Module):
         unit, average, target = drawn.unit, drawn.unit.average, self.budget.target_error
         assert target is not None
         key_more, key_larger, key = jr.split(key, 3)
-        mean = _supported(average, drawn.sums, drawn.count)
-        freedom, most = drawn.count - 1, self.budget.units(unit)
+        mean, freedom = _supported(average, drawn.sums, drawn.count)
+        most = self.budget.units(unit)
         found = self.found(drawn, first, mean.log_variance, freedom)
         reached = jnp.maximum(target, _error(average, mean, jnp.asarray(float(most)), freedom))
         # Half of the error is for what more units do not take away.
@@ -292,7 +292,7 @@ def _mean(average: AbstractAverage, drawn: _Drawn) -> UnitMean:
 
 
 @eqx.filter_jit
-def _supported(average, sums, count) -> UnitMean:
+def _supported(average, sums, count) -> tuple[UnitMean, Array]:
     return average.supported(average.mean(sums, count), count)
 
 
