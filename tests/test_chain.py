@@ -260,11 +260,11 @@ def test_steps_are_placed_where_the_weights_need_them():
     """Their variances then add to less, by as many steps between the same ends."""
     model, x = wrong(6, 0.3), 0.4 * jr.normal(jr.key(0), (16, 6))
     start = fpflow.GaussianChain(0.02, 12)
-    found = even_steps(start, model, SHORT, x, model, jr.key(1))
+    found = even_steps(start, model, SHORT, x, jr.key(1))
     assert len(found.step_grid) == 13
     assert (found.step_grid[0], found.step_grid[-1]) == (SHORT.t1, SHORT.t0)
     before, after = (
-        float(added(model, model, noising_steps(chain, SHORT, x.dtype), x, jr.key(2)).sum())
+        float(added(model, noising_steps(chain, SHORT, x.dtype), x, jr.key(2)).sum())
         for chain in (start, found)
     )
     assert after < 0.8 * before
@@ -274,15 +274,15 @@ def test_placing_steps_settles_where_long_ones_add_a_high_power(monkeypatch):
     """Of their length; the square root that suits the second power goes to and fro between two grids."""
     model, x = wrong(2), jnp.zeros((1, 2))
 
-    def fourth_power(model, twist, steps, points, key):
+    def fourth_power(model, steps, points, key):
         return (1 + 20 * steps.below) * (steps.above - steps.below) ** 4
 
     monkeypatch.setattr(tune, "added", fourth_power)
     chain, sums = fpflow.GaussianChain(0.3, 12), []
     for _ in range(6):
         steps = noising_steps(chain, SHORT, jnp.float64)
-        sums.append(float(fourth_power(None, None, steps, None, None).sum()))
-        chain = even_steps(chain, model, SHORT, x, model, jr.key(0))
+        sums.append(float(fourth_power(None, steps, None, None).sum()))
+        chain = even_steps(chain, model, SHORT, x, jr.key(0))
     assert max(sums[2:]) < 1.1 * min(sums) < 0.5 * sums[0]
 
 
