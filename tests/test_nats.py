@@ -154,7 +154,7 @@ def test_the_verdict_says_what_the_numbers_say():
         }
         for name, kl, tv in (("ODE", 1.1, 0.4), ("SDE", 0.3, 0.26))
     }
-    assert "cancelled" not in verdict(split(0.1, -0.015, 0.4), None, None, grid)[1]
+    assert "cancelled" not in verdict(split(0.005, -0.015, 0.4), None, None, grid)[1]
     first, second, _ = verdict(split(0.1, -0.2, 0.4), None, None, grid)
     assert "the SDE is nearer to the data (total variation 0.260 ± 0.010, that of the ODE" in first
     assert "of which 0.200 ± 0.010 is cancelled by the steps of the samplers" in second
