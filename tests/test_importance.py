@@ -151,7 +151,8 @@ def test_uneven_weights_get_a_warning():
 
 
 def narrow_target(rng, shape):
-    """Log weights of a normal target in four dimensions, an eighth as wide as the sampler's law."""
+    """Log weights of a normal target in four dimensions, of an eighth of the variance of the
+    sampler's law."""
     return -rng.chisquare(4, shape) * (1 / 0.12 - 1) / 2 - 2 * np.log(0.12)
 
 
@@ -160,7 +161,7 @@ def narrow_target(rng, shape):
     [narrow_target, lambda rng, shape: 1.6 * rng.normal(size=shape) - 1.6**2 / 2],
     ids=["narrow", "lognormal"],
 )
-def test_results_without_a_warning_are_not_the_lucky_ones(log_weights):
+def test_weights_that_are_not_called_uneven_are_not_the_lucky_ones(log_weights):
     """Whose effective number was large because their mean was."""
     runs = log_weights(np.random.default_rng(0), (1500, 200))
     held = []

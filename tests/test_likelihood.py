@@ -460,8 +460,10 @@ def test_turns_of_units_add_up():
     turns = jax.vmap(none.add)(logs.reshape(3, 8, 2)).merged(jnp.zeros(3, int), 1, jnp.asarray(8))
     for average in (MeanOfWeights(), MeanOfLogs()):
         whole, joined = (average.mean(sums, jnp.array(24.0)) for sums in (none.add(logs), turns))
-        for name in ("value", "spread", "log_variance", "third", "plain"):
-            np.testing.assert_allclose(getattr(joined, name)[0], getattr(whole, name), rtol=1e-11)
+        for name in ("value", "spread", "log_variance", "plain"):
+            np.testing.assert_allclose(getattr(joined, name)[0], getattr(whole, name), rtol=1e-12)
+        # Its three sums of cubes cancel to a tenth: one digit less.
+        np.testing.assert_allclose(joined.third[0], whole.third, rtol=1e-11)
 
 
 class Narrow(eqx.Module):

@@ -240,7 +240,8 @@ class MeanOfLogs(AbstractAverage):
     each of so many paths that its $\ell$ is nearly normal: its error does not hang on the largest.
 
     They grow once, to the number that their own variance asks for: the mean of normal numbers does not
-    depend on it, and an error by that variance holds exactly (Stein 1945).
+    depend on it, and an error by that variance holds exactly (Stein 1945). Where all points together
+    make it larger, that is taken, which is no longer exact; the coverage is measured.
     """
 
     least: int = 4
