@@ -24,33 +24,19 @@ def _arcs(p: np.ndarray, q: np.ndarray, window: Window, radius: float):
     sources, targets = centres[p.ravel() > 0], centres[q.ravel() > 0]
     if radius >= 2**0.5 * (window.high - window.low):
         return scipy.spatial.distance.cdist(sources, targets, "sqeuclidean")
-    near = radius * (1 + 1e-9)
+    reach = radius * (1 + 1e-9)
+    near = scipy.spatial.KDTree(sources).sparse_distance_matrix(
+        scipy.spatial.KDTree(targets), reach, output_type="coo_matrix"
+    )
     ahead = _long_arcs(sources, targets[_solid(q)], targets, radius)
     back = _long_arcs(targets, sources[_solid(p)], sources, radius)[::-1]
     # As one number a pair, because `np.unique` of columns is ten times slower.
     row, column = np.concatenate([ahead, back], axis=1)
     row, column = np.divmod(np.unique(row * len(targets) + column), len(targets))
-    long = ((sources[row] - targets[column]) ** 2).sum(1) > near**2
-    pairs = [_near(p > 0, q > 0, near / window.cell_width), np.stack([row[long], column[long]])]
-    row, column = np.concatenate(pairs, axis=1)
+    long = ((sources[row] - targets[column]) ** 2).sum(1) > reach**2
+    row, column = np.append(near.row, row[long]), np.append(near.col, column[long])
     cost = ((sources[row] - targets[column]) ** 2).sum(1)
     return scipy.sparse.coo_matrix((cost, (row, column)), shape=(len(sources), len(targets)))
-
-
-def _near(sources: np.ndarray, targets: np.ndarray, cells: float) -> np.ndarray:
-    """Pairs (source, target) at most so many cells apart: five times faster than trees of points,
-    because on a grid they are the same steps from everywhere."""
-    steps = np.stack(np.meshgrid(*[np.arange(-int(cells), int(cells) + 1)] * 2), -1).reshape(-1, 2)
-    steps = steps[(steps**2).sum(1) <= cells**2]
-    # Numbers of the targets, within a frame of cells that are none.
-    number = np.full(targets.shape, -1)
-    number[targets] = np.arange(targets.sum())
-    number = np.pad(number, int(cells), constant_values=-1)
-    places = np.argwhere(sources) + int(cells)
-    width = number.shape[1]
-    reached = number.ravel()[(places @ [width, 1])[:, None] + steps @ [width, 1]]
-    row, column = np.nonzero(reached >= 0)
-    return np.stack([row, reached[row, column]])
 
 
 def _solid(mass: np.ndarray) -> np.ndarray:
