@@ -35,6 +35,8 @@ STEIN = f"{CHAIN}::test_an_error_by_the_variance_of_those_before_holds"
 SKEWED = f"{CHAIN}::test_a_skew_logarithm_is_averaged_by_its_third_cumulant"
 GROWN = f"{CHAIN}::test_units_that_are_added_count_like_those_before"
 WIDER = f"{CHAIN}::test_points_with_wide_weights_get_more_filters_and_larger_ones"
+OUTLIER = f"{CHAIN}::test_an_outlier_among_filters_is_no_better_known_than_what_it_adds"
+SKEW = f"{CHAIN}::test_skew_filters_know_their_error"
 UNITS_OF = "src/fpflow/_likelihood/units.py"
 WEIGHTS = "tests/test_importance.py::test_few_paths_and_steps_of_a_wrong_score_have_no_bias"
 EVIDENCE = "tests/test_importance.py::test_the_evidence_of_a_known_target[sde]"
@@ -141,7 +143,7 @@ MUTANTS = [
     (AVERAGE, "_SKEWED, _MOST_SKEWED = 1.0, 4.0", "_SKEWED, _MOST_SKEWED = 4.0, 4.0", f"{CHAIN}::{FIRST}"),
     (AVERAGE, "_MOST_SPREAD = 19.0", "_MOST_SPREAD = 999.0", f"{CHAIN}::{FIRST}"),
     (AVERAGE, "_WIDE = 1.2", "_WIDE = 9.0", f"{CHAIN}::{FIRST}"),
-    (AVERAGE, "found.spread / count) * student(count - 1)", "found.spread / count) / 2", f"{BENCH} -k densities"),
+    (AVERAGE, "judge.spread / count) * student(count - 1)", "found.spread / count) / 2", f"{BENCH} -k densities"),
     ("src/fpflow/_accounting/kl.py", "terms.std(ddof=1) / len(terms) ** 0.5", "terms.std(ddof=1) / len(terms) ** 0.5 / 2", f"{BENCH} -k accounts"),
     ("src/fpflow/_report/pointwise.py", "kl_data_ode=data_ode", "kl_data_ode=data_sde", KNOWN),
     ("src/fpflow/_report/pointwise.py", "_estimate(apart),", "_estimate(-3 * apart),", TWO),
@@ -192,17 +194,22 @@ MUTANTS = [
     (SDE, "logsumexp(exponents, axis=0) - math.log(2)", "logsumexp(exponents, axis=0)", EXACT_SDE),
     (AVERAGE, "jnp.log(mean) + spread / (2 * count)", "jnp.log(mean) - spread / (2 * count)", FEW),
     (AVERAGE, "self.square * old**2 + jnp.sum(weight**2)", "self.square * old**2 + 9 * jnp.sum(weight**2)", FEW),
-    (AVERAGE, "jnp.sqrt(found.spread / count) * student(count - 1)", "jnp.sqrt(found.spread / count) / 2", FEW),
+    (AVERAGE, "jnp.sqrt(judge.spread / count) * student(count - 1)", "jnp.sqrt(judge.spread / count) / 2", FEW),
     (AVERAGE, "_skewness(first.log_variance, count) < _SKEWED", "first.log_variance > -1", f"{CHAIN}::test_the_first_set_decides_whether_to_believe_the_second"),
     (AVERAGE, "sums.first + middle + variance / 2", "sums.first + middle", LOGS),
     (AVERAGE, "(6 * rest)) * student(freedom)", "(6 * rest)) / 2", LOGS),
     (AVERAGE, "(6 * rest)) * student(freedom)", "(6 * rest)) * student(count)", STEIN),
     (AVERAGE, "+ variance / 2 + third / 6", "+ variance / 2 - third / 6", SKEWED),
-    (AVERAGE, "jnp.maximum(jnp.abs(found.third), found.log_variance**1.5) / 6", "0 * found.third", SKEWED),
+    (AVERAGE, "judge.skewness * judge.log_variance**1.5 / 6", "0 * judge.skewness", SKEWED),
+    (AVERAGE, "return jnp.abs(found.third) / 6", "return 0 * found.third", OUTLIER),
+    (AVERAGE, "q * (2 + q * (3.5", "q * (0 + q * (3.5", SKEW),
+    (AVERAGE, "(1 + q * (4 + q * 5))", "1", SKEW),
+    (AVERAGE, "share * _ASSUMED +", "0 * _ASSUMED +", SKEW),
+    (AVERAGE, "(1 - share) * jnp.maximum(seen, 0)", "(1 - share)", SKEW),
     (AVERAGE, "log_cube = self.log_cube + 3 * still", "log_cube = self.log_cube + still", GROWN),
     (AVERAGE, "self.log_cube + jnp.sum(still**3)", "self.log_cube + jnp.sum(still)", SKEWED),
-    (UNITS_OF, "self.count.at[few].add(more.count)", "self.count", GROWN),
-    (UNITS_OF, "goal = jnp.asarray(target * 0.75**0.5)", "goal = jnp.asarray(target * 1.5)", WIDER),
+    (UNITS_OF, "self.count.at[few[anew]].set(0)", "self.count", GROWN),
+    (UNITS_OF, "goal = jnp.sqrt(target**2 - jnp.minimum(left, target / 2) ** 2)", "goal = jnp.asarray(target * 1.5)", WIDER),
     (UNITS_OF, "larger = np.flatnonzero(np.asarray(wide)), unit.larger()", "larger = np.flatnonzero(np.asarray(wide)), unit", WIDER),
     ("src/fpflow/_report/measure.py", "kl_divergence(p, q, wide).value) / 3", "kl_divergence(p, q, wide).value) / 30", "tests/test_report.py::test_the_divergence_of_densities_counts_what_cells_hide"),
     ("src/fpflow/_likelihood/tune.py", "root = np.cbrt(np.asarray(added(", "root = 1 / np.cbrt(np.asarray(added(", f"{CHAIN}::test_steps_are_placed_where_the_weights_need_them"),
@@ -227,7 +234,7 @@ MUTANTS = [
     (FILTER, "jnp.stack([half, -half], 1)", "jnp.stack([half, 1 - half], 1)", CHAIN),
     (FILTER, "jnp.stack([half, -half], 1)", "jnp.stack([half, half], 1)", f"{CHAIN}::test_noise_in_pairs_is_noise"),
     (FILTER, "twist=None) if self.twist is model", "twist=None) if self.twist is None", f"{CHAIN}::test_a_network_that_twists_itself_is_given_once"),
-    ("src/fpflow/_likelihood/average.py", "v = jnp.maximum(mean.log_variance, likely)", "v = jnp.minimum(mean.log_variance, likely)", f"{CHAIN}::test_points_lend_each_other_their_variances"),
+    ("src/fpflow/_likelihood/average.py", "v = jnp.sqrt(likely * jnp.maximum(likely, own))", "v = jnp.minimum(likely, own)", f"{CHAIN}::test_points_lend_each_other_their_variances"),
     # the gap in nats, and models from outside
     ("src/fpflow/_report/pointwise.py", "kl_sde_ode=_skewed(sde.log_p_sde - sde.log_p_ode)", "kl_sde_ode=_skewed(sde.log_p_ode - sde.log_p_sde)", NATS),
     ("src/fpflow/_report/pointwise.py", "gap.log_p_ode - gap.noise**2 / 2", "gap.log_p_ode", NATS),

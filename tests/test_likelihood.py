@@ -301,7 +301,7 @@ def test_points_that_look_easy_by_chance_get_the_paths_of_the_others():
 
     def asked(variance, few):
         zero = jnp.zeros_like(variance)
-        first = UnitMean(zero, variance, variance, zero, zero)
+        first = UnitMean(zero, variance, variance, zero, zero, zero)
         return average.needed(average.reckoned(first, jnp.asarray(few)), 0.02, jnp.asarray(1e9))
 
     known = 1_000_000

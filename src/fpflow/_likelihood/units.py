@@ -31,6 +31,9 @@ CHUNK = 16
 _ROW = 0.1
 # The first set has about so many paths.
 _FIRST = 32
+# So many times the least number more, and those that asked for them are no part of the value: where they
+# are skew, a high one asks for many, among which it counts little, and the value is too low.
+_MANY = 8
 
 
 class AbstractUnit(eqx.Module):
@@ -152,8 +155,10 @@ def estimate(
         needed = _needed_at_first(average, first, drawn.count, target, jnp.asarray(most, float))
         counts = np.nan_to_num(np.asarray(needed), nan=few[0]).astype(int)
     second = asked.drawn(unit, every, counts, key_second, name)
-    variance, freedom = _pooled(first, drawn.count - 1, _mean(average, second), second.count - 1)
-    return asked.found(second, first, variance, freedom)
+    judge, freedom = _judge_of_both(
+        average, first, drawn.count, _mean(average, second), second.count
+    )
+    return asked.found(second, first, judge, freedom)
 
 
 class _Drawn(eqx.Module):
@@ -164,17 +169,19 @@ class _Drawn(eqx.Module):
     sums: UnitSums
     count: Array
 
-    def grown(self, few: np.ndarray, more: "_Drawn") -> "_Drawn":
-        """With more units at those with the numbers `few`."""
-        owner = np.concatenate([np.arange(len(self.rows)), few])
+    def grown(self, few: np.ndarray, more: "_Drawn", anew: np.ndarray) -> "_Drawn":
+        """With more units at those with the numbers `few`, and without those before where `anew`."""
+        kept = np.setdiff1d(np.arange(len(self.rows)), few[anew])
+        owner = np.concatenate([kept, few])
         order = np.argsort(owner, kind="stable")
         sums, count = jax.tree.map(
-            lambda a, b: jnp.concatenate([a, b])[order],
+            lambda a, b: jnp.concatenate([a[kept], b])[order],
             (self.sums, self.count),
             (more.sums, more.count),
         )
         sums = _merged(sums, jnp.asarray(owner[order]), len(self.rows), count)
-        return _Drawn(self.unit, self.rows, sums, self.count.at[few].add(more.count))
+        count = self.count.at[few[anew]].set(0).at[few].add(more.count)
+        return _Drawn(self.unit, self.rows, sums, count)
 
 
 class _Asked(eqx.Module):
@@ -220,13 +227,13 @@ class _Asked(eqx.Module):
         sums = _merged(sums, jnp.asarray(place), len(rows), jnp.asarray(turn * chunk))
         return _Drawn(unit, rows, sums, jnp.asarray(turns * turn * chunk))
 
-    def found(self, drawn: _Drawn, first: UnitMean, variance: Array, freedom: Array) -> Found:
-        """What units say, judged by a variance that is known to so many degrees of freedom."""
+    def found(self, drawn: _Drawn, first: UnitMean, judge: UnitMean, freedom: Array) -> Found:
+        """What units say, with the error that `judge` gives them."""
         unit = drawn.unit
         shared = unit.shared(self.model, self.process, self.points[drawn.rows], self.mesh)
         mean = _mean(unit.average, drawn)
         return _summed_up(
-            unit.average, unit.num_paths, first, mean, variance, freedom, drawn.count, shared
+            unit.average, unit.num_paths, first, mean, judge, freedom, drawn.count, shared
         )
 
     def completed(self, drawn: _Drawn, first: UnitMean, key: PRNGKey) -> Found:
@@ -235,21 +242,23 @@ class _Asked(eqx.Module):
         unit, average, target = drawn.unit, drawn.unit.average, self.budget.target_error
         assert target is not None
         key_more, key_larger, key = jr.split(key, 3)
-        mean, freedom = _supported(average, drawn.sums, drawn.count)
+        judge, freedom = _judge(average, drawn.sums, drawn.count)
         most = self.budget.units(unit)
-        found = self.found(drawn, first, mean.log_variance, freedom)
-        reached = jnp.maximum(target, _error(average, mean, jnp.asarray(float(most)), freedom))
-        # Half of the error is for what more units do not take away.
-        wide = ~found.reliable | (average.left(mean) > reached / 2)
-        goal = jnp.asarray(target * 0.75**0.5)
-        wanted = np.asarray(_needed(average, mean, goal, jnp.asarray(float(most)), freedom))
+        found = self.found(drawn, first, judge, freedom)
+        # All is decided by these units: to give up what looks wide after more is to keep what is low.
+        reached = jnp.maximum(target, _error(average, judge, jnp.asarray(float(most)), freedom))
+        left = average.left(judge)
+        wide = ~found.reliable | (left > reached / 2)
+        goal = jnp.sqrt(target**2 - jnp.minimum(left, target / 2) ** 2)
+        wanted = np.asarray(_needed(average, judge, goal, jnp.asarray(float(most)), freedom))
         missing = np.where(wide, 0, wanted - np.asarray(drawn.count))
         few = np.flatnonzero(missing > 0)
         if len(few):
-            counts, word = missing[few].astype(int), f"{self.name}, more"
-            drawn = drawn.grown(few, self.drawn(unit, drawn.rows[few], counts, key_more, word))
-            found = self.found(drawn, first, mean.log_variance, freedom)
-            wide = wide | (average.left(_mean(average, drawn)) > reached / 2)
+            anew = missing[few] >= _MANY * average.least
+            counts = np.where(anew, wanted[few], missing[few]).astype(int)
+            more = self.drawn(unit, drawn.rows[few], counts, key_more, f"{self.name}, more")
+            drawn = drawn.grown(few, more, anew)
+            found = self.found(drawn, first, judge, freedom)
         few, larger = np.flatnonzero(np.asarray(wide)), unit.larger()
         most = self.budget.units(larger)
         if not len(few) or most < average.least:
@@ -292,8 +301,17 @@ def _mean(average: AbstractAverage, drawn: _Drawn) -> UnitMean:
 
 
 @eqx.filter_jit
-def _supported(average, sums, count) -> tuple[UnitMean, Array]:
+def _judge(average, sums, count) -> tuple[UnitMean, Array]:
     return average.supported(average.mean(sums, count), count)
+
+
+@eqx.filter_jit
+def _judge_of_both(average, first, few, second, count) -> tuple[UnitMean, Array]:
+    """By the variance of the logarithms of two sets."""
+    known, more = few - 1, count - 1
+    variance = (first.log_variance * known + second.log_variance * more) / (known + more)
+    judge = eqx.tree_at(lambda m: m.log_variance, second, variance)
+    return average.supported(judge, known + more + 1)
 
 
 @eqx.filter_jit
@@ -307,24 +325,18 @@ def _needed_at_first(average, first, few, target, most):
 
 
 @eqx.filter_jit
-def _error(average, mean, count, freedom):
-    return average.error(mean, mean.log_variance, count, freedom)
+def _error(average, judge, count, freedom):
+    return average.error(judge, count, freedom)
 
 
 @eqx.filter_jit
-def _pooled(first, known, second, more):
-    """The variance of the logarithms by two sets, with so many degrees of freedom each."""
-    both = first.log_variance * known + second.log_variance * more
-    return both / (known + more), known + more
-
-
-@eqx.filter_jit
-def _summed_up(average, per_unit, first, second, variance, freedom, used, shared) -> Found:
+def _summed_up(average, per_unit, first, second, judge, freedom, used, shared) -> Found:
+    error = jnp.hypot(average.error(judge, used, freedom), average.left(judge))
     return Found(
         second.value + shared[:, 0],
-        jnp.hypot(average.error(second, variance, used, freedom), average.left(second)),
+        jnp.maximum(error, average.correction(second)),
         used * per_unit / (1 + per_unit * second.spread),
-        average.reliable(first, second, variance, used),
+        average.reliable(first, second, judge.log_variance, used),
         used * per_unit,
         second.plain + shared[:, 1],
         first.value + shared[:, 0],
