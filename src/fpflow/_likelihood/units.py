@@ -245,7 +245,8 @@ class _Asked(eqx.Module):
         judge, freedom = _judge(average, drawn.sums, drawn.count)
         most = self.budget.units(unit)
         found = self.found(drawn, first, judge, freedom)
-        # All is decided by these units: to give up what looks wide after more is to keep what is low.
+        # All is decided by these units, but for outliers: to give up what looks wide after more is to
+        # keep what is low.
         reached = jnp.maximum(target, _error(average, judge, jnp.asarray(float(most)), freedom))
         left = average.left(judge)
         wide = ~found.reliable | (left > reached / 2)
@@ -259,6 +260,7 @@ class _Asked(eqx.Module):
             more = self.drawn(unit, drawn.rows[few], counts, key_more, f"{self.name}, more")
             drawn = drawn.grown(few, more, anew)
             found = self.found(drawn, first, judge, freedom)
+            wide = wide | (found.standard_error > 1.001 * reached)
         few, larger = np.flatnonzero(np.asarray(wide)), unit.larger()
         most = self.budget.units(larger)
         if not len(few) or most < average.least:
