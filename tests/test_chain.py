@@ -172,6 +172,23 @@ def test_points_lend_each_other_their_variances():
     assert float(MeanOfLogs().supported(alone, jnp.asarray(8))[1][0]) == 7
 
 
+def test_two_filters_state_what_they_know():
+    """All that a small budget holds; at forty points of one distance their spread shows the error."""
+    model, chain = wrong(6, 0.6), fpflow.GaussianChain(0.1, 10)
+    mean, cov = law_of(chain, model, SHORT)
+    x = mean + 0.7 * jnp.sqrt(jnp.diag(cov)) * jr.rademacher(jr.key(0), (40, 6), float)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a target that two filters miss
+        found = fpflow.log_prob_chain(
+            chain, model, SHORT, x, target_error=0.01, num_paths=256, key=jr.key(1)
+        )
+    miss = found.value - multivariate_normal.logpdf(x, mean, cov)
+    assert found.reliable.all()
+    # The spread of forty is known to 11 %; two filters with few degrees of freedom claim more.
+    assert 0.7 < float(jnp.median(found.standard_error) / miss.std()) < 2
+    assert abs(float(miss.mean())) < 3 * float(miss.std()) / 40**0.5
+
+
 def test_noise_in_pairs_is_noise():
     pairs = np.asarray(
         jax.vmap(lambda key: _in_pairs(key, (5, 2), float))(jr.split(jr.key(0), 4000))

@@ -128,18 +128,20 @@ def _skewness(log_variance: Array, count: Array) -> Array:
 def _shrunk(variance: Array, count: Array) -> tuple[Array, Array]:
     r"""Variances that few units of each point found, by what all points together say.
 
-    With $\log s^2 = \log\sigma^2 + e$, the noise $e$ of the known variance of a $\log\chi^2$, and
+    With $\log s^2 = \log\sigma^2 + e$, the noise $e$ of the known moments of a $\log\chi^2$, and
     $\log\sigma^2$ normal over the points, with as large a spread as so many of them may have, this is
     $E[\sigma^2 \mid s^2]$, and the share that a point's own units have in it.
     """
     log = jnp.log(variance)
     known = jnp.isfinite(log)
-    noise = _TAILS * jax.scipy.special.polygamma(1, (count - 1) / 2)
+    half = (count - 1) / 2
+    low = _TAILS * (jnp.log(half) - jax.scipy.special.digamma(half))
+    noise = _TAILS * jax.scipy.special.polygamma(1, half)
     middle = jnp.mean(log, where=known)
     between = jnp.maximum(jnp.var(log, where=known) - noise, 0)
     between += noise * jnp.sqrt(2 / jnp.maximum(known.sum(), 1))
     share = between / (between + noise)
-    likely = jnp.exp(middle + share * (log - middle) + (1 + share) * noise / 2)
+    likely = jnp.exp(middle + low + share * (log - middle + noise / 2))
     return jnp.where(known, likely, variance), jnp.where(known, share, 1.0)
 
 

@@ -146,12 +146,11 @@ def estimate(
     drawn = asked.drawn(first_unit, every, few, key_first, f"{name}, first set")
     first = _mean(average, drawn)
     adaptive = target is not None and not is_traced((model, points, key))
-    if adaptive and average.may_grow:
-        counts = np.minimum(2 * average.least, most)
-        second = asked.drawn(unit, every, counts, key_second, name)
+    if adaptive and average.may_grow and most[0] >= 2 * average.least:
+        second = asked.drawn(unit, every, np.full_like(most, 2 * average.least), key_second, name)
         return asked.completed(second, first, key_second)
     counts = most
-    if adaptive:
+    if adaptive and not average.may_grow:
         needed = _needed_at_first(average, first, drawn.count, target, jnp.asarray(most, float))
         counts = np.nan_to_num(np.asarray(needed), nan=few[0]).astype(int)
     second = asked.drawn(unit, every, counts, key_second, name)
@@ -263,9 +262,9 @@ class _Asked(eqx.Module):
             wide = wide | (found.standard_error > 1.001 * reached)
         few, larger = np.flatnonzero(np.asarray(wide)), unit.larger()
         most = self.budget.units(larger)
-        if not len(few) or most < average.least:
+        if not len(few) or most < 2 * average.least:
             return found
-        counts = np.full(len(few), min(2 * average.least, most))
+        counts = np.full(len(few), 2 * average.least)
         word = f"{self.name}, larger"
         drawn = self.drawn(larger, drawn.rows[few], counts, key_larger, word)
         new = self.completed(drawn, jax.tree.map(lambda v: v[few], first), key)
