@@ -262,8 +262,8 @@ class MeanOfLogs(AbstractAverage):
     each of so many paths that its $\ell$ is nearly normal: its error does not hang on the largest.
 
     They grow once, to the number that their own variance asks for: the mean of normal numbers does not
-    depend on it, and an error by that variance holds exactly (Stein 1945). Where all points together
-    make it larger, that is taken, which is no longer exact; the coverage is measured.
+    depend on it, and an error by that variance holds exactly (Stein 1945). They are only nearly normal,
+    and the variance is what all points together make likely: the coverage is measured.
     """
 
     least: int = 4
@@ -276,7 +276,8 @@ class MeanOfLogs(AbstractAverage):
         return UnitMean(value, spread, variance, third, value, jnp.full_like(value, _ASSUMED))
 
     def error(self, judge: UnitMean, count: Array, freedom: Array) -> Array:
-        """By the first six cumulants, those of a gamma law."""
+        r"""By the first six cumulants, those of a gamma law with this skewness $\gamma$:
+        $\kappa_r = (r - 1)!\,v\,q^{r-2}$ with $q = \gamma \sqrt v / 2$."""
         v, rest = judge.log_variance, jnp.maximum(count - 1, 1)
         q = judge.skewness * jnp.sqrt(v) / 2
         first = v * (1 + q * (2 + q * (3.5 + q * (4 + q * 10 / 3)))) / count

@@ -150,7 +150,7 @@ def log_prob_sde(
     - `target_error`: the standard error to reach at each point, 0.05 nats by default, with at most
       `num_paths` paths, 2560 by default.
     - `num_paths`: without `target_error`, the number of paths per point in the second set, in whole
-      units: pairs, or filters of 128 paths.
+      units: pairs, or filters of 128 paths, of 256 if there are 2048 or more.
     - `num_steps`: number of times per path. The default is 32 with a potential and 64 for a score alone,
       two or four times as many if `step_error` exceeds twice the target at more than a twentieth of the
       points, as it does near data with fine structure. For a filter it is 48, placed where its weights
