@@ -231,6 +231,7 @@ MUTANTS = [
     ("src/fpflow/_importance.py", "max(skewness, 0.0) / 2", "0.0", LUCK),
     ("src/fpflow/_importance.py", "theta / (3 * tail[int(num / 4 + 0.5) - 1])", "theta / (3 * tail[int(num / 2)])", TAIL),
     ("src/fpflow/_importance.py", "(num * k + 5) / (num + 10)", "k / 2", TAIL),
+    ("src/fpflow/_metrics/continuous.py", "abs(value - other) + far", "abs(value - other)", "tests/test_distances.py::test_mass_that_crosses_a_vacuum_is_not_of_first_order"),
     (SETS, "_FEW, _FEW_EACH = 64, 8", "_FEW, _FEW_EACH = 64, 1", "tests/test_distances.py::test_the_floor_has_directions_enough"),
     (FILTER, "jnp.stack([half, -half], 1)", "jnp.stack([half, 1 - half], 1)", CHAIN),
     (FILTER, "jnp.stack([half, -half], 1)", "jnp.stack([half, half], 1)", f"{CHAIN}::test_noise_in_pairs_is_noise"),

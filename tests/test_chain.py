@@ -189,6 +189,20 @@ def test_two_filters_state_what_they_know():
     assert abs(float(miss.mean())) < 3 * float(miss.std()) / 40**0.5
 
 
+@pytest.mark.slow
+def test_steps_that_move_all_points_alike_are_told():
+    """At one point they drown in the noise of a filter; the median of thirty shows them."""
+    model, x = wrong(10, 0.6), 0.5 * jr.normal(jr.key(0), (30, 10))
+    asked = {"target_error": 0.1, "num_paths": 2048, "key": jr.key(1)}
+    told = "finite steps of the chain change log p_SDE by about"
+    with pytest.warns(UserWarning, match=told):
+        fpflow.log_prob_sde(model, SHORT, x, num_steps=6, **asked)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fpflow.log_prob_sde(model, SHORT, x, num_steps=192, **asked)
+    assert not any(told in str(w.message) for w in caught)
+
+
 def test_noise_in_pairs_is_noise():
     pairs = np.asarray(
         jax.vmap(lambda key: _in_pairs(key, (5, 2), float))(jr.split(jr.key(0), 4000))

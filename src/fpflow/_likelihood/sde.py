@@ -117,6 +117,8 @@ _COARSE, _FINE = 32, 48
 # Filters that a budget must hold for the second set to have half as many of twice the size, which take a
 # tenth to a fifth fewer paths to an error, but eight at least.
 _ENOUGH = 16
+# Points whose median tells what the steps of a filter do to all.
+_ENOUGH_POINTS = 8
 
 
 @densities_in_units
@@ -209,6 +211,8 @@ def log_prob_sde(
         check_found(found, budget, "log p_SDE")
         if isinstance(second, ResidualPaths):
             _check_steps(np.asarray(apart), second.num_steps, _step_limit(budget))
+        elif np.isfinite(left := remaining(first, second, process)):
+            _check_common_steps(np.asarray(found.value - found.first) * left, budget)
     return result
 
 
@@ -219,6 +223,18 @@ def _check_steps(apart: np.ndarray, num_steps: int, limit: float) -> None:
             f"the finite steps of the paths change log p_SDE by more than {limit:.3g} nats at "
             f"{(apart > limit).sum()} of {len(apart)} points, by up to {apart.max():.2g}: the score "
             f"changes quickly along the paths; raise `num_steps` above {num_steps}. See `.step_error`."
+        )
+
+
+def _check_common_steps(apart: np.ndarray, budget: Budget) -> None:
+    """Warns where those of a filter do at most points alike: at one point they drown in its noise."""
+    middle = float(np.median(apart))
+    noise = 1.25 * float(np.std(apart)) / max(len(apart) - 1, 1) ** 0.5
+    target = _TARGET if budget.target_error is None else budget.target_error
+    if len(apart) >= _ENOUGH_POINTS and abs(middle) > max(target, 2 * noise):
+        warn(
+            f"the finite steps of the chain change log p_SDE by about {middle:.2g} nats, which "
+            "`standard_error` does not contain; raise `num_steps`, or the steps of `method`."
         )
 
 
