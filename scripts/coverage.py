@@ -388,7 +388,7 @@ def residuals(runs):
     long = fpflow.residual_profile(
         model, PROCESS, times_per_bin=2**15, key=jr.key(4), **options
     ).value[0]
-    for times in (2, 4, 16):
+    for times in (4, 8, 16):
         found = [
             fpflow.residual_profile(
                 model, PROCESS, times_per_bin=times, key=jr.fold_in(jr.key(5), run), **options

@@ -311,6 +311,10 @@ def test_profile_sums_to_the_norm_and_knows_the_gauge():
             "`edges` must be increasing",
         ),
         (
+            lambda: fpflow.residual_profile(TILTED, OU, dim=2, times_per_bin=3, key=jr.key(0)),
+            "`times_per_bin` must be at least 4",
+        ),
+        (
             lambda: fpflow.residual_profile(TILTED, OU, dim=2, edges=[1.0, 11.0], key=jr.key(0)),
             r"`edges` must lie in \[0.0, 10.0\]",
         ),
@@ -328,3 +332,22 @@ def test_profile_sums_to_the_norm_and_knows_the_gauge():
     ):
         with pytest.raises(ValueError, match=words):
             bad()
+
+
+def test_a_profile_of_few_times_knows_that_squares_are_skew():
+    """Of r = x^2 under a stationary law of variance one half, E r^2 = 3/4: two errors of four times with
+    sixteen points hold it in 95 % of runs, and in 89 % without an allowance; 400 know this to 1.5 %."""
+    law = fpflow.datasets.GaussianMixture([[0.0]], 0.5)
+
+    def square(model, process, t, x):
+        return x[0] ** 2
+
+    found = [
+        fpflow.residual_profile(
+            TILTED, OU, residual=square, data=law, edges=[0.5, 1.0], times_per_bin=4,
+            points_per_time=16, key=jr.key(k),
+        )
+        for k in range(400)
+    ]  # fmt: skip
+    z = [(f.value[0] - 0.75) / f.standard_error[0] for f in found]
+    assert 0.925 < np.mean(np.abs(z) < 2) < 0.98

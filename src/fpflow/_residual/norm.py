@@ -157,6 +157,12 @@ def residual_norm(
     return ResidualNorm(float(value), float(error), float(spatial), float(spatial_error))
 
 
+# That of r^2 where r is the square of a normal number, rounded. Errors of a mean of n such are too small
+# by half of its skewness, as few of them miss the large ones: with 2 to 16 times of 16 points each, two
+# errors held the truth in 89 to 91 % of 1000 runs.
+_SKEWNESS = 8.5
+
+
 def residual_profile(
     model: ScoreModel,
     process: AbstractProcess,
@@ -176,7 +182,7 @@ def residual_profile(
     **Arguments:** as for `residual_norm`, and
 
     - `edges`: the edges of the bins, increasing; by default eight bins of `process.graded_time`.
-    - `times_per_bin`: number of stratified times in each bin.
+    - `times_per_bin`: number of stratified times in each bin, at least four.
 
     **Returns:** a `ResidualProfile`.
     """
@@ -186,6 +192,11 @@ def residual_profile(
         raise ValueError(f"`edges` must be increasing times, shape (bins + 1,), got {cuts}.")
     if cuts[0] < process.t0 or cuts[-1] > process.t1:
         raise ValueError(f"`edges` must lie in [{process.t0}, {process.t1}], got {cuts}.")
+    if times_per_bin < 4 or points_per_time < 2:
+        raise ValueError(
+            f"`times_per_bin` must be at least 4 and `points_per_time` at least 2, because fewer do not "
+            f"tell their scatter, got {times_per_bin} and {points_per_time}."
+        )
     key_time, key_place = jr.split(key)
     shape = (len(cuts) - 1, times_per_bin)
     fraction = (jnp.arange(times_per_bin) + jr.uniform(key_time, shape)) / times_per_bin
@@ -196,4 +207,6 @@ def residual_profile(
         residual, model, process, law, box, dim, t.ravel(), points_per_time, key_place
     )
     square, variance = (np.asarray(m).reshape(shape) for m in moments)
-    return ResidualProfile(cuts, *mean_and_error(square, 1), *mean_and_error(variance, 1))
+    (mean, error), (spatial, spatial_error) = (mean_and_error(m, 1) for m in (square, variance))
+    wide = 1 + _SKEWNESS / (2 * (times_per_bin * points_per_time) ** 0.5)
+    return ResidualProfile(cuts, mean, wide * error, spatial, wide * spatial_error)
