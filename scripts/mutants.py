@@ -143,7 +143,7 @@ MUTANTS = [
     (AVERAGE, "_SKEWED, _MOST_SKEWED = 1.0, 4.0", "_SKEWED, _MOST_SKEWED = 4.0, 4.0", f"{CHAIN}::{FIRST}"),
     (AVERAGE, "_MOST_SPREAD = 19.0", "_MOST_SPREAD = 999.0", f"{CHAIN}::{FIRST}"),
     (AVERAGE, "_WIDE = 1.2", "_WIDE = 9.0", f"{CHAIN}::{FIRST}"),
-    (AVERAGE, "judge.spread / count) * student(count - 1)", "found.spread / count) / 2", f"{BENCH} -k densities"),
+    (AVERAGE, "judge.spread / count) * student(count - 1)", "judge.spread / count) / 2", f"{BENCH} -k densities"),
     ("src/fpflow/_accounting/kl.py", "terms.std(ddof=1) / len(terms) ** 0.5", "terms.std(ddof=1) / len(terms) ** 0.5 / 2", f"{BENCH} -k accounts"),
     ("src/fpflow/_report/pointwise.py", "kl_data_ode=data_ode", "kl_data_ode=data_sde", KNOWN),
     ("src/fpflow/_report/pointwise.py", "_estimate(apart),", "_estimate(-3 * apart),", TWO),
