@@ -259,7 +259,7 @@ class _Asked(eqx.Module):
             more = self.drawn(unit, drawn.rows[few], counts, key_more, f"{self.name}, more")
             drawn = drawn.grown(few, more, anew)
             found = self.found(drawn, first, judge, freedom)
-            wide = wide | (found.standard_error > 1.001 * reached)
+            wide = wide | (average.correction(_mean(average, drawn)) > reached)
         few, larger = np.flatnonzero(np.asarray(wide)), unit.larger()
         most = self.budget.units(larger)
         if not len(few) or most < 2 * average.least:
