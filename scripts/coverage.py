@@ -249,6 +249,25 @@ def densities(runs):
             yield Row(name, f"share {share_of(call, model, law(model)):.2f}", *found)
 
 
+def far_points(runs):
+    """Filters grown to a target, in random directions as far out as so many deviations in each of six
+    coordinates, where hardly any samples lie and the twist is poor; twenty runs at each point."""
+    chain, model, rng = fpflow.GaussianChain(0.1, 10), wrong(0.6, 6), np.random.default_rng(4)
+    variance, num = chain_law(chain, model), runs // 20
+    for far in (2.0, 2.8, 3.5, 4.0):
+        x = rng.normal(size=(num, 6))
+        x *= far * np.sqrt(6 * variance) / np.linalg.norm(x, axis=1, keepdims=True)
+        x = jnp.asarray(np.repeat(x, 20, axis=0))
+        found = fpflow.log_prob_chain(
+            chain, model, PROCESS, x,
+            target_error=0.1, num_paths=2**16, progress=False, key=jr.key(9),
+        )  # fmt: skip
+        miss = np.asarray(found.value - log_normal(x, variance))
+        stated, reliable = np.asarray(found.standard_error), np.asarray(found.reliable)
+        where = f"{far:g} deviations"
+        yield Row("log_prob_chain, far out", where, miss, stated, reliable, points=num)
+
+
 def evidences(runs):
     """Of the evidence, at the same shares."""
     for name, (sampler, law) in EVIDENCE.items():
@@ -462,8 +481,8 @@ def grids(runs):
 
 
 GROUPS = (
-    densities, evidences, gaps_in_nats, histograms, sample_distances, probes, solvers, accounts,
-    bounds, residuals, splits, without_cells, grids,
+    densities, far_points, evidences, gaps_in_nats, histograms, sample_distances, probes, solvers,
+    accounts, bounds, residuals, splits, without_cells, grids,
 )  # fmt: skip
 HEADER = (
     "estimator", "case", "reliable", "one error", "two errors", "the others", "rms z", "bias",
@@ -481,6 +500,7 @@ class Row:
     error: np.ndarray
     reliable: np.ndarray | None = None
     kind: str = "standard error"
+    points: int = 1  # one after another, with as many runs each
 
     def held(self, errors: float, where: np.ndarray | None = None) -> float:
         """The share of runs whose truth lies within so many errors."""
@@ -494,11 +514,13 @@ class Row:
 
     @property
     def tightness(self) -> float:
-        """The stated error over the true one; of bounds and brackets, over what was missed."""
-        stated, missed = np.asarray(self.error)[self.believed], np.asarray(self.miss)[self.believed]
+        """The stated error over the true one, at the middle point; of bounds and brackets, over what was
+        missed."""
+        stated, missed = (np.where(self.believed, v, np.nan) for v in (self.error, self.miss))
         if self.kind == "standard error":
-            return float(np.median(stated) / missed.std())
-        return float(np.median(stated / np.maximum(np.abs(missed), 1e-300)))
+            stated, missed = stated.reshape(self.points, -1), missed.reshape(self.points, -1)
+            return float(np.nanmedian(np.nanmedian(stated, axis=1) / np.nanstd(missed, axis=1)))
+        return float(np.nanmedian(stated / np.maximum(np.abs(missed), 1e-300)))
 
     def cells(self) -> tuple[str, ...]:
         """A line of the table."""

@@ -237,7 +237,10 @@ MUTANTS = [
     (FILTER, "jnp.stack([half, -half], 1)", "jnp.stack([half, 1 - half], 1)", CHAIN),
     (FILTER, "jnp.stack([half, -half], 1)", "jnp.stack([half, half], 1)", f"{CHAIN}::test_noise_in_pairs_is_noise"),
     (FILTER, "twist=None) if self.twist is model", "twist=None) if self.twist is None", f"{CHAIN}::test_a_network_that_twists_itself_is_given_once"),
-    ("src/fpflow/_likelihood/average.py", "v = jnp.sqrt(likely * jnp.maximum(likely, own))", "v = jnp.minimum(likely, own)", f"{CHAIN}::test_points_lend_each_other_their_variances"),
+    (AVERAGE, "v = jnp.sqrt(likely * jnp.maximum(likely, own))", "v = jnp.minimum(likely, own)", f"{CHAIN}::test_points_lend_each_other_their_variances"),
+    (AVERAGE, "v = jnp.maximum(judge.log_variance, likely)", "v = judge.log_variance", f"{CHAIN}::test_a_wide_point_that_looked_narrow_is_seen_again"),
+    (AVERAGE, "_common_skewness(likely, judge.third, count)", "_common_skewness(own, judge.third, count)", f"{CHAIN}::test_skew_filters_know_their_error"),
+    (UNITS_OF, "_ROUNDS, _AGAIN = 4, 1.1", "_ROUNDS, _AGAIN = 1, 1.1", f"{CHAIN}::test_a_wide_point_that_looked_narrow_is_seen_again"),
     # the gap in nats, and models from outside
     ("src/fpflow/_report/pointwise.py", "kl_sde_ode=_skewed(sde.log_p_sde - sde.log_p_ode)", "kl_sde_ode=_skewed(sde.log_p_ode - sde.log_p_sde)", NATS),
     ("src/fpflow/_report/pointwise.py", "gap.log_p_ode - gap.noise**2 / 2", "gap.log_p_ode", NATS),

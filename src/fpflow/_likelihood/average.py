@@ -292,8 +292,18 @@ class MeanOfLogs(AbstractAverage):
         likely, share = _shrunk(own, count)
         freedom = (count - 1) * jnp.minimum(1 / share, len(likely))
         v = jnp.sqrt(likely * jnp.maximum(likely, own))
-        skewness = jnp.full_like(v, _common_skewness(own, judge.third, count))
+        skewness = jnp.full_like(v, _common_skewness(likely, judge.third, count))
         return eqx.tree_at(lambda m: (m.log_variance, m.skewness), judge, (v, skewness)), freedom
+
+    def seen_again(
+        self, judge: UnitMean, freedom: Array, found: UnitMean, count: Array
+    ) -> tuple[UnitMean, Array]:
+        """A wide point whose few units lay close asked for too few: no narrower than all make likely."""
+        likely, share = _shrunk(found.log_variance, count)
+        v = jnp.maximum(judge.log_variance, likely)
+        skewness = jnp.full_like(v, _common_skewness(likely, found.third, count))
+        judge = eqx.tree_at(lambda m: (m.log_variance, m.skewness), judge, (v, skewness))
+        return judge, jnp.maximum(freedom, (count - 1) * jnp.minimum(1 / share, len(v)))
 
     def left(self, judge: UnitMean) -> Array:
         """What the later cumulants add: as much as the third, as was seen where the twist is poor."""

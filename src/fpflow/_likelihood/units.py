@@ -34,6 +34,10 @@ _FIRST = 32
 # So many times the least number more, and those that asked for them are no part of the value: where they
 # are skew, a high one asks for many, among which it counts little, and the value is too low.
 _MANY = 8
+# A larger part of the target that units do not lessen is not made good by more of them.
+_MOST_LEFT = 0.8
+# Times that they may ask, and how much more when they ask again, which spares further times.
+_ROUNDS, _AGAIN = 4, 1.1
 
 
 class AbstractUnit(eqx.Module):
@@ -235,6 +239,34 @@ class _Asked(eqx.Module):
             unit.average, unit.num_paths, first, mean, judge, freedom, drawn.count, shared
         )
 
+    def grown(
+        self, drawn: _Drawn, judge: UnitMean, freedom: Array, where: np.ndarray, key: PRNGKey
+    ) -> tuple[_Drawn, UnitMean, Array]:
+        """With as many more units as reach the target, and what to judge them by. Where many were drawn
+        anew, they know their variance better than those that asked for them, and may ask again."""
+        average, target = drawn.unit.average, self.budget.target_error
+        assert target is not None
+        most = float(self.budget.units(drawn.unit))
+        known = np.zeros(len(drawn.rows), bool)
+        for round_key in jr.split(key, _ROUNDS):
+            goal = jnp.sqrt(target**2 - jnp.minimum(average.left(judge), _MOST_LEFT * target) ** 2)
+            wanted = np.asarray(_needed(average, judge, goal, jnp.asarray(most), freedom))
+            count = np.asarray(drawn.count)
+            few = np.flatnonzero(where & (wanted > count))
+            if not len(few):
+                break
+            asked = np.where(known, np.minimum(np.ceil(_AGAIN * wanted), most), wanted)[few]
+            missing = asked - count[few]
+            anew = (missing >= _MANY * average.least) & ~known[few]
+            counts = np.where(anew, wanted[few], missing).astype(int)
+            more = self.drawn(drawn.unit, drawn.rows[few], counts, round_key, f"{self.name}, more")
+            drawn = drawn.grown(few, more, anew)
+            known[few] |= anew
+            judge, freedom = _judge_again(
+                average, judge, freedom, drawn.sums, drawn.count, jnp.asarray(known)
+            )
+        return drawn, judge, freedom
+
     def completed(self, drawn: _Drawn, first: UnitMean, key: PRNGKey) -> Found:
         """As far as the budget goes, with as many more units as these ask for, and with larger ones
         alone where the cumulants of these are not believed."""
@@ -242,23 +274,15 @@ class _Asked(eqx.Module):
         assert target is not None
         key_more, key_larger, key = jr.split(key, 3)
         judge, freedom = _judge(average, drawn.sums, drawn.count)
-        most = self.budget.units(unit)
         found = self.found(drawn, first, judge, freedom)
         # All is decided by these units, but for outliers: to give up what looks wide after more is to
         # keep what is low.
-        reached = jnp.maximum(target, _error(average, judge, jnp.asarray(float(most)), freedom))
-        left = average.left(judge)
-        wide = ~found.reliable | (left > reached / 2)
-        goal = jnp.sqrt(target**2 - jnp.minimum(left, target / 2) ** 2)
-        wanted = np.asarray(_needed(average, judge, goal, jnp.asarray(float(most)), freedom))
-        missing = np.where(wide, 0, wanted - np.asarray(drawn.count))
-        few = np.flatnonzero(missing > 0)
-        if len(few):
-            anew = missing[few] >= _MANY * average.least
-            counts = np.where(anew, wanted[few], missing[few]).astype(int)
-            more = self.drawn(unit, drawn.rows[few], counts, key_more, f"{self.name}, more")
-            drawn = drawn.grown(few, more, anew)
-            found = self.found(drawn, first, judge, freedom)
+        most = jnp.asarray(float(self.budget.units(unit)))
+        reached = jnp.maximum(target, _error(average, judge, most, freedom))
+        wide = ~found.reliable | (average.left(judge) > reached / 2)
+        grown, judge, freedom = self.grown(drawn, judge, freedom, np.asarray(~wide), key_more)
+        if grown is not drawn:
+            drawn, found = grown, self.found(grown, first, judge, freedom)
             wide = wide | (average.correction(_mean(average, drawn)) > reached)
         few, larger = np.flatnonzero(np.asarray(wide)), unit.larger()
         most = self.budget.units(larger)
@@ -304,6 +328,12 @@ def _mean(average: AbstractAverage, drawn: _Drawn) -> UnitMean:
 @eqx.filter_jit
 def _judge(average, sums, count) -> tuple[UnitMean, Array]:
     return average.supported(average.mean(sums, count), count)
+
+
+@eqx.filter_jit
+def _judge_again(average, judge, freedom, sums, count, known) -> tuple[UnitMean, Array]:
+    new = average.seen_again(judge, freedom, average.mean(sums, count), count)
+    return jax.tree.map(lambda a, b: jnp.where(known, a, b), new, (judge, freedom))
 
 
 @eqx.filter_jit
