@@ -209,7 +209,7 @@ MUTANTS = [
     (AVERAGE, "log_cube = self.log_cube + 3 * still", "log_cube = self.log_cube + still", GROWN),
     (AVERAGE, "self.log_cube + jnp.sum(still**3)", "self.log_cube + jnp.sum(still)", SKEWED),
     (UNITS_OF, "self.count.at[few[anew]].set(0)", "self.count", GROWN),
-    (UNITS_OF, "goal = jnp.sqrt(target**2 - jnp.minimum(left, target / 2) ** 2)", "goal = jnp.asarray(target * 1.5)", WIDER),
+    (UNITS_OF, "goal = jnp.sqrt(target**2 - jnp.minimum(average.left(judge), _MOST_LEFT * target) ** 2)", "goal = jnp.asarray(target * 1.5)", WIDER),
     (UNITS_OF, "larger = np.flatnonzero(np.asarray(wide)), unit.larger()", "larger = np.flatnonzero(np.asarray(wide)), unit", WIDER),
     ("src/fpflow/_report/measure.py", "kl_divergence(p, q, wide).value) / 3", "kl_divergence(p, q, wide).value) / 30", "tests/test_report.py::test_the_divergence_of_densities_counts_what_cells_hide"),
     ("src/fpflow/_likelihood/tune.py", "root = np.cbrt(np.asarray(added(", "root = 1 / np.cbrt(np.asarray(added(", f"{CHAIN}::test_steps_are_placed_where_the_weights_need_them"),
