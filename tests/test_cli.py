@@ -455,8 +455,8 @@ def test_data_of_another_scale_gets_a_word(here, capsys):
     said = capsys.readouterr().out
     assert "column 0 of the data is narrow: its standard deviation is" in said
     assert (
-        "and the widest column has a standard deviation of" in said
-        and "; up to a factor of 4 is fine" in said
+        "while the widest column has a standard deviation of" in said
+        and " (a factor of up to 4 is fine). Networks" in said
     )
     np.save(here / "far.npy", POINTS + np.array([0, 50]))
     main(["train", "far.npy", "--run-dir", "far", *SHORT])

@@ -154,6 +154,11 @@ def test_the_verdict_says_what_the_numbers_say():
         }
         for name, kl, tv in (("ODE", 1.1, 0.4), ("SDE", 0.3, 0.26))
     }
+    # Parts within their errors have no shares.
+    _, second, _ = verdict(split(0.001, 0.0, 0.015), same, None, {})
+    assert second == "The sliced W2^2 between their samples, 0.016 ± 0.010, is not told from zero."
+    _, second, _ = verdict(split(0.01, 0.01, 0.015), same, None, {})
+    assert ", no part is told from zero; the largest is that of the finite number of" in second
     assert "cancelled" not in verdict(split(0.005, -0.015, 0.4), None, None, grid)[1]
     first, second, _ = verdict(split(0.1, -0.2, 0.4), None, None, grid)
     assert "the SDE is nearer to the data (total variation 0.260 ± 0.010, that of the ODE" in first

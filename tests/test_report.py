@@ -20,6 +20,7 @@ matplotlib.use("Agg")
 import fpflow
 from fpflow._cli import main
 from fpflow._model import as_model
+from fpflow._report import doubts
 from fpflow._report.doubts import strays
 from fpflow._report.fields import curl_profile, gradient_share
 from fpflow._report.lanes import second_lane
@@ -358,3 +359,12 @@ def test_the_second_lane_computes_as_its_caller_does():
         threading.Timer(0.1, end.set).start()
         raise KeyError("first")
     assert ended == ["first"], "what was under way is finished, what had not begun is dropped"
+
+
+def test_an_identity_that_does_not_hold_on_the_grid_is_told():
+    def theorem(distance, by_identity):
+        return fpflow.TheoremOne(*[np.zeros(0)] * 5, *[1.0] * 3, distance, by_identity, 1.0, 1.0)
+
+    assert doubts._off_identity(theorem(0.2, 0.19)) == [] == doubts._off_identity(None)
+    (note,) = doubts._off_identity(theorem(0.171, 0.0))
+    assert "D of Theorem 1 is 0.171 from the densities and 0 from an identity" in note

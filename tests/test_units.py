@@ -282,7 +282,7 @@ def test_uneven_columns_are_standardised_by_the_command_line(tmp_path, monkeypat
     x = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 500.0] + [0.0, 4000.0]
     np.savetxt("data.csv", x, delimiter=",", header="dose,price", comments="")
     main(["train", "data.csv", "--run-dir", "run", *SHORT])
-    assert "columns are standardised; --no-standardise leaves" in capsys.readouterr().out
+    assert "is fine). Columns are standardised; --no-standardise leaves" in capsys.readouterr().out
     main(["sample", "run", "-n", "400", "--steps", "20", "--out", "x.csv"])
     drawn = np.loadtxt("x.csv", delimiter=",", skiprows=1)
     # After four steps the network is still about the prior, of the width of the data by its frame.

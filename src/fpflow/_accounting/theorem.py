@@ -49,7 +49,8 @@ class TheoremOne:
     - `forcing`: $B$, of the order $\sqrt\delta$.
     - `prior_term`: $KL(\pi\|\hat p_T)$.
     - `distance`: $D$ computed from the densities themselves.
-    - `distance_by_identity`: $D$ from the right side of the identity, as a check.
+    - `distance_by_identity`: $D$ from the right side of the identity, as a check; zero where the grid's
+      errors make its square negative.
     - `bound_from_densities`: $G D \ge W_2$.
     - `bound`: $\tfrac12 G\bigl(B + \sqrt{B^2 + 4 KL}\bigr) \ge W_2$, from the residual.
     """

@@ -112,7 +112,7 @@ def _network(
 def _say_scale(arguments: argparse.Namespace, found: str) -> None:
     """A word where a column's width is not the one that networks are made for."""
     if found and arguments.standardise is None and not arguments.bare:
-        print(f"note: {found}: columns are standardised; --no-standardise leaves them as they are.")
+        print(f"note: {found}. Columns are standardised; --no-standardise leaves them as they are.")
     elif found and not arguments.standardise:
         print(
             f"note: {found}. Networks train poorly on columns of unequal widths, and samples are too "
@@ -149,9 +149,9 @@ def _uneven(
             far_words = f"lies {value:.3g} from the mean of all columns"
             narrow_words = f"is narrow: its standard deviation is {value:.3g}"
             words = (
-                f"{far_words if is_far else narrow_words}, and the widest column has a standard "
+                f"{far_words if is_far else narrow_words}, while the widest column has a standard "
                 f"deviation of {unit:.3g}"
             )
         own = names[column] if names and name == "data" else column
-        return f"column {own} of the {name} {words}; up to a factor of {1 / _NARROWEST:g} is fine"
+        return f"column {own} of the {name} {words} (a factor of up to {1 / _NARROWEST:g} is fine)"
     return ""

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._accounting import TheoremOne
 from .._held_out import closer
 from .._metrics import sliced_w2
 from .._transform import mapped
@@ -54,6 +55,7 @@ def doubts(
     laws: dict[str, GridDensity],
     split: GapSplit,
     gaps: dict[str, PointwiseGap],
+    theorem: TheoremOne | None,
 ) -> list[str]:
     """What a reader should not believe without a second look."""
     notes = []
@@ -89,6 +91,7 @@ def doubts(
                 "variation: its features are finer than the cells; use a window with more nodes."
             )
     notes += _unbelieved(gaps)
+    notes += _off_identity(theorem)
     missing = split.unexplained
     if abs(missing.value) > 3 * missing.error:
         notes.append(
@@ -96,6 +99,20 @@ def doubts(
             "standard errors; steps and samples interact here."
         )
     return notes
+
+
+def _off_identity(theorem: TheoremOne | None) -> list[str]:
+    """Where both sides of an identity on the same grid are not equal."""
+    if theorem is None:
+        return []
+    squares = theorem.distance**2, theorem.distance_by_identity**2
+    if abs(squares[0] - squares[1]) <= max(squares) / 2:
+        return []
+    return [
+        f"the distance D of Theorem 1 is {theorem.distance:.3g} from the densities and "
+        f"{theorem.distance_by_identity:.3g} from an identity that gives the same on a fine grid: its "
+        "numbers are no better known than this. Use a window with more nodes, and more steps."
+    ]
 
 
 def _beyond(question: Question, data: np.ndarray, gaps: dict[str, PointwiseGap]) -> list[str]:

@@ -223,7 +223,7 @@ def gap_report(
         split, theorem, apart, between, etas = (part.result() for part in parts)
     # Sorted, because which of two threads warns first is chance.
     notes = sorted(str(w.message) for w in caught if _is_a_note(w))
-    notes += doubts(question, named, laws, split, pointwise)
+    notes += doubts(question, named, laws, split, pointwise, theorem)
     if at is not None and isinstance(law, Points):
         notes += repeats(samples["SDE"], np.asarray(law.points), at)
     return GapReport(

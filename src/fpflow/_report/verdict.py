@@ -87,12 +87,16 @@ _ADVICE = {
 
 
 def _blame(split: GapSplit, kind: str) -> str:
+    if not _seen(split.observed):
+        return f"The {kind} between their samples, {split.observed}, is not told from zero."
     parts = dict(
         zip(_ADVICE, (split.model, split.discretisation, split.noise, split.binning), strict=True)
     )
     name = max(parts, key=lambda name: parts[name].value)
     share = parts[name].value / max(split.observed.value, 1e-300)
     whole = f"Of the {kind} = {split.observed} between their samples"
+    if not _seen(parts[name]):
+        return f"{whole}, no part is told from zero; the largest is that of {name}, {parts[name]}."
     if not 0 < share <= 1:
         least = min(parts, key=lambda name: parts[name].value)
         off = f", of which {Estimate(-parts[least].value, parts[least].error)} is cancelled by {least}"
