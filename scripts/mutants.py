@@ -263,6 +263,9 @@ MUTANTS = [
     # accounts, adapters, distances
     ("src/fpflow/_accounting/kl.py", "error @ (score - flow)", "error @ (flow - score)", ACCOUNT),
     ("src/fpflow/_accounting/theorem.py", "prior_term - kl(q[0], p[0]) + pulled", "prior_term - kl(q[0], p[0]) - pulled", ACCOUNT),
+    ("src/fpflow/_accounting/theorem.py", "worst = np.maximum.accumulate(worst[::-1])[::-1]", "worst = np.maximum.accumulate(worst)", ACCOUNT),
+    ("src/fpflow/_accounting/theorem.py", "return to_come * np.exp(2 * (rise[-1] - rise))", "return to_come", ACCOUNT),
+    ("src/fpflow/_accounting/theorem.py", "poincare * ratio * p.shape[1] * p.max(1)", "poincare * ratio * p.max(1)", ACCOUNT),
     ("src/fpflow/_accounting/theorem.py", "-flow_velocity(model, process, t, x)", "flow_velocity(model, process, t, x)", ACCOUNT),
     ("src/fpflow/_model/adapters.py", "alpha * v + sigma * x", "alpha * v - sigma * x", "tests/test_report.py::test_adapters_give_the_score_back"),
     ("src/fpflow/_model/adapters.py", "2 * (process.drift(t, x) - velocity)", "(process.drift(t, x) - velocity)", "tests/test_report.py::test_adapters_give_the_score_back"),

@@ -9,6 +9,7 @@ import scipy
 
 import fpflow
 from fpflow._accounting.theorem import poincare_constant
+from fpflow._grid import density_history
 from known import OU, LinearScore, linear_laws
 from test_likelihood import LinearPotential
 
@@ -86,6 +87,26 @@ def test_the_theorem_holds_in_numbers():
     np.testing.assert_allclose(found.bound, bound, rtol=1e-4)
     # The bound by the densities is three times the gap here, not orders of magnitude.
     assert gap <= found.bound_from_densities <= found.bound and found.bound_from_densities < 4 * gap
+    # The paper's form: a constant, and delta over the box, whose width changes a little, at any time.
+    settings = {"refine": 1, "num_steps": 240, "margin": 1.5}
+    times, _, centres = density_history(model, process, window, **settings)
+    half = centres[np.searchsorted(times, found.times)]
+    half = (3 * half[:, -1] - half[:, -2]) / 2
+    square = 0.22**2 * half**4 / 5 - 2 * 0.22 * 0.1 * half**2 / 3 + 0.1**2
+    delta = np.trapezoid(square, found.times) / 3
+    np.testing.assert_allclose(found.delta, delta, rtol=1e-3)
+    grown = 2.5 * -np.expm1(-0.2 * (3 - found.times))
+    worst = 2 / 2.2 * 2 * half * np.sqrt(2.2 / (2 * np.pi)) * found.ratio
+    worst = [worst[k:].max() for k in range(len(worst))]
+    np.testing.assert_allclose(found.constant[:-1], (3 * grown * worst)[:-1], rtol=0.02)
+    squares = found.constant * delta + 2 * grown * found.prior_term
+    np.testing.assert_allclose(found.bound_by_delta**2, squares, rtol=2e-3)
+    assert found.bound <= found.bound_by_delta[0]
+    rates, tau = (1 - 2.2, 1 - 1.1), 3 - found.times
+    sde = np.exp(2 * rates[0] * tau) * 0.5 + np.expm1(2 * rates[0] * tau) / (2 * rates[0])
+    apart = abs(np.sqrt(sde) - np.sqrt(0.5) * np.exp(rates[1] * tau))
+    np.testing.assert_allclose(apart[0], gap, rtol=1e-6)
+    assert (apart <= found.bound_by_delta).all()
     with pytest.raises(ValueError, match="`model` must have `potential"):
         fpflow.theorem_one.__wrapped__(fpflow.ScoreMLP(1, key=jr.key(0)), process, window)
 

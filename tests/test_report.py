@@ -363,7 +363,9 @@ def test_the_second_lane_computes_as_its_caller_does():
 
 def test_an_identity_that_does_not_hold_on_the_grid_is_told():
     def theorem(distance, by_identity):
-        return fpflow.TheoremOne(*[np.zeros(0)] * 5, *[1.0] * 3, distance, by_identity, 1.0, 1.0)
+        none = np.zeros(0)
+        numbers = *[1.0] * 3, distance, by_identity, *[1.0] * 3
+        return fpflow.TheoremOne(*[none] * 5, *numbers, none, none)
 
     assert doubts._off_identity(theorem(0.2, 0.19)) == [] == doubts._off_identity(None)
     (note,) = doubts._off_identity(theorem(0.171, 0.0))

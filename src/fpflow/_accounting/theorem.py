@@ -9,8 +9,14 @@ and Gronwall's lemma for the two flows $W_2 \le G D$ with $G^2 = \int \tfrac12 g
 $\Lambda(t) = \int_{t_0}^t L$ and $L$ the one-sided Lipschitz constant of the flow run backwards.
 Cauchy--Schwarz, Poincare's inequality for $\hat p_t$ with constant $C_P$ and $M = \sup q/\hat p$ turn
 the integral into $B D$ with $B^2 = \int 2 C_P M\,\mathrm{Var}_{\hat p}(r)/g^2\,dt$, so that
-$D \le \tfrac12\bigl(B + \sqrt{B^2 + 4 KL(\pi\|\hat p_T)}\bigr)$. $B^2$ is at most a constant times
-$\delta = \tilde R$: the gap $W_2$ is of the order $\sqrt\delta$, not $\delta$.
+$D \le \tfrac12\bigl(B + \sqrt{B^2 + 4 KL(\pi\|\hat p_T)}\bigr)$.
+
+The paper's form has one constant for a bounded domain $\Omega$ and any time, and
+$\delta = \tilde R$, the mean of $r^2$ over $\Omega\times[t_0, T]$. With
+$\mathrm{Var}_{\hat p}(r) \le \sup\hat p\,|\Omega|$ times the mean of $r^2$ over $\Omega$, and all
+integrals from $t$ on, $W_2^2(t) \le C(t)\,\delta + 2 G^2(t)\,KL(\pi\|\hat p_T)$ with
+$C(t) = G^2(t)\,(T - t_0)\,\sup_{\tau\ge t} 2 C_P M \sup\hat p\,|\Omega|/g^2$: the gap $W_2$ is of the
+order $\sqrt\delta$, not $\delta$.
 """
 
 import dataclasses
@@ -53,6 +59,9 @@ class TheoremOne:
       errors make its square negative.
     - `bound_from_densities`: $G D \ge W_2$.
     - `bound`: $\tfrac12 G\bigl(B + \sqrt{B^2 + 4 KL}\bigr) \ge W_2$, from the residual.
+    - `delta`: $\delta$, the mean of $r^2$ over the box of the grid and $[t_0, T]$.
+    - `constant`: $C(t)$, of the paper's form, shape `(times,)`.
+    - `bound_by_delta`: $\bigl(C(t)\,\delta + 2 G^2(t)\,KL\bigr)^{1/2} \ge W_2(t)$, shape `(times,)`.
     """
 
     times: np.ndarray
@@ -67,6 +76,9 @@ class TheoremOne:
     distance_by_identity: float
     bound_from_densities: float
     bound: float
+    delta: float
+    constant: np.ndarray
+    bound_by_delta: np.ndarray
 
     __repr__ = shown_fields
 
@@ -154,13 +166,18 @@ def theorem_one(
         known = (a > SOLID) & (b > 0)
         return float((a[known] * np.log(a[known] / b[known])).sum())
 
-    growth = integral(half_g2 * np.exp(2 * rises(times, lipschitz))) ** 0.5
+    grown = _grown(times, half_g2, lipschitz)
+    growth = grown[0] ** 0.5
     forcing = integral(poincare * ratio * variance / half_g2) ** 0.5
     prior_term = max(kl(q[-1], p[-1]), 0.0)
     distance = integral(half_g2 * slope) ** 0.5
     pulled = integral((q * residual).sum(1) - mean_p)
     by_identity = max(prior_term - kl(q[0], p[0]) + pulled, 0.0) ** 0.5
     reach = (forcing + (forcing**2 + 4 * prior_term) ** 0.5) / 2
+    delta = integral((residual**2).mean(1)) / (times[-1] - times[0])
+    worst = poincare * ratio * p.shape[1] * p.max(1) / half_g2
+    worst = np.maximum.accumulate(worst[::-1])[::-1]
+    constant = grown * (times[-1] - times[0]) * worst
     return TheoremOne(
         times,
         lipschitz,
@@ -174,6 +191,9 @@ def theorem_one(
         by_identity,
         growth * distance,
         growth * reach,
+        delta,
+        constant,
+        np.sqrt(constant * delta + 2 * grown * prior_term),
     )
 
 
@@ -188,6 +208,15 @@ def rises(times, lipschitz):
     r"""$\Lambda(t) = \int_{t_0}^t L$ by the trapezoidal rule."""
     steps = np.diff(times) * (lipschitz[1:] + lipschitz[:-1]) / 2
     return np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def _grown(times, half_g2, lipschitz):
+    r"""$G^2(t) = \int_t^T \tfrac12 g^2 e^{2(\Lambda - \Lambda(t))}$ at each of the times."""
+    rise = rises(times, lipschitz)
+    speed = half_g2 * np.exp(2 * (rise - rise[-1]))
+    steps = np.diff(times) * (speed[1:] + speed[:-1]) / 2
+    to_come = np.append(np.cumsum(steps[::-1])[::-1], 0.0)
+    return to_come * np.exp(2 * (rise[-1] - rise))
 
 
 def _half_g2(process, times):

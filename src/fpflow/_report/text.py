@@ -235,6 +235,7 @@ def _theorem(report: Any) -> Section | None:
         ("measured W2", report.split.model.value**0.5),
         ("G D, D from the densities", theorem.bound_from_densities),
         ("bound from the residual", theorem.bound),
+        ("the same by one constant and R~ alone", theorem.bound_by_delta[0]),
         ("growth G of the flow", theorem.growth),
         ("D from the densities", theorem.distance),
         ("D from the identity", theorem.distance_by_identity),
