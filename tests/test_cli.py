@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import unittest.mock
 
 import equinox as eqx
 import jax
@@ -173,7 +174,7 @@ MISTAKES = {
     "sample points.csv --out a.npy": "it does not begin like a file written by fpflow",
     "density run/model.fpflow --out p.csv": "DATA is missing: the model has no run that records its",
     "density run --given 1 --out p.csv": "DATA is missing: give a file of points that belong",
-    "report run --given 1": "pass a file of points that belong to it",
+    "report run --given 1": "the network takes no condition; make it with `condition_dim=`",
     "sample run --prediction noise --out a.npy": "--prediction applies to a module:function; the",
     "sample run/figures --out a.npy": "figures is not a run: it has no config.json",
     "train points.csv --run-dir new --start points.csv": "it does not begin like a file written by "
@@ -638,7 +639,7 @@ def test_a_network_is_trained_on(here):
     assert (np.asarray(a[0]) != b[0]).any()
 
 
-def test_a_conditional_network_from_the_command_line(here, capsys):
+def test_a_conditional_network_from_the_command_line(here, capsys, monkeypatch):
     table = np.random.default_rng(0).normal(size=(200, 3))
     np.savetxt("table.csv", table, delimiter=",", header="a,b,c", comments="")
     few = ["--steps", "4", "--chunk", "2", "--width", "8", "--depth", "1", "--batch-size", "64"]
@@ -648,3 +649,11 @@ def test_a_conditional_network_from_the_command_line(here, capsys):
     assert np.load("c.npy").shape == (5, 2)
     assert main(["sample", "cond", "-n", "5", "--out", "c.npy"]) == 2
     assert "needs a condition of shape (1,)" in capsys.readouterr().err
+    # The run's points have other conditions; a report of one needs none.
+    asked = unittest.mock.MagicMock()
+    monkeypatch.setattr("fpflow._cli.report.gap_report", asked)
+    assert main(["report", "cond", "--given", "0.3"]) == 0
+    assert asked.call_args.args[2] is None
+    np.save("own.npy", table[:, :2])
+    assert main(["report", "cond", "own.npy", "--given", "0.3"]) == 0
+    assert asked.call_args.args[2].points.shape == (200, 2)

@@ -328,7 +328,7 @@ def test_a_target_that_is_missed_says_whether_the_first_set_or_the_bound_missed_
         return Found(one, 0.04 * one, one, one > 0, paths * one, one, one)
 
     for paths, cure in (
-        (64, "underestimated how many are needed; lower"),
+        (64, "underestimated how many are needed; a lower"),
         (512, "`num_paths` above 512"),
     ):
         with pytest.warns(UserWarning, match=cure):

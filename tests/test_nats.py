@@ -159,6 +159,12 @@ def test_the_verdict_says_what_the_numbers_say():
     assert second == "The sliced W2^2 between their samples, 0.016 ± 0.010, is not told from zero."
     _, second, _ = verdict(split(0.01, 0.01, 0.015), same, None, {})
     assert ", no part is told from zero; the largest is that of the finite number of" in second
+    off = dataclasses.replace(split(1.0, 0.2, 0.1), unexplained=fpflow.Estimate(0.05, 0.01))
+    assert verdict(off, None, None, {})[1].endswith(
+        "leave 0.050 ± 0.010 unexplained, as the notes say."
+    )
+    near = grid | {"ODE-SDE": {"KL": fpflow.Estimate(1e-5, 1e-5)}}
+    assert "not told apart: KL(ODE | SDE) = (1.0 ± 1.0)e-05" in verdict(off, None, None, near)[0]
     assert "cancelled" not in verdict(split(0.005, -0.015, 0.4), None, None, grid)[1]
     first, second, _ = verdict(split(0.1, -0.2, 0.4), None, None, grid)
     assert "the SDE is nearer to the data (total variation 0.260 ± 0.010, that of the ODE" in first
@@ -241,6 +247,7 @@ def test_a_potential_that_is_not_finite_is_told():
         (123456.0, 2345.0, "123000 ± 2000"),
         (-0.0123, 0.00019, "-0.01230 ± 0.00019"),
         (1.2e-5, 3e-6, "(1.2 ± 0.3)e-05"),
+        (-0.003, 0.02, "0.00 ± 0.02"),
         (-1.166338401, 2e-11, "-1.16634 ± 2e-11"),
         (5.0, 0.0, "5"),
         (2.0, math.nan, "2 ± nan"),

@@ -30,7 +30,8 @@ def rounded(value: float, error: float) -> str:
     if first - last > 8:  # errors near round-off: digits enough
         return f"{value:.6g} ± {error:.1g}"
     if -4 < first < 6 and last > -10:
-        return f"{round(value, -last):.{max(-last, 0)}f} ± {round(error, -last):.{max(-last, 0)}f}"
+        value = round(value, -last) + 0.0  # no negative zero
+        return f"{value:.{max(-last, 0)}f} ± {round(error, -last):.{max(-last, 0)}f}"
     unit, digits = 10.0**first, max(first - last, 0)
     return f"({value / unit:.{digits}f} ± {error / unit:.{digits}f})e{first:+03d}"
 

@@ -12,8 +12,9 @@ import numpy as np
 from .._model import as_model
 from .._report import ReportSettings, gap_report
 from .._sample import ODE, SDE
+from .._types import DataLaw
 from ..datasets import as_data, split
-from .inputs import DATA, check_output, keep_inputs, law_of
+from .inputs import DATA, Given, check_output, keep_inputs, law_of
 from .options import add_options, chosen
 from .shared import MODEL, add_model, add_seed, asked_model, key_of
 
@@ -66,21 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     given = asked_model(arguments.model, arguments)
     keep_inputs(arguments, given.data)
-    name = arguments.data or given.data
-    if name is None:
-        raise ValueError("DATA is missing: this model has no run that records its data.")
-    if arguments.given is not None and arguments.data is None:
-        raise ValueError(
-            "DATA is missing: the run's data have conditions other than that of --given; pass a file "
-            "of points that belong to it."
-        )
-    data, points = as_data(law_of(name, None if arguments.data else given.condition)), None
-    if arguments.data is None and given.validation is not None:
-        data, held_out = split(data, given.validation)
-        points = np.asarray(held_out.points)[: settings.in_dimension(held_out.dim).num_points]
-        print(
-            f"likelihoods are computed at {len(points)} of the {len(held_out.points)} held-out points"
-        )
+    data, points = _data_and_points(arguments, given, settings)
     found = gap_report(
         as_model(given.model),
         given.process,
@@ -101,3 +88,24 @@ def run(arguments: argparse.Namespace) -> None:
     if figure:
         found.plot().savefig(figure, dpi=120)
         print(f"page in {figure}")
+
+
+def _data_and_points(
+    arguments: argparse.Namespace, given: Given, settings: ReportSettings
+) -> tuple[DataLaw | None, np.ndarray | None]:
+    """The data, and points that a run held out of its own."""
+    if arguments.data is not None:
+        return as_data(law_of(arguments.data)), None
+    if arguments.given is not None:  # the run's data have other conditions
+        return None, None
+    if given.data is None:
+        raise ValueError("DATA is missing: this model has no run that records its data.")
+    data = as_data(law_of(given.data, given.condition))
+    if given.validation is None:
+        return data, None
+    data, held_out = split(data, given.validation)
+    points = np.asarray(held_out.points)[: settings.in_dimension(held_out.dim).num_points]
+    print(
+        f"likelihoods are computed at {len(points)} of the {len(held_out.points)} held-out points"
+    )
+    return data, points

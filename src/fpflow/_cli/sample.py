@@ -108,5 +108,5 @@ def _compare(x: np.ndarray, name: str) -> None:
 
 
 def _row(values: np.ndarray) -> str:
-    shown = ", ".join(f"{v:.3g}" for v in values[:6])
+    shown = ", ".join(f"{v:.4g}" for v in values[:6])
     return f"({shown}{', ...' if len(values) > 6 else ''})"

@@ -338,7 +338,8 @@ def check_found(found: Found, budget: Budget, name: str) -> None:
         cure = (
             f"raise `num_paths` above {budget.num_paths}"
             if paths.max() >= budget.num_paths
-            else "a first set of paths underestimated how many are needed; lower `target_error`"
+            else "a first set of paths underestimated how many are needed; a lower `target_error` asks "
+            "for more"
         )
         warn(
             f"the standard error stays above 1.5 times `target_error` = {target} at {above.sum()} of "

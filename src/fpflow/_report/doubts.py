@@ -61,7 +61,7 @@ def doubts(
     notes = []
     if not question.derivatives:
         notes.append(
-            "the score has no derivatives, so log densities at points, the gap in nats and the curl "
+            "the score has no derivatives, so log densities at points and the gap in nats at samples "
             "are left out; distances and densities on a grid do not need them."
         )
     if question.outer is not None:

@@ -30,6 +30,12 @@ def _distance(split: GapSplit, nats: NatsGap | None, kind: str, distances: dict[
     if "ODE-SDE" in distances and _seen(distances["ODE-SDE"]["KL"]):
         known = distances["ODE-SDE"]["KL"]
         return f"The distributions of the SDE and the ODE are {known} nats apart, KL(ODE | SDE)"
+    if nats is None and "ODE-SDE" in distances and np.isfinite(distances["ODE-SDE"]["KL"].error):
+        known = distances["ODE-SDE"]["KL"]
+        return (
+            "The distributions of the SDE and the ODE are not told apart: KL(ODE | SDE) = "
+            f"{known} nats"
+        )
     if nats is None:
         return f"The distributions of the SDE and the ODE are {kind} = {split.model} apart"
     forth, back = nats.kl_sde_ode, nats.kl_ode_sde
@@ -95,6 +101,8 @@ def _blame(split: GapSplit, kind: str) -> str:
     name = max(parts, key=lambda name: parts[name].value)
     share = parts[name].value / max(split.observed.value, 1e-300)
     whole = f"Of the {kind} = {split.observed} between their samples"
+    if abs(split.unexplained.value) > 3 * split.unexplained.error:
+        return f"{whole}, the parts leave {split.unexplained} unexplained, as the notes say."
     if not _seen(parts[name]):
         return f"{whole}, no part is told from zero; the largest is that of {name}, {parts[name]}."
     if not 0 < share <= 1:

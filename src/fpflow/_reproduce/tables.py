@@ -87,8 +87,8 @@ def markdown_tables(table: dict[str, dict[float, dict]]) -> str:
         if few:
             words += (
                 f" The data of {dataset} are {few['points']} points counted in cells, which by "
-                f"chance are about {1e3 * few['floor']:.2f} x 10⁻³ from their own distribution; so much "
-                "of every distance to them may be noise."
+                f"chance are up to about {1e3 * few['floor']:.2f} x 10⁻³ from their own distribution; "
+                "so much of every distance to them may be noise."
             )
     lines += [words, ""]
     lines += sampled_table(table)
