@@ -457,12 +457,12 @@ def test_data_of_another_scale_gets_a_word(here, capsys):
     assert "column 0 of the data is narrow: its standard deviation is" in said
     assert (
         "while the widest column has a standard deviation of" in said
-        and " (a factor of up to 4 is fine). Networks" in said
+        and " (a factor of up to 4 is fine). Columns are" in said
     )
     np.save(here / "far.npy", POINTS + np.array([0, 50]))
     main(["train", "far.npy", "--run-dir", "far", *SHORT])
     assert re.search(r"column [01] of the data lies 2\d\.", said := capsys.readouterr().out)
-    assert "from the mean of all columns, and the widest column has a standard deviation" in said
+    assert "from the mean of all columns, while the widest column has a standard deviation" in said
     np.save(here / "uneven.npy", POINTS * [1, 15])
     main(["train", "uneven.npy", "--run-dir", "uneven", "--no-standardise", *SHORT])
     assert "Networks train poorly on columns of unequal widths" in capsys.readouterr().out
