@@ -1,4 +1,5 @@
 from .continuous import w2_continuous as w2_continuous
+from .continuous import within_cells as within_cells
 from .divergences import hellinger as hellinger
 from .divergences import kl_divergence as kl_divergence
 from .divergences import total_variation as total_variation

@@ -10,7 +10,7 @@ import scipy
 
 from .._types import ArrayLike
 from .._window import GridDensity, Window
-from .result import Estimate, both_masses
+from .result import Estimate, W2Result, both_masses
 
 # Keeps empty regions connected; far below any mass that matters.
 _VACUUM = 1e-14
@@ -61,6 +61,18 @@ def w2_continuous(
     # Where two widths happen to agree the third says how large the error may be.
     error = abs(value - coarse) + abs(coarse - coarser) / 6 + abs(value - other) + far
     return Estimate(value, error, "loose bracket")
+
+
+def within_cells(found: Estimate, cells: W2Result, window: Window) -> Estimate:
+    r"""A bracket of $W_2^2$ without cells, no wider than that with cells allows: mass is within half a
+    diagonal of the centre of its cell, so that the two $W_2$ differ by at most one."""
+    diagonal = window.cell_width * window.dim**0.5
+    least, most = max(cells.lower**0.5 - diagonal, 0.0) ** 2, (cells.upper**0.5 + diagonal) ** 2
+    low, high = found.value - found.error, found.value + found.error
+    if least <= low and high <= most:
+        return found
+    low, high = max(low, least), min(high, most)
+    return Estimate((low + high) / 2, (high - low) / 2, found.kind)
 
 
 def _cells_of_twice_the_width(
