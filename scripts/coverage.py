@@ -253,7 +253,7 @@ def far_points(runs):
     """Filters grown to a target, in random directions as far out as so many deviations in each of six
     coordinates, where hardly any samples lie and the twist is poor; twenty runs at each point."""
     chain, model, rng = fpflow.GaussianChain(0.1, 10), wrong(0.6, 6), np.random.default_rng(4)
-    variance, num = chain_law(chain, model), runs // 20
+    variance, num = chain_law(chain, model), max(runs // 20, 1)
     for far in (2.0, 2.8, 3.5, 4.0):
         x = rng.normal(size=(num, 6))
         x *= far * np.sqrt(6 * variance) / np.linalg.norm(x, axis=1, keepdims=True)

@@ -243,6 +243,7 @@ MUTANTS = [
     (UNITS_OF, "_ROUNDS, _AGAIN = 4, 1.1", "_ROUNDS, _AGAIN = 1, 1.1", f"{CHAIN}::test_a_wide_point_that_looked_narrow_is_seen_again"),
     # the gap in nats, and models from outside
     ("src/fpflow/_metrics/continuous.py", "(cells.upper**0.5 + diagonal) ** 2", "cells.upper + diagonal", "tests/test_distances.py::test_cells_bound_a_distance_without_them"),
+    ("src/fpflow/_metrics/continuous.py", "if least <= high and low <= most else (least, most)", "", "tests/test_distances.py::test_cells_bound_a_distance_without_them"),
     ("src/fpflow/_report/verdict.py", "abs(split.unexplained.value) > 3", "abs(split.unexplained.value) > 30", "tests/test_nats.py::test_the_verdict_says_what_the_numbers_say"),
     ("src/fpflow/_cli/report.py", "if arguments.given is not None:  # the", "if False:  # the", "tests/test_cli.py::test_a_conditional_network_from_the_command_line"),
     ("src/fpflow/_report/verdict.py", "if not _seen(parts[name]):", "if False:", "tests/test_nats.py::test_the_verdict_says_what_the_numbers_say"),

@@ -435,6 +435,7 @@ def test_a_wide_point_that_looked_narrow_is_seen_again():
     value = unit.average.mean(drawn.sums, drawn.count).value
     # Of 500 at 95 %, 92 % are three deviations fewer.
     assert float((abs(value) < 2 * stated)[wide].mean()) > 0.92
+    # But for points whose later cumulants are beyond what more filters make good.
     assert float(jnp.quantile(stated, 0.99)) <= 0.1001
 
 

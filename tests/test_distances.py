@@ -141,12 +141,18 @@ def test_cells_bound_a_distance_without_them():
     cells, diagonal = fpflow.w2_grid(p, q, window), window.cell_width * 2**0.5
     known = within_cells(found, cells, window)
     assert known.error < found.error / 1000
-    # 0.02 of the mass moves by three.
-    assert abs(known.value - 0.18) < known.error
+    line = fpflow.Window(nodes=32, dim=1)
+    exact = fpflow.w2_continuous(p.sum(1), q.sum(1), line).value
+    assert abs(known.value - exact) < known.error
     top = (cells.upper**0.5 + diagonal) ** 2
     assert known.value + known.error <= top * (1 + 1e-12)
     near = fpflow.Estimate(cells.value, 1e-9, "bracket")
     assert within_cells(near, cells, window) == near
+    # A bracket that the cells refute is not narrowed to less than nothing.
+    refuted = within_cells(fpflow.Estimate(9.0, 0.1), cells, window)
+    assert abs(refuted.value - exact) < refuted.error
+    apart = within_cells(fpflow.Estimate(0.0, 1e-9), fpflow.W2Result(1.0, 1.0, 1.0), window)
+    np.testing.assert_allclose(apart.value - apart.error, (1 - diagonal) ** 2, rtol=1e-12)
 
 
 def test_the_floor_has_directions_enough():

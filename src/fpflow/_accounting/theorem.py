@@ -11,7 +11,7 @@ Cauchy--Schwarz, Poincare's inequality for $\hat p_t$ with constant $C_P$ and $M
 the integral into $B D$ with $B^2 = \int 2 C_P M\,\mathrm{Var}_{\hat p}(r)/g^2\,dt$, so that
 $D \le \tfrac12\bigl(B + \sqrt{B^2 + 4 KL(\pi\|\hat p_T)}\bigr)$.
 
-The paper's form has one constant for a bounded domain $\Omega$ and any time, and
+A bound in the paper's form has one constant for a bounded domain $\Omega$ and any time, and
 $\delta = \tilde R$, the mean of $r^2$ over $\Omega\times[t_0, T]$. With
 $\mathrm{Var}_{\hat p}(r) \le \sup\hat p\,|\Omega|$ times the mean of $r^2$ over $\Omega$, and all
 integrals from $t$ on, $W_2^2(t) \le C(t)\,\delta + 2 G^2(t)\,KL(\pi\|\hat p_T)$ with

@@ -65,13 +65,16 @@ def w2_continuous(
 
 def within_cells(found: Estimate, cells: W2Result, window: Window) -> Estimate:
     r"""A bracket of $W_2^2$ without cells, no wider than that with cells allows: mass is within half a
-    diagonal of the centre of its cell, so that the two $W_2$ differ by at most one."""
+    diagonal of the centre of its cell, so that the two $W_2$ differ by at most one. Where the two do
+    not meet, the first was wrong, and this is the one with cells."""
     diagonal = window.cell_width * window.dim**0.5
     least, most = max(cells.lower**0.5 - diagonal, 0.0) ** 2, (cells.upper**0.5 + diagonal) ** 2
     low, high = found.value - found.error, found.value + found.error
     if least <= low and high <= most:
         return found
-    low, high = max(low, least), min(high, most)
+    low, high = (
+        (max(low, least), min(high, most)) if least <= high and low <= most else (least, most)
+    )
     return Estimate((low + high) / 2, (high - low) / 2, found.kind)
 
 
